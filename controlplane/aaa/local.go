@@ -1,0 +1,67 @@
+package aaa
+
+import (
+	"context"
+	"crypto/subtle"
+	"fmt"
+	"net/netip"
+
+	"vrgate/controlplane/keymat"
+	"vrgate/pppd"
+)
+
+// User is one local user. Name matches exactly as the client sends it.
+type User struct {
+	Name        string
+	Password    keymat.Secret
+	Address     netip.Addr // fixed inner address; zero: from the pool
+	Terminating string     // overrides the IP profile's terminating virtual router
+}
+
+// Local decides by a fixed list of users. It is immutable and safe for concurrent use.
+type Local struct{ users map[string]User }
+
+// NewLocal copies users; names must be unique (the configuration sees to that).
+func NewLocal(users []User) *Local {
+	l := &Local{users: make(map[string]User, len(users))}
+	for _, u := range users {
+		l.users[u.Name] = u
+	}
+	return l
+}
+
+// stranger stands in for unknown users, so that they cost the same as wrong passwords.
+var stranger = User{Password: keymat.Secret("\x00 no such user \x00")}
+
+// Decide checks one user. What the peer is told does not distinguish unknown users from
+// wrong passwords; the Reason for the operator does.
+func (l *Local) Decide(_ context.Context, r Request) Decision {
+	u, known := l.users[r.User]
+	if !known {
+		u = stranger
+	}
+	ok, answer, err := check(u, r)
+	switch {
+	case err != nil:
+		return Decision{Reason: ReasonProtocol, Text: err.Error()}
+	case !known:
+		return Decision{Reason: ReasonUnknownUser, Text: fmt.Sprintf("no local user %q", r.User)}
+	case !ok:
+		return Decision{Reason: ReasonWrongPassword, Text: fmt.Sprintf("wrong password for local user %q", r.User)}
+	}
+	return Decision{Accept: true, User: u.Name, Address: u.Address, Terminating: u.Terminating, MSCHAPv2Response: answer}
+}
+
+// check verifies the proof against the user's password in constant time.
+func check(u User, r Request) (ok bool, answer string, err error) {
+	switch r.Protocol {
+	case PAP:
+		return subtle.ConstantTimeCompare(r.Password, u.Password) == 1, "", nil
+	case CHAPMD5:
+		return pppd.CheckCHAPMD5(r.ID, r.Challenge, r.Response, pppd.Secret(u.Password)), "", nil
+	case MSCHAPv2:
+		answer, ok = pppd.CheckMSCHAPv2(r.User, r.Challenge, r.Response, pppd.Secret(u.Password))
+		return ok, answer, nil
+	}
+	return false, "", fmt.Errorf("local users cannot be checked with protocol %q", r.Protocol)
+}

@@ -1,0 +1,323 @@
+package ike
+
+import (
+	"net/netip"
+	"time"
+
+	"vrgate/controlplane/keymat"
+)
+
+// ConnID names one connection: one peer with all its phase 1 and phase 2 SAs over all rekeys.
+// 1..0xffffff. The shell derives the kernel mark (0x11000000|ConnID) and reqid (ConnID) from it, so both
+// stay the same over rekeys (kernel.md section 2).
+type ConnID uint32
+
+// Config of one virtual router. Zero durations and counts mean the defaults named.
+type Config struct {
+	NATT             bool         // C1r, C2r: a change affects new phase 1 SAs only
+	Rules            []PolicyRule // highest priority first (K2)
+	Keys             []PresharedKey
+	Transports       []TransportProfile
+	Retransmit       Retransmit
+	HalfOpen         HalfOpenLimits
+	Fragmentation    bool          // IKEv1 fragmentation offered and accepted
+	MaxFragment      int           // bytes of a fragment's datagram; default 1280
+	RekeyMargin      int           // per cent of a lifetime after which we rekey when the peer has not; default 90, with jitter
+	DPDInterval      time.Duration // see K10; 0: never probe (L2TP); answering is always on
+	OldAndroidSHA256 bool          // 96-bit truncation of HMAC-SHA2-256 for racoon of Android 6/7 that is recognised
+}
+
+// Retransmit of messages we have sent to authenticated peers or as initiator.
+type Retransmit struct {
+	First time.Duration // default 2 s, doubling
+	Max   time.Duration // default 16 s
+	Tries int           // default 5
+}
+
+// HalfOpenLimits bound unauthenticated state, with hysteresis: refused above Total until below Resume.
+type HalfOpenLimits struct {
+	Total     int           // default 16384
+	Resume    int           // default 3/4 of Total
+	PerSource int           // failed or pending per source address; default 512
+	Timeout   time.Duration // default 30 s
+}
+
+// PolicyRule is one IKE policy rule (K2..K5).
+type PolicyRule struct {
+	Name       string
+	Priority   int
+	Local      netip.Addr      // zero: any
+	Encryption []keymat.Cipher // any of
+	Hash       []keymat.Hash
+	Group      []keymat.Group
+	Auth       AuthMethod
+	Lifetime   time.Duration // offered and maximum accepted; default 28800 s
+	Aggressive Aggressive
+}
+
+// AuthMethod of phase 1.
+type AuthMethod uint16
+
+const (
+	AuthPSK AuthMethod = 1
+	AuthRSA AuthMethod = 3
+)
+
+// Aggressive mode stance (K5); the zero value forbids it.
+type Aggressive uint8
+
+// PresharedKey authenticates phase 1.
+type PresharedKey struct {
+	Name  string // named in logs, never the key
+	Key   keymat.Secret
+	Local netip.Addr   // zero: any local address
+	Peer  netip.Prefix // zero: any peer address
+	ID    string       // peer identity the key is for ("" any): "@fqdn", "user@fqdn", "192.0.2.1"
+	Group bool         // D1r/D2r: only L2TP selectors may be negotiated with it
+}
+
+// TransportProfile accepts transport-mode connections that carry L2TP.
+type TransportProfile struct {
+	Name     string
+	Local    netip.Addr    // server address
+	Remote   netip.Addr    // zero or unspecified: any
+	ESP      []ESPProposal // what is acceptable; first client proposal that matches wins
+	PFS      keymat.Group  // 0: not demanded (K9: still accepted when the peer asks)
+	Lifetime time.Duration // 0: 3600 s
+	LifeKB   uint64        // 0: none
+}
+
+// ESPProposal is one acceptable transform.
+type ESPProposal struct {
+	Cipher  ESPCipher
+	KeyBits int
+	Auth    ESPAuth
+}
+
+// ESPCipher and ESPAuth are IANA numbers (RFC 2407 section 4.4.4, 4.5).
+type (
+	ESPCipher uint8
+	ESPAuth   uint16
+)
+
+// Event is what happens to the engine.
+type Event interface{ ikeEvent() }
+
+// Packet is one received datagram. Marker: it came to the NAT-T port with the non-ESP marker, which is stripped.
+type Packet struct {
+	Local, Remote netip.AddrPort
+	Marker        bool
+	Data          []byte // only read during Step
+}
+
+// Timer says that Deadline may have passed.
+type Timer struct{}
+
+// DHDone answers ComputeDH.
+type DHDone struct {
+	Job    JobID
+	Pair   keymat.KeyPair // the pair generated or given
+	Shared keymat.Secret  // empty when no peer value was given
+	Err    string
+}
+
+// SAInstalled answers InstallSA.
+type SAInstalled struct {
+	Conn ConnID
+	SPI  uint32
+	Dir  Direction
+	Err  string // typed reason of the data plane, empty on success
+}
+
+// SAExpired is the kernel's soft or hard expiry.
+type SAExpired struct {
+	SPI  uint32
+	Dir  Direction
+	Hard bool
+}
+
+// PeerMoved says that authenticated ESP came from another address or port (kernel mapping event).
+type PeerMoved struct {
+	SPI    uint32 // inbound SPI
+	Remote netip.AddrPort
+}
+
+// Initiate opens a connection as initiator. Ref is echoed in ConnUp/ConnDown.
+type Initiate struct {
+	Ref           uint64
+	Local, Remote netip.AddrPort // ports 500
+	Profile       string         // TransportProfile name
+	Key           string         // PresharedKey name
+	LocalID       string         // "" = address
+	// Selectors of the transport-mode child: UDP ports, 0 any.
+	LocalPort, RemotePort uint16
+}
+
+// CloseConn ends a connection: deletes are sent for all its SAs.
+type CloseConn struct {
+	Conn   ConnID
+	Reason Reason
+}
+
+// CloseAll ends every connection (process stop).
+type CloseAll struct{ Reason Reason }
+
+// Rekey forces a rekey now (tests, operator). Phase 1 when Phase1 is set, else the newest child.
+type Rekey struct {
+	Conn   ConnID
+	Phase1 bool
+}
+
+// Reconfigure replaces the configuration for what is negotiated from now on.
+type Reconfigure struct{ Config Config }
+
+func (Packet) ikeEvent()      {}
+func (Timer) ikeEvent()       {}
+func (DHDone) ikeEvent()      {}
+func (SAInstalled) ikeEvent() {}
+func (SAExpired) ikeEvent()   {}
+func (PeerMoved) ikeEvent()   {}
+func (Initiate) ikeEvent()    {}
+func (CloseConn) ikeEvent()   {}
+func (CloseAll) ikeEvent()    {}
+func (Rekey) ikeEvent()       {}
+func (Reconfigure) ikeEvent() {}
+
+// Effect is what the engine wants done.
+type Effect interface{ ikeEffect() }
+
+// Send transmits one datagram; Marker: from the NAT-T port with a non-ESP marker to be prepended.
+type Send struct {
+	Local, Remote netip.AddrPort
+	Marker        bool
+	Data          []byte
+}
+
+// JobID names one Diffie-Hellman job.
+type JobID uint64
+
+// ComputeDH generates a key pair when Pair is empty, and computes the shared secret when Peer is given.
+type ComputeDH struct {
+	Job   JobID
+	Group keymat.Group
+	Pair  *keymat.KeyPair
+	Peer  []byte
+	// Unauthenticated jobs may be dropped under load (answer: DHDone with Err "busy").
+	Unauthenticated bool
+}
+
+// Direction of an SA as seen from here.
+type Direction uint8
+
+const (
+	Inbound Direction = iota
+	Outbound
+)
+
+// SA is one unidirectional ESP SA for the kernel.
+type SA struct {
+	Conn               ConnID
+	Dir                Direction
+	SPI                uint32
+	Local, Remote      netip.AddrPort // outer; ports matter when Encap
+	Encap              bool           // ESP in UDP
+	Tunnel             bool           // tunnel mode (later); transport otherwise
+	Cipher             ESPCipher
+	Auth               ESPAuth
+	AuthBits           int           // truncation length of the ICV, e.g. 96, 128; 0 for AEAD
+	EncKey             keymat.Secret // AES-GCM: key and 4-byte salt
+	AuthKey            keymat.Secret
+	SoftLife, HardLife time.Duration // from now; 0 none
+	SoftKB, HardKB     uint64        // 0 none
+	// Traffic selector negotiated: protocol 17, ports with 0 for any.
+	Protocol              uint8
+	LocalPort, RemotePort uint16
+}
+
+// InstallSA adds an SA. Answer: SAInstalled. Inbound is asked for before our answer that lets the peer send;
+// outbound when the peer is known to be ready to receive.
+type InstallSA struct{ SA SA }
+
+// RemoveSA deletes an SA that was installed (or whose install is pending).
+type RemoveSA struct {
+	Conn          ConnID
+	Dir           Direction
+	SPI           uint32
+	Local, Remote netip.Addr
+}
+
+// MoveConn says that the peer's outer address or port changed: the listed SAs must follow.
+type MoveConn struct {
+	Conn     ConnID
+	Old, New netip.AddrPort
+	SAs      []SA // as they must be now, keys included
+}
+
+// ConnUp: the first child of a connection is installed in both directions.
+type ConnUp struct{ Conn ConnInfo }
+
+// ConnDown: the connection is over; RemoveSA for all SAs came before. Also emitted, with an
+// all-zero Conn.ID, when an Initiate fails.
+type ConnDown struct {
+	Conn   ConnInfo
+	Reason Reason
+	Text   string
+	ByPeer bool
+}
+
+// Report is something an operator or a counter wants to know. Unauthenticated peers never cause more than LevelDebug,
+// except LevelInfo sentences of failed authentication that are limited per source by the engine.
+type Report struct {
+	Level         Level
+	Reason        Reason
+	Text          string
+	Local, Remote netip.AddrPort
+	Conn          ConnID
+}
+
+// Level of a Report.
+type Level uint8
+
+const (
+	LevelDebug Level = iota
+	LevelInfo
+	LevelWarn
+)
+
+func (Send) ikeEffect()      {}
+func (ComputeDH) ikeEffect() {}
+func (InstallSA) ikeEffect() {}
+func (RemoveSA) ikeEffect()  {}
+func (MoveConn) ikeEffect()  {}
+func (ConnUp) ikeEffect()    {}
+func (ConnDown) ikeEffect()  {}
+func (Report) ikeEffect()    {}
+
+// ConnInfo describes a connection.
+type ConnInfo struct {
+	ID                ConnID
+	Ref               uint64
+	Local, Remote     netip.AddrPort // current outer addresses and ports
+	PeerID            string
+	NATPeer, NATLocal bool // a NAT was detected in front of the peer / of us
+	Encap             bool
+	Profile           string // transport profile
+	Key               string // name of the pre-shared key that matched
+	Peer              string // implementation recognised by vendor IDs, e.g. "Windows 10", "strongSwan"
+	Proposal          string // phase 1 transform in words
+	ESP               string // newest child's transform in words
+	Since             time.Time
+}
+
+// Reason is the typed reason of an end, a refusal or a drop; stable text.
+type Reason string
+
+// The implementation:
+//
+//	func New(cfg Config, random io.Reader) *Engine
+//	func (e *Engine) Step(now time.Time, ev Event) []Effect
+//	func (e *Engine) Deadline() time.Time
+//	func (e *Engine) Phase1SAs() []Phase1Info  // K6 states, cookies, remaining lifetime, ports
+//	func (e *Engine) Children() []ChildInfo    // SPIs, transforms, lifetimes
+//	func (e *Engine) Conns() []ConnInfo
+//	func (e *Engine) Counters() map[Reason]uint64

@@ -1,0 +1,179 @@
+package controlplane
+
+import (
+	"io"
+	"time"
+
+	"vrgate/controlplane/ike"
+	"vrgate/controlplane/l2tp"
+	"vrgate/controlplane/subscriber"
+)
+
+// machine is one virtual router's three engines joined into one pure value: an event of
+// any of them goes in, and what concerns the outside comes out in order. What one engine
+// reports and another must know is passed on inside, before anything later is looked at, so
+// that no two engines ever disagree about who exists.
+//
+// Outputs are effects of the three engines, unchanged: see router.perform for the list.
+type machine struct {
+	ike  *ike.Engine
+	l2tp *l2tp.Engine
+	subs *subscriber.Engine
+	esp  map[ike.ConnID]subscriber.ESP // of the newest outbound SA
+	out  []any
+}
+
+// machineConfig is the configuration of the three engines.
+type machineConfig struct {
+	ike  ike.Config
+	l2tp l2tp.Config
+	subs subscriber.Config
+}
+
+func newMachine(c machineConfig, random io.Reader) *machine {
+	return &machine{
+		ike: ike.New(c.ike, random), l2tp: l2tp.New(c.l2tp, random), subs: subscriber.New(c.subs, random),
+		esp: map[ike.ConnID]subscriber.ESP{},
+	}
+}
+
+// step feeds one event to the engine it belongs to. A tick goes to all.
+func (m *machine) step(now time.Time, ev any) []any {
+	m.out = nil
+	switch ev := ev.(type) {
+	case tick:
+		m.fromIKE(now, m.ike.Step(now, ike.Timer{}))
+		m.fromL2TP(now, m.l2tp.Step(now, l2tp.Timer{}))
+		m.fromSubscriber(now, m.subs.Step(now, subscriber.Timer{}))
+	case reconfigure:
+		m.fromIKE(now, m.ike.Step(now, ike.Reconfigure{Config: ev.ike}))
+		m.fromL2TP(now, m.l2tp.Step(now, l2tp.Reconfigure{Config: ev.l2tp}))
+		m.fromSubscriber(now, m.subs.Step(now, subscriber.Reconfigure{Config: ev.subs}))
+	case ike.Event:
+		m.fromIKE(now, m.ike.Step(now, ev))
+	case l2tp.Event:
+		m.fromL2TP(now, m.l2tp.Step(now, ev))
+	case subscriber.Event:
+		m.fromSubscriber(now, m.subs.Step(now, ev))
+	}
+	return m.out
+}
+
+// tick says that the deadline may have passed.
+type tick struct{}
+
+// reconfigure replaces the configuration of all three.
+type reconfigure machineConfig
+
+// deadline returns when a tick is wanted; zero: never.
+func (m *machine) deadline() time.Time {
+	next := m.ike.Deadline()
+	for _, d := range [...]time.Time{m.l2tp.Deadline(), m.subs.Deadline()} {
+		if !d.IsZero() && (next.IsZero() || d.Before(next)) {
+			next = d
+		}
+	}
+	return next
+}
+
+func (m *machine) fromIKE(now time.Time, effects []ike.Effect) {
+	for _, f := range effects {
+		switch f := f.(type) {
+		case ike.ConnUp:
+			m.fromSubscriber(now, m.subs.Step(now, subscriber.ConnUp{
+				Conn: uint32(f.Conn.ID), Remote: f.Conn.Remote, PeerID: f.Conn.PeerID, Peer: f.Conn.Peer, ESP: m.esp[f.Conn.ID],
+			}))
+		case ike.ConnDown:
+			delete(m.esp, f.Conn.ID)
+			m.fromSubscriber(now, m.subs.Step(now, subscriber.ConnDown{Conn: uint32(f.Conn.ID), Reason: string(f.Reason), Text: f.Text}))
+		case ike.InstallSA:
+			if f.SA.Dir == ike.Outbound {
+				m.esp[f.SA.Conn] = espSize(f.SA)
+			}
+			m.out = append(m.out, f)
+			continue
+		}
+		m.out = append(m.out, f)
+	}
+}
+
+func (m *machine) fromL2TP(now time.Time, effects []l2tp.Effect) {
+	for _, f := range effects {
+		switch f := f.(type) {
+		case l2tp.TunnelUp:
+			m.fromSubscriber(now, m.subs.Step(now, subscriber.TunnelUp{Tunnel: uint16(f.Tunnel.ID), Conn: uint32(f.Tunnel.Conn)}))
+		case l2tp.TunnelDown:
+			m.fromSubscriber(now, m.subs.Step(now, subscriber.TunnelDown{Tunnel: uint16(f.Tunnel.ID), Conn: uint32(f.Tunnel.Conn)}))
+		case l2tp.SessionUp:
+			m.fromSubscriber(now, m.subs.Step(now, callUp(f.Session)))
+			continue
+		case l2tp.SessionDown:
+			m.fromSubscriber(now, m.subs.Step(now, subscriber.CallDown{
+				Call: callKey(f.Session.Tunnel, f.Session.ID), Reason: string(f.Reason), Text: f.Text, ByPeer: f.ByPeer,
+			}))
+			continue
+		case l2tp.FrameReceived:
+			m.fromSubscriber(now, m.subs.Step(now, subscriber.Frame{Call: callKey(f.Tunnel, f.Session), Data: f.Frame}))
+			continue
+		}
+		m.out = append(m.out, f)
+	}
+}
+
+func (m *machine) fromSubscriber(now time.Time, effects []subscriber.Effect) {
+	for _, f := range effects {
+		switch f := f.(type) {
+		case subscriber.SendFrame:
+			if f.InKernel {
+				break
+			}
+			m.fromL2TP(now, m.l2tp.Step(now, l2tp.SendFrame{
+				Tunnel: l2tp.TunnelID(f.Call.Tunnel), Session: l2tp.SessionID(f.Call.Session), Frame: f.Data,
+			}))
+			continue
+		case subscriber.CloseCall:
+			m.fromL2TP(now, m.l2tp.Step(now, closeSession(f)))
+			continue
+		case subscriber.DropTunnels:
+			m.fromL2TP(now, m.l2tp.Step(now, l2tp.ConnLost{Conn: l2tp.ConnID(f.Conn)}))
+			continue
+		case subscriber.CloseConn:
+			m.fromIKE(now, m.ike.Step(now, ike.CloseConn{Conn: ike.ConnID(f.Conn), Reason: ike.Reason(f.Reason)}))
+			continue
+		}
+		m.out = append(m.out, f)
+	}
+}
+
+func callKey(t l2tp.TunnelID, s l2tp.SessionID) subscriber.CallKey {
+	return subscriber.CallKey{Tunnel: uint16(t), Session: uint16(s)}
+}
+
+func callUp(s l2tp.SessionInfo) subscriber.CallUp {
+	return subscriber.CallUp{
+		Call: callKey(s.Tunnel, s.ID), PeerTunnel: uint16(s.PeerTunnel), PeerSession: uint16(s.Peer), Conn: uint32(s.Conn),
+		Local: s.Local, Remote: s.Remote, Profile: s.Profile, HostProfile: s.HostProfile, PeerHost: s.PeerHost,
+		CallingNumber: s.CallingNumber, Sequencing: s.SequencingRequired,
+	}
+}
+
+func closeSession(f subscriber.CloseCall) l2tp.CloseSession {
+	c := l2tp.CloseSession{
+		Tunnel: l2tp.TunnelID(f.Call.Tunnel), Session: l2tp.SessionID(f.Call.Session),
+		Result: f.Result, Message: f.Text, Reason: l2tp.Reason(f.Reason),
+	}
+	if f.Code != 0 {
+		c.Cause = &l2tp.DisconnectCause{Code: f.Code, Protocol: f.Protocol, Direction: f.Direction}
+	}
+	return c
+}
+
+// espSize derives from an SA what its packets cost.
+func espSize(sa ike.SA) subscriber.ESP {
+	block, iv := sa.Cipher.Sizes()
+	icv := sa.AuthBits / 8
+	if icv == 0 {
+		icv = 16 // AES-GCM-16
+	}
+	return subscriber.ESP{Encap: sa.Encap, Align: max(block, 4), IV: iv, ICV: icv}
+}

@@ -1,0 +1,17 @@
+// Package subscriber knows who is connected. It alone couples the protocols: IKE,
+// L2TP and PPP never see each other, they meet here as plain events and effects.
+//
+// One Engine per virtual router, a pure value owned by that router's goroutine:
+// Step(now, event) returns effects. A session's life is
+//
+//	CallUp ─► PPP link: LCP, authentication ─► Decide ─► OpenSession (kernel objects
+//	exist from here on) ─► PPP: IPCP ─► Activate ─► Started … ─► CloseSession ─► Ended
+//
+// and every session that was reported by CallUp ends in exactly one Ended with one
+// typed reason, whichever side ended it. Nothing of a subscriber exists in the kernel
+// before AAA has said yes.
+//
+// Coupling rules (K12): when IPsec has gone its tunnels end at once; when the last
+// tunnel of an IPsec connection has gone, the connection is closed at the end of the
+// destruct period (timeout table of requirements.md 1.8, standard tunnels).
+package subscriber

@@ -1,0 +1,340 @@
+package subscriber
+
+import (
+	"net/netip"
+	"time"
+
+	"vrgate/controlplane/aaa"
+	"vrgate/pppd"
+)
+
+// ID names one subscriber session for the life of the daemon and, as text, in
+// accounting and in the control API. IDs start at a random number and rise.
+type ID uint64
+
+// CallKey names the L2TP session that carries a subscriber, by our local identifiers.
+type CallKey struct{ Tunnel, Session uint16 }
+
+// Config of one virtual router's subscribers.
+type Config struct {
+	Router string
+	// Link is the template of every PPP link; its MRU is the upper bound.
+	Link pppd.Config
+	// Profiles are the IP profiles by name.
+	Profiles map[string]IPProfile
+	// HostProfiles maps "destination profile/host profile" as the L2TP engine
+	// reports them to the name of the IP profile (G7).
+	HostProfiles map[string]string
+	// PathMTU is the largest outer packet, bytes; default 1500.
+	PathMTU int
+	// DestructTimeout is how long an IPsec connection outlives its last tunnel; default 600 s.
+	DestructTimeout time.Duration
+	// FirstID is the first session's ID; the shell draws it at random.
+	FirstID ID
+}
+
+// IPProfile says what a subscriber's interface gets (G7).
+type IPProfile struct {
+	Name        string
+	Terminating string // virtual router
+	Gateway     netip.Addr
+	DNS, NBNS   [2]netip.Addr
+	MTU         int // upper bound, bytes; 0: none
+	Pool        string
+}
+
+// Event is what happens to the engine.
+type Event interface{ subscriberEvent() }
+
+// ConnUp and ConnDown report an IPsec connection. A connection that is re-keyed with
+// another transform is reported again by ConnUp.
+type ConnUp struct {
+	Conn   uint32
+	Remote netip.AddrPort
+	PeerID string
+	Peer   string // implementation, e.g. "Windows 10"
+	ESP    ESP
+}
+
+// ConnDown says that a connection's SAs have gone.
+type ConnDown struct {
+	Conn   uint32
+	Reason string
+	Text   string
+}
+
+// TunnelUp and TunnelDown report L2TP tunnels of a connection (Conn 0: clear text).
+type TunnelUp struct {
+	Tunnel uint16
+	Conn   uint32
+}
+
+// TunnelDown says that a tunnel has gone; CallDown came before for each of its sessions.
+type TunnelDown struct {
+	Tunnel uint16
+	Conn   uint32
+}
+
+// CallUp reports an established L2TP session.
+type CallUp struct {
+	Call                    CallKey
+	PeerTunnel, PeerSession uint16
+	Conn                    uint32
+	Local, Remote           netip.AddrPort
+	Profile, HostProfile    string
+	PeerHost                string
+	CallingNumber           string
+	Sequencing              bool
+}
+
+// CallDown reports its end.
+type CallDown struct {
+	Call   CallKey
+	Reason string
+	Text   string
+	ByPeer bool
+}
+
+// Frame is a PPP frame of a session, protocol first, from whichever inlet.
+type Frame struct {
+	Call CallKey
+	Data []byte // only read during Step
+}
+
+// Decided answers Decide, with the address that goes with an accept.
+type Decided struct {
+	ID       ID
+	Decision aaa.Decision
+	Address  netip.Addr
+}
+
+// SessionOpened answers OpenSession.
+type SessionOpened struct {
+	ID        ID
+	Interface string
+	Ifindex   int
+	// Reason and Text are set when it failed; everything of the attempt is undone.
+	Reason Reason
+	Text   string
+}
+
+// SessionActivated answers Activate.
+type SessionActivated struct {
+	ID     ID
+	Reason Reason // empty on success
+	Text   string
+}
+
+// SessionClosed answers CloseSession.
+type SessionClosed struct {
+	ID       ID
+	Counters Counters
+}
+
+// Timer says that Deadline may have passed.
+type Timer struct{}
+
+// Disconnect ends sessions politely.
+type Disconnect struct {
+	IDs    []ID
+	Reason Reason
+}
+
+// Reconfigure replaces the configuration; running sessions keep theirs.
+type Reconfigure struct{ Config Config }
+
+func (ConnUp) subscriberEvent()           {}
+func (ConnDown) subscriberEvent()         {}
+func (TunnelUp) subscriberEvent()         {}
+func (TunnelDown) subscriberEvent()       {}
+func (CallUp) subscriberEvent()           {}
+func (CallDown) subscriberEvent()         {}
+func (Frame) subscriberEvent()            {}
+func (Decided) subscriberEvent()          {}
+func (SessionOpened) subscriberEvent()    {}
+func (SessionActivated) subscriberEvent() {}
+func (SessionClosed) subscriberEvent()    {}
+func (Timer) subscriberEvent()            {}
+func (Disconnect) subscriberEvent()       {}
+func (Reconfigure) subscriberEvent()      {}
+
+// Effect is what the engine wants done.
+type Effect interface{ subscriberEffect() }
+
+// SendFrame transmits a PPP frame, protocol first. InKernel: the session's kernel objects
+// exist, so it goes through them (channel for LCP and authentication, unit for NCPs);
+// otherwise the L2TP engine carries it.
+type SendFrame struct {
+	ID       ID
+	Call     CallKey
+	InKernel bool
+	Data     []byte
+}
+
+// Decide asks AAA and, after an accept, for an address. Answer: Decided.
+type Decide struct {
+	ID      ID
+	Request aaa.Request
+	Profile IPProfile
+}
+
+// ReleaseAddress gives back the address that Decided brought.
+type ReleaseAddress struct {
+	ID          ID
+	Terminating string
+	Pool        string
+	User        string
+	Address     netip.Addr
+}
+
+// OpenSession makes the kernel objects of an accepted subscriber: L2TP tunnel (when it is
+// the tunnel's first session), L2TP session, PPP channel and unit. No traffic flows yet.
+// Answer: SessionOpened.
+type OpenSession struct {
+	ID          ID
+	Call        CallKey
+	PeerTunnel  uint16
+	PeerSession uint16
+	Sequencing  bool
+	Terminating string
+	MTU         int
+}
+
+// Activate lets traffic flow: interface up, host route in the terminating virtual router.
+// Answer: SessionActivated.
+type Activate struct {
+	ID          ID
+	Terminating string
+	Peer        netip.Addr
+	Gateway     netip.Addr
+	MTU         int
+}
+
+// Deactivate stops traffic while IPCP is renegotiated.
+type Deactivate struct{ ID ID }
+
+// CloseSession removes the kernel objects. Answer: SessionClosed.
+type CloseSession struct{ ID ID }
+
+// CloseCall ends the L2TP session with CDN.
+type CloseCall struct {
+	Call      CallKey
+	Reason    Reason
+	Result    uint16
+	Code      uint16 // RFC 3145 cause, 0 none
+	Protocol  uint16
+	Direction uint8
+	Text      string
+}
+
+// DropTunnels says that a connection's SAs have gone: its tunnels end without a word (K12).
+type DropTunnels struct{ Conn uint32 }
+
+// CloseConn ends an IPsec connection (K12).
+type CloseConn struct {
+	Conn   uint32
+	Reason Reason
+	Text   string
+}
+
+// Started reports a session whose user can send traffic: accounting start.
+type Started struct{ Record Record }
+
+// Ended reports the end of a session that CallUp announced, exactly once: accounting
+// stop when it was up, and the summary line.
+type Ended struct{ Record Record }
+
+// Report is something for the log.
+type Report struct {
+	Warn   bool
+	Reason Reason
+	Text   string
+	ID     ID
+	Conn   uint32
+	Remote netip.AddrPort
+}
+
+func (SendFrame) subscriberEffect()      {}
+func (Decide) subscriberEffect()         {}
+func (ReleaseAddress) subscriberEffect() {}
+func (OpenSession) subscriberEffect()    {}
+func (Activate) subscriberEffect()       {}
+func (Deactivate) subscriberEffect()     {}
+func (CloseSession) subscriberEffect()   {}
+func (CloseCall) subscriberEffect()      {}
+func (DropTunnels) subscriberEffect()    {}
+func (CloseConn) subscriberEffect()      {}
+func (Started) subscriberEffect()        {}
+func (Ended) subscriberEffect()          {}
+func (Report) subscriberEffect()         {}
+
+// Counters of a session's user traffic, from the kernel's interface: payload bytes and
+// packets. In is from the subscriber.
+type Counters struct {
+	InBytes, OutBytes     uint64
+	InPackets, OutPackets uint64
+}
+
+// Record describes a session, alive or ended.
+type Record struct {
+	ID                      ID
+	Router                  string // transport virtual router
+	Terminating             string
+	User                    string
+	Access                  aaa.Access
+	Call                    CallKey
+	PeerTunnel, PeerSession uint16
+	Conn                    uint32
+	Local, Remote           netip.AddrPort
+	PeerHost                string // L2TP host name of the client
+	Peer                    string // IKE implementation
+	CallingNumber           string
+	Protocol                aaa.Protocol
+	Address                 netip.Addr
+	Gateway                 netip.Addr
+	Interface               string
+	MTU                     int
+	State                   State
+	Called                  time.Time // call established
+	Up                      time.Time // traffic allowed; zero: never
+	Ended                   time.Time // zero: alive
+	Reason                  Reason
+	Text                    string
+	ByPeer                  bool
+	Counters                Counters
+}
+
+// State of a session.
+type State uint8
+
+// States in their order.
+const (
+	StateLink       State = iota // LCP and authentication
+	StateDeciding                // AAA has been asked
+	StateOpening                 // kernel objects are being made
+	StateNetwork                 // IPCP
+	StateActivating              // interface and route are being set up
+	StateUp
+	StateEnding
+)
+
+// String returns the word that show prints.
+func (s State) String() string {
+	return [...]string{"link", "deciding", "opening", "network", "activating", "up", "ending"}[s]
+}
+
+// Reason is the typed reason of an end or a refusal: pppd, l2tp, ike and aaa reasons pass
+// through unchanged, these are the engine's own.
+type Reason string
+
+// Reasons of this package.
+const (
+	ReasonAdmin       Reason = "admin-reset"
+	ReasonShutdown    Reason = "shutdown"
+	ReasonKernel      Reason = "kernel-failed"
+	ReasonTunnelGone  Reason = "l2tp-gone"
+	ReasonNoTunnel    Reason = "no-l2tp-in-ipsec"
+	ReasonNoProfile   Reason = "no-ip-profile"
+	ReasonUserChanged Reason = "user-changed"
+	ReasonInterface   Reason = "interface-gone"
+)
