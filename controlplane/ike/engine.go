@@ -46,13 +46,19 @@ type HalfOpenLimits struct {
 type PolicyRule struct {
 	Name       string
 	Priority   int
-	Local      netip.Addr      // zero: any
-	Encryption []keymat.Cipher // any of
+	Local      netip.Addr   // zero: any
+	Encryption []Encryption // any of
 	Hash       []keymat.Hash
 	Group      []keymat.Group
 	Auth       AuthMethod
 	Lifetime   time.Duration // offered and maximum accepted; default 28800 s
 	Aggressive Aggressive
+}
+
+// Encryption is a phase 1 cipher with its key length; KeyBits 0 for DES and 3DES.
+type Encryption struct {
+	Cipher  keymat.Cipher
+	KeyBits int
 }
 
 // AuthMethod of phase 1.
@@ -99,6 +105,36 @@ type (
 	ESPCipher uint8
 	ESPAuth   uint16
 )
+
+// ESP transform identifiers (RFC 2407 section 4.4.4, RFC 4106).
+const (
+	ESPDES    ESPCipher = 2
+	ESP3DES   ESPCipher = 3
+	ESPAESCBC ESPCipher = 12
+	ESPAESGCM ESPCipher = 20 // 16-byte ICV
+)
+
+// Authentication algorithms of ESP (RFC 2407 section 4.5, RFC 4868).
+const (
+	ESPAuthNone   ESPAuth = 0 // with AES-GCM
+	ESPAuthMD5    ESPAuth = 1
+	ESPAuthSHA1   ESPAuth = 2
+	ESPAuthSHA256 ESPAuth = 5
+	ESPAuthSHA384 ESPAuth = 6
+	ESPAuthSHA512 ESPAuth = 7
+)
+
+// Sizes returns the block size that ESP payloads are padded to and the length of the
+// initialisation vector in the packet, in bytes.
+func (c ESPCipher) Sizes() (block, iv int) {
+	switch c {
+	case ESPAESCBC:
+		return 16, 16
+	case ESPDES, ESP3DES:
+		return 8, 8
+	}
+	return 4, 8
+}
 
 // Event is what happens to the engine.
 type Event interface{ ikeEvent() }
