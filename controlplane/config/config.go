@@ -2,6 +2,8 @@ package config
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -18,12 +20,11 @@ type Config struct {
 
 // Router returns the virtual router of that name, nil if there is none.
 func (c *Config) Router(name string) *Router {
-	for _, r := range c.Routers {
-		if r.Name == name {
-			return r
-		}
+	i, ok := slices.BinarySearchFunc(c.Routers, name, func(r *Router, name string) int { return strings.Compare(r.Name, name) })
+	if !ok {
+		return nil
 	}
-	return nil
+	return c.Routers[i]
 }
 
 // Process is the part of the configuration that belongs to no virtual router.
@@ -72,8 +73,9 @@ type HalfOpen struct {
 	// Total is the number at which new negotiations are refused, 1 to 1000000,
 	// default 2000.
 	Total int
-	// PerSource is the same for one source address, 1 to Total, default 64
-	// (a carrier NAT hides many honest clients behind one address).
+	// PerSource is the same for one source address, 1 to Total, default 64 or
+	// Total if that is less (a carrier NAT hides many honest clients behind one
+	// address).
 	PerSource int
 }
 
@@ -138,22 +140,20 @@ type Router struct {
 
 // IPProfile returns the IP profile of that name, nil if there is none.
 func (r *Router) IPProfile(name string) *IPProfile {
-	for i := range r.IPProfiles {
-		if r.IPProfiles[i].Name == name {
-			return &r.IPProfiles[i]
-		}
+	i, ok := slices.BinarySearchFunc(r.IPProfiles, name, func(p IPProfile, name string) int { return strings.Compare(p.Name, name) })
+	if !ok {
+		return nil
 	}
-	return nil
+	return &r.IPProfiles[i]
 }
 
 // Pool returns the address pool of that name, nil if there is none.
 func (r *Router) Pool(name string) *Pool {
-	for i := range r.Pools {
-		if r.Pools[i].Name == name {
-			return &r.Pools[i]
-		}
+	i, ok := slices.BinarySearchFunc(r.Pools, name, func(p Pool, name string) int { return strings.Compare(p.Name, name) })
+	if !ok {
+		return nil
 	}
-	return nil
+	return &r.Pools[i]
 }
 
 // Namespace names a network namespace.

@@ -1,0 +1,237 @@
+package config
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+)
+
+// defaultRemoteHost is the word for the host profile of every other LAC.
+const defaultRemoteHost = "default"
+
+func (b *builder) l2tp(f *fileRouter, r *Router) {
+	l := &f.L2TP
+	r.L2TP = L2TP{
+		DestructTimeout:          l.DestructTimeout.v,
+		IdleTimeout:              l.IdleTimeout.v,
+		RetransmitEstablished:    int(l.RetransmitEstablished.v),
+		RetransmitNotEstablished: int(l.RetransmitNotEstablished.v),
+		HelloInterval:            l.HelloInterval.v,
+		ReceiveWindow:            int(l.ReceiveWindow.v),
+		Challenge:                l.Challenge.v,
+		DisconnectCause:          l.DisconnectCause.v,
+		MaxSessions:              int(l.MaxSessions.v),
+		SetupTimeout:             l.SetupTimeout.v,
+	}
+	seenName := map[string]Pos{}
+	seenLAC := map[netip.Addr]Pos{}
+	for i := range l.Destinations {
+		d := &l.Destinations[i]
+		b.unique(seenName, d.Name, "destination profile")
+		if a := d.LACAddress; a.v.IsValid() && d.present {
+			at := a.pos
+			if !a.given() {
+				at = d.pos
+			}
+			if first, dup := seenLAC[a.v]; dup {
+				b.errorf(at, "the LAC %v has a destination profile already, in line %d", a.v, first.Line)
+			} else {
+				seenLAC[a.v] = at
+			}
+		}
+		r.Destinations = append(r.Destinations, DestinationProfile{
+			Name:        d.Name.v,
+			LACAddress:  d.LACAddress.v,
+			MaxSessions: int(d.MaxSessions.v),
+			Hosts:       b.hosts(d, f, r),
+		})
+	}
+	slices.SortFunc(r.Destinations, func(a, b DestinationProfile) int { return strings.Compare(a.Name, b.Name) })
+}
+
+func (b *builder) hosts(d *fileDestination, f *fileRouter, r *Router) []HostProfile {
+	var hosts []HostProfile
+	seen := map[string]Pos{}
+	for i := range d.Hosts {
+		h := &d.Hosts[i]
+		name := h.RemoteHost
+		if !name.given() {
+			name.pos = h.pos
+		}
+		b.unique(seen, name, "host profile")
+		b.serverAddress(h.LocalAddress, "local-address", r)
+		p := HostProfile{
+			RemoteHost:      h.RemoteHost.v,
+			LocalHost:       h.LocalHost.v,
+			LocalAddress:    h.LocalAddress.v,
+			IPsecRequired:   h.IPsecRequired.v,
+			TunnelPassword:  b.secretOf(h.pos, h.TunnelPassword, h.TunnelPasswordFile, "tunnel-password", false),
+			MaxSessions:     int(h.MaxSessions.v),
+			ReceiveWindow:   r.L2TP.ReceiveWindow,
+			DisconnectCause: r.L2TP.DisconnectCause,
+			IPProfile:       b.ipProfileOf(h, f),
+		}
+		if p.RemoteHost == defaultRemoteHost {
+			p.RemoteHost = ""
+		}
+		if p.LocalHost == "" {
+			p.LocalHost = r.Name
+		}
+		if h.ReceiveWindow.given() {
+			p.ReceiveWindow = int(h.ReceiveWindow.v)
+		}
+		if h.DisconnectCause.given() {
+			p.DisconnectCause = h.DisconnectCause.v
+		}
+		if h.present && p.IPsecRequired && len(f.IPsec.TransportProfiles) == 0 {
+			b.errorf(h.pos, "the host profile requires IPsec, but the virtual router has no transport profile that would accept it")
+		}
+		if h.present && !p.IPsecRequired {
+			b.warnf(h.IPsecRequired.pos, "tunnels in clear text are accepted")
+		}
+		hosts = append(hosts, p)
+	}
+	return hosts
+}
+
+// ipProfileOf resolves a host profile's IP profile.
+func (b *builder) ipProfileOf(h *fileHost, f *fileRouter) string {
+	var names []string
+	for i := range f.IPProfiles {
+		names = append(names, f.IPProfiles[i].Name.v)
+	}
+	name := h.IPProfile
+	switch {
+	case name.given():
+		if name.v != "" && !slices.Contains(names, name.v) {
+			b.errorf(name.pos, "\"ip-profile\" is %s but there is no such IP profile%s", quoteShort(name.v), suggest(name.v, names))
+		}
+		return name.v
+	case len(names) == 1:
+		return names[0]
+	case len(names) == 0 && h.present:
+		b.errorf(h.pos, "the host profile needs an IP profile, but the virtual router has none")
+	case h.present:
+		b.errorf(h.pos, "key \"ip-profile\" is missing; the virtual router has %d IP profiles to choose from", len(names))
+	}
+	return ""
+}
+
+func (b *builder) ppp(f *fileRouter, r *Router) {
+	p := &f.PPP
+	r.PPP = PPP{
+		Authentication: []PPPAuth{PPPMSCHAPv2, PPPCHAP},
+		MRU:            int(p.MRU.v),
+		EchoInterval:   p.EchoInterval.v,
+		EchoFailures:   int(p.EchoFailures.v),
+		SetupTimeout:   p.SetupTimeout.v,
+	}
+	if len(p.Authentication) > 0 {
+		r.PPP.Authentication = wordList(b, p.Authentication, "authentication", nil)
+	}
+}
+
+func (b *builder) ipProfiles(f *fileRouter, r *Router) {
+	seen := map[string]Pos{}
+	for i := range f.IPProfiles {
+		p := &f.IPProfiles[i]
+		b.unique(seen, p.Name, "IP profile")
+		q := IPProfile{
+			Name:             p.Name.v,
+			Router:           p.Router.v,
+			Unnumbered:       p.Unnumbered.v,
+			Pool:             p.Pool.v,
+			DNS:              b.addresses(p.DNS, "dns"),
+			NBNS:             b.addresses(p.NBNS, "nbns"),
+			MTU:              int(p.MTU.v),
+			MSSClamp:         p.MSSClamp.v,
+			SourceValidation: p.SourceValidation.v,
+		}
+		if q.Router == "" {
+			q.Router = r.Name
+		}
+		r.IPProfiles = append(r.IPProfiles, q)
+	}
+	slices.SortFunc(r.IPProfiles, func(a, b IPProfile) int { return strings.Compare(a.Name, b.Name) })
+}
+
+func (b *builder) addresses(list []address, key string) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range list {
+		switch {
+		case !a.v.IsValid():
+		case slices.Contains(out, a.v):
+			b.errorf(a.pos, "%v is twice in %q", a.v, key)
+		default:
+			out = append(out, a.v)
+		}
+	}
+	return out
+}
+
+func (b *builder) pools(f *fileRouter, r *Router) {
+	seen := map[string]Pos{}
+	var taken []addrRange
+	for i := range f.Pools {
+		p := &f.Pools[i]
+		b.unique(seen, p.Name, "pool")
+		var ranges, exclude []AddrRange
+		for _, a := range p.Ranges {
+			if !a.v.First.IsValid() {
+				continue
+			}
+			ranges = append(ranges, a.v)
+			taken = append(taken, a)
+		}
+		for _, e := range p.Exclude {
+			if !e.v.First.IsValid() {
+				continue
+			}
+			if !slices.ContainsFunc(ranges, func(a AddrRange) bool { _, ok := overlap(a, e.v); return ok }) {
+				b.errorf(e.pos, "%v is excluded but is in none of the pool's ranges", e.v)
+			}
+			exclude = append(exclude, e.v)
+		}
+		r.Pools = append(r.Pools, Pool{Name: p.Name.v, Ranges: normalise(ranges), Exclude: normalise(exclude)})
+	}
+	b.disjoint(taken)
+	slices.SortFunc(r.Pools, func(a, b Pool) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// disjoint finds addresses that are in two ranges of the pools of a router.
+func (b *builder) disjoint(taken []addrRange) {
+	slices.SortFunc(taken, func(a, b addrRange) int { return a.v.First.Compare(b.v.First) })
+	for i := range taken {
+		if i == 0 {
+			continue
+		}
+		// The widest range so far is kept in front, so that a small range
+		// inside it does not hide an overlap with the next one.
+		prev, cur := taken[i-1], taken[i]
+		if o, both := overlap(prev.v, cur.v); both {
+			at, other := cur, prev
+			if at.pos.Line < other.pos.Line || at.pos.Line == other.pos.Line && at.pos.Column < other.pos.Column {
+				at, other = other, at
+			}
+			b.errorf(at.pos, "%v is in two ranges; the other is in line %d", o, other.pos.Line)
+		}
+		if cur.v.Last.Less(prev.v.Last) {
+			taken[i] = prev
+		}
+	}
+}
+
+func (b *builder) users(f *fileRouter, r *Router) {
+	seen := map[string]Pos{}
+	for i := range f.Users {
+		u := &f.Users[i]
+		b.unique(seen, u.Name, "user")
+		r.Users = append(r.Users, User{
+			Name:     u.Name.v,
+			Password: b.secretOf(u.pos, u.Password, u.PasswordFile, "password", true),
+			Address:  u.Address.v,
+			Router:   u.Router.v,
+		})
+	}
+	slices.SortFunc(r.Users, func(a, b User) int { return strings.Compare(a.Name, b.Name) })
+}

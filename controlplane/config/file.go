@@ -1,0 +1,324 @@
+package config
+
+// The types below are the configuration files as they are written. Struct tags
+// hold what a machine checks and documents: yaml (the key), default, range and
+// zero (numbers and times), len (bytes of a text), items (entries of a list),
+// required. The comments of types and fields are the texts of the JSON schema
+// and of the reference page; `go generate` writes both.
+
+//go:generate go test -run TestGeneratedFilesAreCurrent -update .
+
+// fileProcess is vrgate.yaml: what concerns the process and not one virtual router.
+type fileProcess struct {
+	section
+	// What is logged, and how.
+	Log fileLog `yaml:"log"`
+	// The control socket that `vrgate show` and `vrgate disconnect` use.
+	API fileAPI `yaml:"api"`
+	// Directory for the lock file and durable state; absolute.
+	StateDir text `yaml:"state-dir" default:"/var/lib/vrgate" len:"1..4000"`
+	// Sizes of the pools for slow work.
+	Workers fileWorkers `yaml:"workers"`
+	// Bounds on phase 1 negotiations that are not yet authenticated, over all virtual routers.
+	HalfOpen fileHalfOpen `yaml:"half-open"`
+	// How long sessions may take to end politely at shutdown.
+	ShutdownTimeout duration `yaml:"shutdown-timeout" default:"10s" range:"1..600"`
+}
+
+// fileLog says what is logged, and how.
+type fileLog struct {
+	section
+	// The least severity that is logged.
+	Level word[LogLevel] `yaml:"level" default:"info"`
+	// The form of log lines: for people or for machines.
+	Format word[LogFormat] `yaml:"format" default:"console"`
+}
+
+// fileAPI is the control socket.
+type fileAPI struct {
+	section
+	// Path of the unix socket; absolute.
+	Socket text `yaml:"socket" default:"/run/vrgate/api.sock" len:"1..107"`
+	// Group (name or number) whose members may use the socket besides root.
+	Group text `yaml:"group"`
+}
+
+// fileWorkers sizes the pools for slow work.
+type fileWorkers struct {
+	section
+	// Workers for Diffie-Hellman.
+	DH number `yaml:"dh" default:"0" range:"1..1024" zero:"one per CPU"`
+	// Workers for calls that wait for the kernel.
+	Kernel number `yaml:"kernel" default:"32" range:"1..1024"`
+}
+
+// fileHalfOpen bounds phase 1 negotiations that are not yet authenticated.
+type fileHalfOpen struct {
+	section
+	// The number at which new negotiations are refused.
+	Total number `yaml:"total" default:"2000" range:"1..1000000"`
+	// The same for one source address.
+	PerSource number `yaml:"per-source" default:"64" range:"1..1000000"`
+}
+
+// fileRouter is vr/NAME.yaml: the virtual router NAME.
+type fileRouter struct {
+	section
+	// The network namespace of the virtual router; without it the one in which vrgate runs.
+	Namespace fileNamespace `yaml:"namespace"`
+	// Makes the virtual router a VRF device inside its namespace.
+	VRF fileVRF `yaml:"vrf"`
+	// IPv4 addresses on which the virtual router serves clients: UDP 500, 4500 and 1701. Without them it only terminates subscribers of other virtual routers.
+	ServerAddresses []address `yaml:"server-addresses" items:"0..256"`
+	// IKE and IPsec.
+	IPsec fileIPsec `yaml:"ipsec"`
+	// L2TP parameters and who may open tunnels.
+	L2TP fileL2TP `yaml:"l2tp"`
+	// PPP parameters.
+	PPP filePPP `yaml:"ppp"`
+	// What subscriber interfaces look like.
+	IPProfiles []fileIPProfile `yaml:"ip-profiles" items:"0..10000"`
+	// Address pools of subscribers that terminate in this virtual router.
+	Pools []filePool `yaml:"pools" items:"0..1000"`
+	// Local users of subscribers that arrive in this virtual router.
+	Users []fileUser `yaml:"users" items:"0..100000"`
+}
+
+// fileNamespace names a network namespace.
+type fileNamespace struct {
+	section
+	// Name below /run/netns.
+	Name text `yaml:"name" required:"true" len:"1..64"`
+	// Make it if it does not exist, and remove it again at the end.
+	Create flag `yaml:"create" default:"false"`
+}
+
+// fileVRF is a VRF device.
+type fileVRF struct {
+	section
+	// Name of the interface.
+	Device text `yaml:"device" required:"true" len:"1..15"`
+	// Its routing table.
+	Table number `yaml:"table" required:"true" range:"1..4294967295"`
+	// Make it if it does not exist, and remove it again at the end.
+	Create flag `yaml:"create" default:"false"`
+}
+
+// fileIPsec is IKE and IPsec of a virtual router.
+type fileIPsec struct {
+	section
+	// NAT traversal; a change affects new IKE SAs only.
+	NATT flag `yaml:"nat-t" default:"true"`
+	// The algorithms accepted where a rule or profile names none: modern (AES, SHA-2, strong groups), compatible (adds SHA-1 and MODP 1536 for Windows, Apple and NetworkManager), legacy (adds 3DES, DES, MD5, MODP 1024 and 768 for old Android, Windows XP and small routers).
+	Proposals word[ProposalProfile] `yaml:"proposals" default:"compatible"`
+	// Rules that alone decide whether a phase 1 SA is accepted; without any the proposal profile decides.
+	Policy []filePolicyRule `yaml:"ike-policy-rules" items:"0..10"`
+	// How IPsec transport mode connections that carry L2TP are accepted.
+	TransportProfiles []fileTransport `yaml:"transport-profiles" items:"0..1000"`
+	// Keys of single peers; they come before group keys.
+	Keys []fileKey `yaml:"pre-shared-keys" items:"0..10000"`
+}
+
+// filePolicyRule is an IKE policy rule; an offer matches if each value is among the listed ones.
+type filePolicyRule struct {
+	section
+	// Order of the rules, lowest number first.
+	Priority number `yaml:"priority" required:"true" range:"1..10000"`
+	// Authentication method.
+	Auth word[AuthMethod] `yaml:"authentication" default:"psk"`
+	// Ciphers; without it those of the proposal profile.
+	Encryption []word[Encryption] `yaml:"encryption" items:"1..16"`
+	// Hashes; without it those of the proposal profile.
+	Hash []word[Hash] `yaml:"hash" items:"1..16"`
+	// Diffie-Hellman groups; without it those of the proposal profile.
+	Group []word[Group] `yaml:"group" items:"1..16"`
+	// Longest life of a phase 1 SA.
+	Lifetime duration `yaml:"lifetime" default:"28800" range:"60..86400"`
+	// Whether aggressive mode matches.
+	AggressiveMode word[AggressiveMode] `yaml:"aggressive-mode" default:"none"`
+	// Server address to which the rule is bound; without it any.
+	LocalAddress address `yaml:"local-address"`
+}
+
+// fileTransport is a transport profile: how IPsec transport mode connections that carry L2TP are accepted.
+type fileTransport struct {
+	section
+	// Name of the profile.
+	Name text `yaml:"name" required:"true" len:"1..64"`
+	// The only peer, or 0.0.0.0 for any.
+	RemoteAddress address `yaml:"remote-address" default:"0.0.0.0" any:"true"`
+	// The server addresses on which it holds.
+	Locals []fileTransportLocal `yaml:"local-addresses" required:"true" items:"1..256"`
+	// Longest life of a phase 2 SA.
+	Lifetime duration `yaml:"lifetime" default:"28800" range:"1800..864000"`
+	// Most traffic of a phase 2 SA in kilobytes.
+	Kilobytes number `yaml:"lifetime-kilobytes" default:"4294967295" range:"102400..4294967295"`
+	// Least group for perfect forward secrecy that clients must use; none leaves it to them.
+	PFS pfs `yaml:"pfs" default:"none"`
+	// ESP transforms as cipher-integrity; without it those of the proposal profile.
+	Transforms []transform `yaml:"transforms" items:"1..32"`
+}
+
+// fileTransportLocal is a server address of a transport profile.
+type fileTransportLocal struct {
+	section
+	// The server address.
+	Address address `yaml:"address" required:"true"`
+	// Pre-shared keys that any client of this address may use; tried in this order.
+	GroupKeys []fileGroupKey `yaml:"group-keys" items:"0..8"`
+}
+
+// fileGroupKey is a group key. Exactly one of key and key-file is given.
+type fileGroupKey struct {
+	section
+	// What logs call the key.
+	Name text `yaml:"name" required:"true" len:"1..64"`
+	// The key itself.
+	Key secret `yaml:"key"`
+	// File that holds the key, relative to the configuration directory.
+	KeyFile text `yaml:"key-file" len:"1..4000"`
+}
+
+// fileKey is the key of one peer. Exactly one of key and key-file, and exactly one of peer-address and peer-identity is given.
+type fileKey struct {
+	section
+	// What logs call the key.
+	Name text `yaml:"name" required:"true" len:"1..64"`
+	// Outer IPv4 address of the peer.
+	PeerAddress address `yaml:"peer-address"`
+	// Identity that the peer sends in phase 1: an IPv4 address, a domain name or user@domain.
+	PeerIdentity identity `yaml:"peer-identity"`
+	// The key itself.
+	Key secret `yaml:"key"`
+	// File that holds the key, relative to the configuration directory.
+	KeyFile text `yaml:"key-file" len:"1..4000"`
+}
+
+// fileL2TP is L2TP of a virtual router.
+type fileL2TP struct {
+	section
+	// How long ended tunnels and sessions are kept for `vrgate show`.
+	DestructTimeout duration `yaml:"destruct-timeout" default:"600s" range:"10..3600"`
+	// How long a tunnel without session lives.
+	IdleTimeout duration `yaml:"idle-timeout" default:"60s" range:"0..86400" zero:"for ever"`
+	// Retransmissions before an established tunnel is given up.
+	RetransmitEstablished number `yaml:"retransmissions-established" default:"5" range:"2..7"`
+	// Retransmissions before a tunnel that is not yet established is given up.
+	RetransmitNotEstablished number `yaml:"retransmissions-not-established" default:"5" range:"2..7"`
+	// Silence after which a HELLO is sent.
+	HelloInterval duration `yaml:"hello-interval" default:"60s" range:"1..3600" zero:"never"`
+	// Receive window that we announce, in messages.
+	ReceiveWindow number `yaml:"receive-window" default:"0" range:"1..32" zero:"vrgate chooses"`
+	// Challenge peers whose host profile has a tunnel password.
+	Challenge flag `yaml:"challenge" default:"true"`
+	// Send the RFC 3145 disconnect cause.
+	DisconnectCause flag `yaml:"disconnect-cause" default:"false"`
+	// Most sessions in the virtual router.
+	MaxSessions number `yaml:"max-sessions" default:"0" range:"1..1000000" zero:"no limit"`
+	// Bound on the establishment of a tunnel or call.
+	SetupTimeout duration `yaml:"setup-timeout" default:"60s" range:"5..300"`
+	// Which LACs may open tunnels; a LAC that matches none is refused.
+	Destinations []fileDestination `yaml:"destination-profiles" items:"0..4000"`
+}
+
+// fileDestination is a destination profile: LACs by address.
+type fileDestination struct {
+	section
+	// Name of the profile.
+	Name text `yaml:"name" required:"true" len:"1..64"`
+	// The LAC, or 0.0.0.0 for any; an exact address comes before any.
+	LACAddress address `yaml:"lac-address" default:"0.0.0.0" any:"true"`
+	// Most sessions under this profile.
+	MaxSessions number `yaml:"max-sessions" default:"0" range:"1..1000000" zero:"no limit"`
+	// LACs by their L2TP Host Name.
+	Hosts []fileHost `yaml:"host-profiles" required:"true" items:"1..1000"`
+}
+
+// fileHost is a host profile: the attributes with which tunnels of a LAC are accepted.
+type fileHost struct {
+	section
+	// The LAC's L2TP Host Name, or default for every other.
+	RemoteHost text `yaml:"remote-host" default:"default" len:"1..255"`
+	// Our own L2TP Host Name; without it the name of the virtual router.
+	LocalHost text `yaml:"local-host" len:"1..255"`
+	// Server address that the LAC must call; without it any.
+	LocalAddress address `yaml:"local-address"`
+	// Accept only tunnels that IPsec transport mode protects.
+	IPsecRequired flag `yaml:"ipsec-required" default:"true"`
+	// L2TP tunnel secret; not together with tunnel-password-file.
+	TunnelPassword secret `yaml:"tunnel-password"`
+	// File that holds the tunnel secret, relative to the configuration directory.
+	TunnelPasswordFile text `yaml:"tunnel-password-file" len:"1..4000"`
+	// Most sessions under this profile.
+	MaxSessions number `yaml:"max-sessions" default:"0" range:"1..1000000" zero:"no limit"`
+	// Receive window for this LAC; without it that of the virtual router.
+	ReceiveWindow number `yaml:"receive-window" range:"1..32" zero:"vrgate chooses"`
+	// RFC 3145 disconnect cause for this LAC; without it as in the virtual router.
+	DisconnectCause flag `yaml:"disconnect-cause"`
+	// IP profile of the sessions; without it the only one of the virtual router.
+	IPProfile text `yaml:"ip-profile" len:"1..64"`
+}
+
+// filePPP is PPP of a virtual router.
+type filePPP struct {
+	section
+	// Authentication methods, preferred one first; without it mschapv2 and chap.
+	Authentication []word[PPPAuth] `yaml:"authentication" items:"1..3"`
+	// Largest MRU in bytes.
+	MRU number `yaml:"mru" default:"1400" range:"576..1500"`
+	// Time between LCP Echo-Requests.
+	EchoInterval duration `yaml:"echo-interval" default:"30s" range:"1..3600" zero:"none"`
+	// Unanswered Echo-Requests that end a session.
+	EchoFailures number `yaml:"echo-failures" default:"4" range:"1..100"`
+	// Bound on the establishment of a session, without the time authentication servers take.
+	SetupTimeout duration `yaml:"setup-timeout" default:"60s" range:"5..300"`
+}
+
+// fileIPProfile is an IP profile: what a subscriber's interface looks like.
+type fileIPProfile struct {
+	section
+	// Name of the profile.
+	Name text `yaml:"name" required:"true" len:"1..64"`
+	// Virtual router in which subscribers terminate; without it this one.
+	Router text `yaml:"virtual-router" len:"1..31"`
+	// Our own address on subscriber interfaces: the gateway that clients see.
+	Unnumbered address `yaml:"unnumbered-address" required:"true"`
+	// Pool of the terminating virtual router; without it the only one there.
+	Pool text `yaml:"pool" len:"1..64"`
+	// DNS servers for clients, primary first.
+	DNS []address `yaml:"dns" items:"1..2"`
+	// NetBIOS name (WINS) servers for clients, primary first.
+	NBNS []address `yaml:"nbns" items:"1..2"`
+	// MTU of the interface in bytes.
+	MTU number `yaml:"mtu" default:"0" range:"576..1500" zero:"from the negotiated MRU"`
+	// Lower the MSS of TCP connections to the MTU.
+	MSSClamp flag `yaml:"mss-clamp" default:"true"`
+	// Drop packets from a client with another source address than its own.
+	SourceValidation flag `yaml:"source-validation" default:"true"`
+}
+
+// filePool is an address pool.
+type filePool struct {
+	section
+	// Name of the pool.
+	Name text `yaml:"name" required:"true" len:"1..64"`
+	// Its addresses: FIRST-LAST, single ones, or prefixes without their network and broadcast address.
+	Ranges []addrRange `yaml:"ranges" required:"true" items:"1..1000"`
+	// Addresses of the ranges that are not given out; gateway addresses and fixed addresses of users are left out anyway.
+	Exclude []addrRange `yaml:"exclude" items:"0..10000"`
+}
+
+// fileUser is a local user. Exactly one of password and password-file is given.
+type fileUser struct {
+	section
+	// What the client sends as user name.
+	Name text `yaml:"name" required:"true" len:"1..253"`
+	// The password itself.
+	Password secret `yaml:"password"`
+	// File that holds the password, relative to the configuration directory.
+	PasswordFile text `yaml:"password-file" len:"1..4000"`
+	// Fixed address; without it one of the pool.
+	Address address `yaml:"address"`
+	// Virtual router in which this user terminates, in place of that of the IP profile.
+	Router text `yaml:"virtual-router" len:"1..31"`
+}
