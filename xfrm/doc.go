@@ -1,0 +1,34 @@
+// Package xfrm installs IPsec security associations in the kernel and reports
+// what happens to them: desired state at the kernel's edge, nothing of IKE.
+//
+// A [Kernel] works in one network namespace. It is given plain [SA] values with
+// addresses, ports, algorithms and keys; it turns them into XFRM netlink
+// messages, and errors into [ErrExists], [ErrNotFound] or *vr.MissingFeature.
+// Keys are of type [Key], which never prints; the kernel's answers are parsed
+// without copying keys out of them, and message buffers are cleared after use.
+//
+// # What is ours
+//
+// Every IPsec connection has a 24-bit number; [Tag] makes of it the value
+// 0x11xxxxxx that is the reqid of both its SAs, the reqid of its tunnel
+// sockets' policies, and the mark that its inbound SA puts on what it decrypts
+// (kernel.md section 2.5). Everything whose reqid has 0x11 in its top byte is
+// ours, so a new process finds what a crashed one left ([Kernel.Flush],
+// [Kernel.FlushPolicies]) and touches nothing else (A8).
+//
+// # Choices
+//
+//   - Messages are encoded here rather than by a library, because the bitmap
+//     replay window without ESN and the mapping threshold are needed
+//     (kernel.md sections 3.6 and 3.7), and because a library that formats keys
+//     is one careless %v away from a leak.
+//   - SPIs are chosen by the daemon, never by XFRM_MSG_ALLOCSPI, which walks
+//     every SA on current kernels (targets.md 2.1).
+//   - Policies of L2TP clients live on sockets and belong to package vr.
+//   - [Kernel.Watch] joins only the groups for expiry and address mappings,
+//     never the one for acquires: with a listener on that, every packet
+//     without an SA would make larval state.
+//
+// Message layouts are those of linux/xfrm.h; integers are in host byte order
+// except ports, SPIs and addresses.
+package xfrm

@@ -1,0 +1,473 @@
+package xfrm
+
+import (
+	"encoding/binary"
+	"errors"
+	"math"
+	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Message types of linux/xfrm.h.
+const (
+	msgNewSA      = 0x10
+	msgDelSA      = 0x11
+	msgGetSA      = 0x12
+	msgDelPolicy  = 0x14
+	msgGetPolicy  = 0x15
+	msgNewPolicy  = 0x13
+	msgExpire     = 0x18
+	msgUpdSA      = 0x1a
+	msgNewSPDInfo = 0x24
+	msgGetSPDInfo = 0x25
+	msgMapping    = 0x26
+)
+
+// Attributes (XFRMA_…).
+const (
+	attrAlgCrypt       = 2
+	attrEncap          = 4
+	attrTemplate       = 5
+	attrLifetime       = 9
+	attrReplay         = 10
+	attrLastUsed       = 15
+	attrAlgAEAD        = 18
+	attrAlgAuthTrunc   = 20
+	attrReplayESN      = 23
+	attrSetMark        = 29
+	attrSetMarkMask    = 30
+	attrMappingMaxAge  = 32
+	attrSPDIPv4HThresh = 3 // of NEWSPDINFO, a space of its own
+	attrSPDIPv6HThresh = 4
+)
+
+// Sizes of the structures. struct xfrm_usersa_info and its parts:
+//
+//	  0 selector 56     daddr 16, saddr 16, dport, dport_mask, sport, sport_mask,
+//	                    family @40, prefixlen_d @42, prefixlen_s @43, proto @44
+//	 56 id 24           daddr 16, spi, proto @76
+//	 80 saddr 16
+//	 96 lifetime cfg 64 soft/hard bytes, soft/hard packets, soft/hard add, soft/hard use
+//	160 lifetime cur 32 bytes, packets, add_time, use_time
+//	192 stats 12        replay_window, replay, integrity_failed
+//	204 seq, 208 reqid, 212 family u16, 214 mode u8, 215 replay_window u8, 216 flags u8
+const (
+	sizeSelector   = 56
+	sizeSAInfo     = 224
+	sizeSAID       = 24
+	sizeExpire     = 232
+	sizeMapping    = 64
+	sizePolicyInfo = 168
+	sizePolicyID   = 64
+	sizeTemplate   = 64
+	sizeLifetime   = 32
+	sizeAlgName    = 64
+	sizeEncap      = 24
+	sizeReplay     = 12
+	sizeReplayESN  = 24 // before the bitmap
+
+	offDst      = 56
+	offSPI      = 72
+	offProto    = 76
+	offSrc      = 80
+	offLimits   = 96
+	offCurrent  = 160
+	offStats    = 192
+	offReqid    = 208
+	offFamily   = 212
+	offMode     = 214
+	offWindow   = 215
+	offHard     = 224 // in xfrm_user_expire
+	legacyLimit = 32  // packets, the widest window of the old replay state
+)
+
+const (
+	encapESPinUDP = 2
+	unlimited     = math.MaxUint64
+	// oncePerPort makes the kernel report an address mapping once for each new
+	// source port instead of once for each packet (kernel.md section 3.6).
+	oncePerPort = math.MaxUint32
+)
+
+var native = binary.NativeEndian
+
+// errMalformed is returned by decoders for a message that is not what the
+// kernel documents.
+var errMalformed = errors.New("xfrm: malformed kernel message")
+
+// lifetime is struct xfrm_lifetime_cur: what a replaced SA hands on, so that
+// its counters and its age go on.
+type lifetime struct {
+	bytes, packets, added, used uint64
+}
+
+// replayState is the sequence number state of an SA.
+type replayState struct {
+	out, in uint32
+	window  uint32
+	bitmap  []uint32 // newest packets; nil in the 32-packet form, whose bitmap is bits
+	bits    uint32
+}
+
+func appendUint32(b []byte, v uint32) []byte { return native.AppendUint32(b, v) }
+
+// appendAttr appends a netlink attribute, padded to 4 bytes.
+func appendAttr(b []byte, typ uint16, data []byte) []byte {
+	b = native.AppendUint16(b, uint16(unix.SizeofNlAttr+len(data)))
+	b = native.AppendUint16(b, typ)
+	b = append(b, data...)
+	for len(b)%unix.NLA_ALIGNTO != 0 {
+		b = append(b, 0)
+	}
+	return b
+}
+
+// attrs calls fn for each attribute in b. Data aliases b. It fails on a length
+// that does not fit; trailing bytes fewer than a header are padding.
+func attrs(b []byte, fn func(typ uint16, data []byte) error) error {
+	for len(b) >= unix.SizeofNlAttr {
+		n := int(native.Uint16(b))
+		if n < unix.SizeofNlAttr || n > len(b) {
+			return errMalformed
+		}
+		if err := fn(native.Uint16(b[2:])&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[unix.SizeofNlAttr:n]); err != nil {
+			return err
+		}
+		b = b[min((n+unix.NLA_ALIGNTO-1)&^(unix.NLA_ALIGNTO-1), len(b)):]
+	}
+	return nil
+}
+
+func family(a netip.Addr) uint16 {
+	if a.Is4() {
+		return unix.AF_INET
+	}
+	return unix.AF_INET6
+}
+
+// putAddr writes an xfrm_address_t.
+func putAddr(b []byte, a netip.Addr) { copy(b, a.AsSlice()) }
+
+// addr reads an xfrm_address_t, 16 bytes of b, of a family.
+func addr(b []byte, fam uint16) (netip.Addr, bool) {
+	switch fam {
+	case unix.AF_INET:
+		return netip.AddrFrom4([4]byte(b)), true
+	case unix.AF_INET6:
+		return netip.AddrFrom16([16]byte(b)), true
+	}
+	return netip.Addr{}, false
+}
+
+func putSelector(b []byte, sel Selector) {
+	if sel == (Selector{}) {
+		return // the kernel fills the family in
+	}
+	b[44] = sel.Proto
+	for _, p := range []struct {
+		prefix    netip.Prefix
+		addr, len int
+	}{{sel.Dst, 0, 42}, {sel.Src, 16, 43}} {
+		if p.prefix.IsValid() {
+			putAddr(b[p.addr:], p.prefix.Addr())
+			b[p.len] = byte(p.prefix.Bits())
+			native.PutUint16(b[40:], family(p.prefix.Addr()))
+		}
+	}
+}
+
+func parseSelector(b []byte) Selector {
+	sel := Selector{Proto: b[44]}
+	fam := native.Uint16(b[40:])
+	prefix := func(addrAt, bitsAt int) netip.Prefix {
+		a, ok := addr(b[addrAt:addrAt+16], fam)
+		if !ok || b[bitsAt] == 0 {
+			return netip.Prefix{}
+		}
+		return netip.PrefixFrom(a, int(b[bitsAt]))
+	}
+	sel.Dst, sel.Src = prefix(0, 42), prefix(16, 43)
+	return sel
+}
+
+// encodeID is the body of DELSA and of GETSA for one SA.
+func encodeID(id ID) []byte {
+	b := make([]byte, sizeSAID)
+	putAddr(b, id.Dst)
+	binary.BigEndian.PutUint32(b[16:], id.SPI)
+	native.PutUint16(b[20:], family(id.Dst))
+	b[22] = unix.IPPROTO_ESP
+	return b
+}
+
+// encodeSA is the body of NEWSA and UPDSA. The result holds keys: clear it
+// after use. With old the new SA goes on with its sequence numbers, counters
+// and age.
+func encodeSA(sa *SA, old *State) []byte {
+	b := make([]byte, sizeSAInfo, 1024) // enough that append never leaves a copy of the keys behind
+	id := sa.ID()
+	putSelector(b, sa.Selector)
+	if sa.Selector != (Selector{}) {
+		native.PutUint16(b[40:], family(id.Dst))
+	}
+	putAddr(b[offDst:], id.Dst)
+	binary.BigEndian.PutUint32(b[offSPI:], id.SPI)
+	b[offProto] = unix.IPPROTO_ESP
+	putAddr(b[offSrc:], sa.src())
+	for i, v := range [8]uint64{
+		orUnlimited(sa.SoftBytes), orUnlimited(sa.HardBytes), unlimited, unlimited,
+		sa.SoftSeconds, sa.HardSeconds, 0, 0,
+	} {
+		native.PutUint64(b[offLimits+8*i:], v)
+	}
+	native.PutUint32(b[offReqid:], sa.Reqid)
+	native.PutUint16(b[offFamily:], family(id.Dst))
+	b[offMode] = byte(sa.Mode)
+	window := sa.window()
+	if window <= legacyLimit {
+		b[offWindow] = byte(window)
+	}
+
+	c := ciphers[sa.Encryption]
+	if c.aead {
+		b = appendAlg(b, attrAlgAEAD, c.name, sa.EncryptionKey, c.icvBits)
+	} else {
+		m := macs[sa.Integrity]
+		b = appendAlg(b, attrAlgAuthTrunc, m.name, sa.IntegrityKey, m.truncBits)
+		b = appendAlg(b, attrAlgCrypt, c.name, sa.EncryptionKey, 0)
+	}
+	b = appendEncap(b, sa)
+	if sa.SetMark != 0 {
+		b = appendAttr(b, attrSetMark, appendUint32(nil, sa.SetMark))
+		b = appendAttr(b, attrSetMarkMask, appendUint32(nil, math.MaxUint32))
+	}
+	return appendContinuation(b, window, old)
+}
+
+// appendAlg appends struct xfrm_algo, or the forms that have a second length
+// after the key's (extra is that one's value in bits, 0 for none). It writes in
+// place so that no copy of the key is left behind.
+func appendAlg(b []byte, typ uint16, name string, key Key, extra uint32) []byte {
+	size := sizeAlgName + 4 + len(key)
+	if extra != 0 {
+		size += 4
+	}
+	b = native.AppendUint16(b, uint16(unix.SizeofNlAttr+size))
+	b = native.AppendUint16(b, typ)
+	at := len(b)
+	b = append(b, make([]byte, sizeAlgName)...)
+	copy(b[at:at+sizeAlgName-1], name)
+	b = appendUint32(b, uint32(len(key)*8))
+	if extra != 0 {
+		b = appendUint32(b, extra)
+	}
+	b = append(b, key...)
+	for len(b)%unix.NLA_ALIGNTO != 0 {
+		b = append(b, 0)
+	}
+	return b
+}
+
+func appendEncap(b []byte, sa *SA) []byte {
+	if sa.Encap == nil {
+		return b
+	}
+	src, dst := sa.Encap.LocalPort, sa.Encap.RemotePort
+	if sa.Dir == In {
+		src, dst = dst, src
+	}
+	e := make([]byte, sizeEncap) // the original address stays 0: ESP does not use it
+	native.PutUint16(e, encapESPinUDP)
+	binary.BigEndian.PutUint16(e[2:], src)
+	binary.BigEndian.PutUint16(e[4:], dst)
+	b = appendAttr(b, attrEncap, e)
+	if sa.Dir == In {
+		b = appendAttr(b, attrMappingMaxAge, appendUint32(nil, oncePerPort))
+	}
+	return b
+}
+
+// appendContinuation appends the replay state and, with old, its lifetime.
+func appendContinuation(b []byte, window uint32, old *State) []byte {
+	var r replayState
+	if old != nil {
+		r = old.replay
+		var l []byte
+		for _, v := range []uint64{old.life.bytes, old.life.packets, old.life.added, old.life.used} {
+			l = native.AppendUint64(l, v)
+		}
+		b = appendAttr(b, attrLifetime, l)
+	}
+	if window <= legacyLimit {
+		if old == nil {
+			return b
+		}
+		data := appendUint32(nil, r.out)
+		data = appendUint32(data, r.in)
+		return appendAttr(b, attrReplay, appendUint32(data, r.bits))
+	}
+	// The bitmap form without the ESN flag: 32-bit sequence numbers with a wide
+	// window (kernel.md section 3.6).
+	words := (window + 31) / 32
+	var data []byte
+	for _, v := range []uint32{words, r.out, r.in, 0, 0, window} {
+		data = appendUint32(data, v)
+	}
+	for i := range words {
+		var v uint32
+		if int(i) < len(r.bitmap) && r.window == window {
+			v = r.bitmap[i]
+		} else if old != nil {
+			v = math.MaxUint32 // another window: nothing up to now is taken again
+		}
+		data = appendUint32(data, v)
+	}
+	return appendAttr(b, attrReplayESN, data)
+}
+
+func orUnlimited(v uint64) uint64 {
+	if v == 0 {
+		return unlimited
+	}
+	return v
+}
+
+func orZero(v uint64) uint64 {
+	if v == unlimited {
+		return 0
+	}
+	return v
+}
+
+// parseSA reads the body of a NEWSA message. Keys in it are not looked at.
+func parseSA(b []byte) (State, error) {
+	s, err := parseInfo(b)
+	if err != nil {
+		return s, err
+	}
+	var auth string
+	var trunc uint32
+	err = attrs(b[sizeSAInfo:], func(typ uint16, data []byte) error {
+		switch typ {
+		case attrAlgAEAD, attrAlgCrypt:
+			name, _, ok := algHeader(data, 4)
+			if !ok {
+				return errMalformed
+			}
+			s.Encryption = encryptionByName(name)
+		case attrAlgAuthTrunc:
+			var ok bool
+			if auth, trunc, ok = algHeader(data, 8); !ok {
+				return errMalformed
+			}
+			s.Integrity = integrityByName(auth, trunc)
+		case attrEncap:
+			if len(data) < sizeEncap {
+				return errMalformed
+			}
+			s.SrcPort, s.DstPort = binary.BigEndian.Uint16(data[2:]), binary.BigEndian.Uint16(data[4:])
+		case attrSetMark:
+			if len(data) < 4 {
+				return errMalformed
+			}
+			s.SetMark = native.Uint32(data)
+		case attrLastUsed:
+			if len(data) < 8 {
+				return errMalformed
+			}
+			s.Counters.LastUsed = seconds(native.Uint64(data))
+		case attrReplay:
+			if len(data) < sizeReplay {
+				return errMalformed
+			}
+			s.replay = replayState{out: native.Uint32(data), in: native.Uint32(data[4:]), bits: native.Uint32(data[8:]), window: s.ReplayWindow}
+		case attrReplayESN:
+			r, ok := parseReplayESN(data)
+			if !ok {
+				return errMalformed
+			}
+			s.replay, s.ReplayWindow = r, r.window
+		}
+		return nil
+	})
+	s.Counters.Sequence = max(s.replay.out, s.replay.in)
+	return s, err
+}
+
+// parseInfo reads struct xfrm_usersa_info.
+func parseInfo(b []byte) (State, error) {
+	var s State
+	if len(b) < sizeSAInfo {
+		return s, errMalformed
+	}
+	fam := native.Uint16(b[offFamily:])
+	var ok, ok2 bool
+	s.Dst, ok = addr(b[offDst:offDst+16], fam)
+	s.Src, ok2 = addr(b[offSrc:offSrc+16], fam)
+	if !ok || !ok2 {
+		return s, errMalformed
+	}
+	s.SPI = binary.BigEndian.Uint32(b[offSPI:])
+	s.Reqid = native.Uint32(b[offReqid:])
+	s.Mode = Mode(b[offMode])
+	s.ReplayWindow = uint32(b[offWindow])
+	s.Selector = parseSelector(b[:sizeSelector])
+	lim := b[offLimits:]
+	s.SoftBytes, s.HardBytes = orZero(native.Uint64(lim)), orZero(native.Uint64(lim[8:]))
+	s.SoftSeconds, s.HardSeconds = native.Uint64(lim[32:]), native.Uint64(lim[40:])
+	cur := b[offCurrent:]
+	s.life = lifetime{
+		bytes: native.Uint64(cur), packets: native.Uint64(cur[8:]),
+		added: native.Uint64(cur[16:]), used: native.Uint64(cur[24:]),
+	}
+	s.Counters = Counters{
+		Bytes: s.life.bytes, Packets: s.life.packets, Added: seconds(s.life.added),
+		Replay: native.Uint32(b[offStats+4:]), IntegrityFailed: native.Uint32(b[offStats+8:]),
+	}
+	return s, nil
+}
+
+// isESP tells whether a NEWSA body of full length is about ESP.
+func isESP(b []byte) bool { return len(b) >= sizeSAInfo && b[offProto] == unix.IPPROTO_ESP }
+
+// algHeader reads name and second length of the algorithm structures; lengths
+// is the size of their length fields in bytes.
+func algHeader(b []byte, lengths int) (name string, second uint32, ok bool) {
+	if len(b) < sizeAlgName+lengths {
+		return "", 0, false
+	}
+	n := 0
+	for n < sizeAlgName && b[n] != 0 {
+		n++
+	}
+	if lengths == 8 {
+		second = native.Uint32(b[sizeAlgName+4:])
+	}
+	return string(b[:n]), second, true
+}
+
+func parseReplayESN(b []byte) (replayState, bool) {
+	if len(b) < sizeReplayESN {
+		return replayState{}, false
+	}
+	words := native.Uint32(b)
+	r := replayState{out: native.Uint32(b[4:]), in: native.Uint32(b[8:]), window: native.Uint32(b[20:])}
+	if words > MaxReplayWindow/32 || int(words)*4 > len(b)-sizeReplayESN || r.window > words*32 {
+		return replayState{}, false
+	}
+	r.bitmap = make([]uint32, words)
+	for i := range r.bitmap {
+		r.bitmap[i] = native.Uint32(b[sizeReplayESN+4*i:])
+	}
+	return r, true
+}
+
+// seconds converts the kernel's wall clock; 0 is never.
+func seconds(v uint64) time.Time {
+	if v == 0 || v > math.MaxInt64/2 {
+		return time.Time{}
+	}
+	return time.Unix(int64(v), 0)
+}
