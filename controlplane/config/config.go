@@ -71,9 +71,9 @@ type Workers struct {
 // virtual routers.
 type HalfOpen struct {
 	// Total is the number at which new negotiations are refused, 1 to 1000000,
-	// default 2000.
+	// default 16384.
 	Total int
-	// PerSource is the same for one source address, 1 to Total, default 64 or
+	// PerSource is the same for one source address, 1 to Total, default 512 or
 	// Total if that is less (a carrier NAT hides many honest clients behind one
 	// address).
 	PerSource int

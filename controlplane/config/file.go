@@ -56,9 +56,9 @@ type fileWorkers struct {
 type fileHalfOpen struct {
 	section
 	// The number at which new negotiations are refused.
-	Total number `yaml:"total" default:"2000" range:"1..1000000"`
+	Total number `yaml:"total" default:"16384" range:"1..1000000"`
 	// The same for one source address.
-	PerSource number `yaml:"per-source" default:"64" range:"1..1000000"`
+	PerSource number `yaml:"per-source" default:"512" range:"1..1000000"`
 }
 
 // fileRouter is vr/NAME.yaml: the virtual router NAME.
