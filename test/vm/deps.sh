@@ -4,7 +4,7 @@
 set -eu
 # command:package
 missing=
-for pair in qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mke2fs:e2fsprogs depmod:kmod xz:xz-utils gcc:gcc; do
+for pair in qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mke2fs:e2fsprogs xz:xz-utils gcc:gcc; do
 	command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
 # The initramfs has no libraries, so a dynamic busybox will not do.

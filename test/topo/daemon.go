@@ -1,0 +1,136 @@
+package topo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// pollInterval is how often files and sockets of daemons are looked at. Fine enough not to matter against the
+// seconds that they take, coarse enough for a dozen at once.
+const pollInterval = 50 * time.Millisecond
+
+// daemon is a running program with its children, in a namespace.
+type daemon struct {
+	name string
+	log  string // file of its standard output and error
+	cmd  *exec.Cmd
+
+	once sync.Once
+	done chan struct{} // closed when it has ended
+	err  error         // valid once done is closed
+}
+
+// private is what a daemon sees instead of the host's own directories: directory of the host -> what is
+// mounted over it, both existing.
+type private map[string]string
+
+// start runs a program as a daemon in the namespace, with the private directories, its output in the file log.
+func (n *Net) start(ns *Namespace, over private, env []string, log string, args ...string) (*daemon, error) {
+	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer out.Close()
+	var mounts strings.Builder
+	var words []string
+	for at, from := range over {
+		fmt.Fprintf(&mounts, "mount --bind \"$1\" %s && shift && ", at)
+		words = append(words, from)
+	}
+	cmd := exec.Command("sh", append(append([]string{"-c", mounts.String() + `exec "$@"`, "sh"}, words...), args...)...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
+	d := &daemon{name: filepath.Base(args[0]), log: log, cmd: cmd, done: make(chan struct{})}
+	if err := ns.Start(cmd); err != nil {
+		return nil, fmt.Errorf("topo: starting %s: %w", args[0], err)
+	}
+	go func() {
+		d.err = cmd.Wait()
+		close(d.done)
+	}()
+	n.mu.Lock()
+	n.daemons = append(n.daemons, d)
+	n.mu.Unlock()
+	return d, nil
+}
+
+// kill ends the daemon and its process group at once, with no chance to say goodbye to anybody.
+func (d *daemon) kill() {
+	d.once.Do(func() { _ = unix.Kill(-d.cmd.Process.Pid, unix.SIGKILL) })
+	<-d.done
+}
+
+// stop asks the daemon to end, and kills it after the given time.
+func (d *daemon) stop(limit time.Duration) {
+	select {
+	case <-d.done:
+		return
+	default:
+	}
+	_ = d.cmd.Process.Signal(unix.SIGTERM)
+	select {
+	case <-d.done:
+	case <-time.After(limit):
+		d.kill()
+	}
+}
+
+// until waits for the condition, the daemon's end, or the context's.
+func (d *daemon) until(ctx context.Context, what string, condition func() bool) error {
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for !condition() {
+		select {
+		case <-d.done:
+			return fmt.Errorf("topo: %s ended (%w) before %s:\n%s", d.name, orNil(d.err), what, tailOf(d.log))
+		case <-ctx.Done():
+			return fmt.Errorf("topo: %s: %s: %w", d.name, what, ctx.Err())
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+var errEnded = errors.New("exit status 0")
+
+func orNil(err error) error {
+	if err == nil {
+		return errEnded
+	}
+	return err
+}
+
+// wait waits for a started command, killing its group when the context ends.
+func wait(ctx context.Context, cmd *exec.Cmd) error {
+	done := make(chan error, 1)
+	go func() { done <- cmd.Wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
+		<-done
+		return ctx.Err()
+	}
+}
+
+// tailOf returns the end of a file, for error messages.
+func tailOf(path string) string {
+	const limit = 2 << 10
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, len(b)-limit):])
+}

@@ -1,0 +1,81 @@
+package topo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+)
+
+// StockConfig says what a StockServer is like.
+type StockConfig struct {
+	Namespace *Namespace
+	Listen    netip.Addr        // its public address
+	PSK       string            // of everybody
+	Users     map[string]string // name -> password
+	Local     netip.Addr        // PPP address of the server
+	First     netip.Addr        // pool of the clients
+	Last      netip.Addr
+	IKE, ESP  []string // proposals in strongSwan's notation; empty: DefaultIKE, DefaultESP
+}
+
+// StockServer is strongSwan, xl2tpd and pppd as L2TP/IPsec server. It cannot serve two clients with source
+// port 1701 behind one NAT.
+type StockServer struct {
+	dir    string
+	charon *charon
+	xl2tpd *xl2tpd
+}
+
+// NewStockServer starts a server and returns when it takes calls.
+func (n *Net) NewStockServer(ctx context.Context, config StockConfig) (*StockServer, error) {
+	if len(config.IKE) == 0 {
+		config.IKE = DefaultIKE
+	}
+	if len(config.ESP) == 0 {
+		config.ESP = DefaultESP
+	}
+	s := &StockServer{dir: filepath.Join(n.dir, strings.TrimPrefix(config.Namespace.name, n.prefix))}
+	if err := os.Mkdir(s.dir, 0o700); err != nil {
+		return nil, fmt.Errorf("topo: %w", err)
+	}
+	var secrets strings.Builder
+	for name, password := range config.Users {
+		fmt.Fprintf(&secrets, "%q * %q *\n", name, password)
+	}
+	over, err := privateDirs(s.dir, secrets.String())
+	if err != nil {
+		return nil, err
+	}
+	var starting sync.WaitGroup
+	var ikeErr, l2tpErr error
+	starting.Go(func() {
+		s.charon, ikeErr = n.startCharon(ctx, config.Namespace, s.dir, over, charonTimers{}, connection{
+			remote: "%any", remoteID: "%any", psk: config.PSK, ike: config.IKE, esp: config.ESP,
+			localTS: "dynamic[17/1701]", remoteTS: "dynamic[17]",
+			// Several clients behind one NAT are told apart by address and port, not by identity alone.
+			extra: []string{"unique = never"},
+		})
+	})
+	starting.Go(func() {
+		options := "auth\nrequire-mschap-v2\nnoccp\nproxyarp\nmtu 1400\nmru 1400\nlcp-echo-interval 30\nlcp-echo-failure 4\ndebug\n"
+		s.xl2tpd, l2tpErr = n.startXl2tpd(ctx, config.Namespace, s.dir, over,
+			lnsConfig(config.Listen, config.Local, config.First, config.Last, filepath.Join(s.dir, "ppp.options")), options)
+	})
+	starting.Wait()
+	return s, errors.Join(ikeErr, l2tpErr)
+}
+
+// SAs returns swanctl's list of the server's security associations.
+func (s *StockServer) SAs(ctx context.Context) (string, error) {
+	return s.charon.swanctl(ctx, "--list-sas")
+}
+
+// Logs returns what the server's daemons wrote.
+func (s *StockServer) Logs() string {
+	return logs(s.dir, "charon.out", "charon.log", "xl2tpd.log", "ppp.log")
+}

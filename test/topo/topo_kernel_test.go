@@ -1,0 +1,236 @@
+//go:build kernel
+
+package topo
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+// intranetHost is where the tests' clients want to get.
+var intranetHost = netip.MustParseAddr("10.1.0.2")
+
+// stock makes a network with a stock server and an intranet behind it.
+func stock(ctx context.Context, t *testing.T) (*Net, *StockServer, netip.Addr) {
+	t.Helper()
+	if err := Probe(); err != nil {
+		t.Fatal(err)
+	}
+	n, err := New(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	server, uplink, err := n.Server(ctx, "srv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.AddIntranet(ctx, server, Intranet{Interface: "lan0", Gateway: netip.MustParsePrefix("10.1.0.1/24"), Host: intranetHost}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := n.NewStockServer(ctx, StockConfig{
+		Namespace: server, Listen: uplink.Address, PSK: "open sesame", Users: map[string]string{"ann": "secret", "bob": "secret"},
+		Local: netip.MustParseAddr("10.9.0.1"), First: netip.MustParseAddr("10.9.0.10"), Last: netip.MustParseAddr("10.9.0.50"),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(s.Logs())
+		}
+	})
+	return n, s, uplink.Address
+}
+
+func newClient(ctx context.Context, t *testing.T, n *Net, nat *NAT, config ClientConfig) *Client {
+	t.Helper()
+	host, err := n.AddHost(ctx, nat)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Host = host
+	config.Routes = []netip.Prefix{netip.PrefixFrom(intranetHost, 24).Masked()}
+	c, err := n.NewClient(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Log(c.Logs())
+		}
+		c.Close()
+	})
+	return c
+}
+
+func mustConnect(ctx context.Context, t *testing.T, c *Client) Session {
+	t.Helper()
+	start := time.Now()
+	s, err := c.Connect(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s connected in %.1f s: %+v", c.Host().Address, time.Since(start).Seconds(), s)
+	return s
+}
+
+func mustPing(ctx context.Context, t *testing.T, c *Client) {
+	t.Helper()
+	r, err := c.Ping(ctx, intranetHost, PingOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Lost() > 0 {
+		t.Fatalf("%d of %d packets lost", r.Lost(), r.Sent)
+	}
+}
+
+// The topology and the stock clients work: what fails later is vrgate's.
+func TestStockClients(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	n, server, address := stock(ctx, t)
+	nat, err := n.AddNAT(ctx, KeepPorts)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Run("direct", func(t *testing.T) {
+		c := newClient(ctx, t, n, nil, ClientConfig{Server: address, PSK: "open sesame", User: "ann", Password: "secret"})
+		mustConnect(ctx, t, c)
+		mustPing(ctx, t, c)
+		sas, err := c.SAs(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(sas, "TRANSPORT") || strings.Contains(sas, "TRANSPORT-in-UDP") {
+			t.Errorf("not plain ESP in transport mode:\n%s", sas)
+		}
+
+		ping, err := c.Host().StartPing(intranetHost, PingOptions{Interval: 100 * time.Millisecond})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second)
+		if err := c.RekeyChild(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := c.RekeyIKE(ctx); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(3 * time.Second)
+		if r, err := ping.Stop(); err != nil || r.Sent < 20 || r.Lost() > 0 {
+			t.Errorf("rekeying: %v, sent %d, lost %d", err, r.Sent, r.Lost())
+		}
+		if err := c.Disconnect(ctx); err != nil {
+			t.Error(err)
+		}
+		if r, err := c.Ping(ctx, intranetHost, PingOptions{}); err == nil && r.Received > 0 {
+			t.Error("the intranet still answers after Disconnect")
+		}
+		mustConnect(ctx, t, c)
+		mustPing(ctx, t, c)
+	})
+	t.Run("behind NAT", func(t *testing.T) {
+		c := newClient(ctx, t, n, nat, ClientConfig{Server: address, PSK: "open sesame", User: "bob", Password: "secret", EphemeralPort: true})
+		mustConnect(ctx, t, c)
+		mustPing(ctx, t, c)
+		sas, err := server.SAs(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.Contains(sas, "TRANSPORT-in-UDP") || !strings.Contains(sas, nat.Address.String()) {
+			t.Errorf("not encapsulated in UDP from the NAT:\n%s", sas)
+		}
+	})
+	t.Run("failures", func(t *testing.T) {
+		for _, c := range []struct {
+			name   string
+			config ClientConfig
+			want   Stage
+		}{
+			{"wrong PSK", ClientConfig{PSK: "wrong", User: "ann", Password: "secret", RetransmitTries: 1, RetransmitTimeout: time.Second}, StageIKE},
+			{"wrong password", ClientConfig{PSK: "open sesame", User: "ann", Password: "wrong"}, StagePPP},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				c.config.Server = address
+				_, err := newClient(ctx, t, n, nil, c.config).Connect(ctx)
+				var failed *ConnectError
+				if !errors.As(err, &failed) || failed.Stage != c.want {
+					t.Errorf("error %v, want one at stage %s", err, c.want)
+				}
+			})
+		}
+	})
+}
+
+// Plain L2TP reaches the stock server too; only a server's policy can refuse it.
+func TestPlainClientAndKill(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	n, _, address := stock(ctx, t)
+	c := newClient(ctx, t, n, nil, ClientConfig{Server: address, Plain: true, User: "ann", Password: "secret"})
+	mustConnect(ctx, t, c)
+	mustPing(ctx, t, c)
+	capture := n.Internet()
+	before, err := capture.Output(ctx, "cat", "/sys/class/net/site0/statistics/rx_packets")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Kill(ctx); err != nil {
+		t.Fatal(err)
+	}
+	after, err := capture.Output(ctx, "cat", "/sys/class/net/site0/statistics/rx_packets")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before != after {
+		t.Errorf("a vanished client still sent packets: %s then %s", strings.TrimSpace(before), strings.TrimSpace(after))
+	}
+}
+
+// A NAT that forgets its mappings sends the same flow from another port.
+func TestRebind(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	n, err := New(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	server, uplink, err := n.Server(ctx, "srv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nat, err := n.AddNAT(ctx, KeepPorts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, err := n.AddHost(ctx, nat)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ports, err := sourcePorts(server, uplink.Address, host, func() error { return nat.Rebind(ctx) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ports[0].Addr() != nat.Address || ports[1].Addr() != nat.Address {
+		t.Errorf("seen from %s and %s, want the NAT's %s", ports[0], ports[1], nat.Address)
+	}
+	if ports[0].Port() != 4500 || ports[1].Port() == 4500 {
+		t.Errorf("seen from %s and %s, want port 4500 and then another", ports[0], ports[1])
+	}
+}

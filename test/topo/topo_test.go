@@ -1,0 +1,142 @@
+package topo
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestParseSession(t *testing.T) {
+	const log = `using channel 1
+Using interface ppp0
+Connect: ppp0 <--> 
+CHAP authentication succeeded
+local  IP address 10.9.0.10
+remote IP address 10.9.0.1
+primary   DNS address 10.1.0.53
+secondary DNS address 10.1.0.54
+`
+	want := Session{
+		Interface: "ppp0", Local: netip.MustParseAddr("10.9.0.10"), Remote: netip.MustParseAddr("10.9.0.1"),
+		DNS: []netip.Addr{netip.MustParseAddr("10.1.0.53"), netip.MustParseAddr("10.1.0.54")},
+	}
+	got, ok := parseSession(log)
+	if !ok {
+		t.Fatal("no session found")
+	}
+	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
+		t.Error(d)
+	}
+	before, _, _ := strings.Cut(log, "remote IP")
+	if _, ok := parseSession(before); ok {
+		t.Error("session found before its remote address")
+	}
+}
+
+func TestConnectFailure(t *testing.T) {
+	for _, c := range []struct{ l2tp, ppp, want string }{
+		{"xl2tpd[7]: Connecting to host 192.0.2.2, port 1701\n", "", ""},
+		{"xl2tpd[7]: Maximum retries exceeded for tunnel 7.  Closing.\n", "", "xl2tpd[7]: Maximum retries exceeded for tunnel 7.  Closing."},
+		{
+			"xl2tpd[7]: child_handler : pppd exited for call 2 with code 19\n", "Using interface ppp0\nCHAP authentication failed\n",
+			"CHAP authentication failed (xl2tpd[7]: child_handler : pppd exited for call 2 with code 19)",
+		},
+	} {
+		got := ""
+		if err := connectFailure(c.l2tp, c.ppp); err != nil {
+			got = err.Error()
+		}
+		if got != c.want {
+			t.Errorf("connectFailure(%q, %q) = %q, want %q", c.l2tp, c.ppp, got, c.want)
+		}
+	}
+}
+
+func TestParsePing(t *testing.T) {
+	const log = `PING 10.1.0.2 (10.1.0.2) 56(84) bytes of data.
+64 bytes from 10.1.0.2: icmp_seq=1 ttl=63 time=1.20 ms
+64 bytes from 10.1.0.2: icmp_seq=3 ttl=63 time=1.20 ms
+
+--- 10.1.0.2 ping statistics ---
+5 packets transmitted, 2 received, 60% packet loss, time 805ms
+`
+	for _, c := range []struct{ grace, sent, lost int }{
+		{0, 5, 3}, // a finished ping: all that were sent count
+		{1, 4, 2},
+		{6, 3, 1}, // never more than those after the last answer
+	} {
+		r, err := parsePing(log, c.grace)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Sent != c.sent || r.Lost() != c.lost {
+			t.Errorf("grace %d: sent %d, lost %d; want %d, %d", c.grace, r.Sent, r.Lost(), c.sent, c.lost)
+		}
+	}
+	if _, err := parsePing("ping: connect: Network is unreachable\n", 0); err == nil || !strings.Contains(err.Error(), "unreachable") {
+		t.Errorf("error %v, want ping's own words", err)
+	}
+}
+
+// A kernel without modules, or a process without privileges, must be told from a bug.
+func TestProbeErrors(t *testing.T) {
+	err := Probe()
+	if err == nil {
+		return
+	}
+	var missing *MissingError
+	if errors.As(err, &missing) {
+		if !errors.Is(err, ErrNotSupported) || missing.Module == "" {
+			t.Errorf("%v: not ErrNotSupported with a module", err)
+		}
+		return
+	}
+	if !strings.Contains(err.Error(), "operation not permitted") && !strings.Contains(err.Error(), "permission denied") {
+		t.Error(err)
+	}
+}
+
+func TestSwanctlSettings(t *testing.T) {
+	got := connection{
+		remote: "192.0.2.2", id: "user@example.com", remoteID: "%any", psk: `a"b`, ike: []string{"aes128-sha1-modp2048"},
+		localTS: "dynamic[17/1701]", remoteTS: "dynamic[17/1701]", espLife: 100e9, extra: []string{"encap = yes"},
+	}.settings()
+	const want = `connections {
+	vpn {
+		version = 1
+		remote_addrs = 192.0.2.2
+		proposals = aes128-sha1-modp2048
+		encap = yes
+		local {
+			auth = psk
+			id = user@example.com
+		}
+		remote {
+			auth = psk
+			id = %any
+		}
+		children {
+			l2tp {
+				mode = transport
+				local_ts = dynamic[17/1701]
+				remote_ts = dynamic[17/1701]
+				rekey_time = 100s
+				life_time = 200s
+				rand_time = 0
+			}
+		}
+	}
+}
+secrets {
+	ike {
+		secret = "a\"b"
+	}
+}
+`
+	if d := cmp.Diff(want, got); d != "" {
+		t.Error(d)
+	}
+}
