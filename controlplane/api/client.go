@@ -1,0 +1,136 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"syscall"
+)
+
+// maxAnswer bounds what the client reads: 10,000 subscribers are about 8 MiB.
+const maxAnswer = 256 << 20
+
+// Client asks a running daemon through its socket. Its errors are [*Error]
+// wherever a reason is known.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// NewClient returns a client of the daemon at socket. It connects when it is
+// asked something.
+func NewClient(socket string) *Client {
+	return &Client{socket, &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+	}}}
+}
+
+// Health asks how the daemon is.
+func (c *Client) Health(ctx context.Context) (Health, error) {
+	return call[Health](ctx, c, http.MethodGet, "/v1/health", nil)
+}
+
+// VRs lists virtual routers; the filter's VR is honoured.
+func (c *Client) VRs(ctx context.Context, f Filter) ([]VR, error) {
+	return call[[]VR](ctx, c, http.MethodGet, "/v1/vrs"+query(f), nil)
+}
+
+// IKESAs lists phase 1 SAs; the filter's VR is honoured.
+func (c *Client) IKESAs(ctx context.Context, f Filter) ([]IKESA, error) {
+	return call[[]IKESA](ctx, c, http.MethodGet, "/v1/ike-sas"+query(f), nil)
+}
+
+// IPsec lists IPsec connections; the filter's VR is honoured.
+func (c *Client) IPsec(ctx context.Context, f Filter) ([]IPsec, error) {
+	return call[[]IPsec](ctx, c, http.MethodGet, "/v1/ipsec"+query(f), nil)
+}
+
+// L2TPTunnels lists tunnels; the filter's VR is honoured.
+func (c *Client) L2TPTunnels(ctx context.Context, f Filter) ([]L2TPTunnel, error) {
+	return call[[]L2TPTunnel](ctx, c, http.MethodGet, "/v1/l2tp/tunnels"+query(f), nil)
+}
+
+// L2TPSessions lists sessions; the filter's VR is honoured.
+func (c *Client) L2TPSessions(ctx context.Context, f Filter) ([]L2TPSession, error) {
+	return call[[]L2TPSession](ctx, c, http.MethodGet, "/v1/l2tp/sessions"+query(f), nil)
+}
+
+// Subscribers lists subscribers.
+func (c *Client) Subscribers(ctx context.Context, f Filter) ([]Subscriber, error) {
+	return call[[]Subscriber](ctx, c, http.MethodGet, "/v1/subscribers"+query(f), nil)
+}
+
+// Disconnect ends subscribers.
+func (c *Client) Disconnect(ctx context.Context, q DisconnectRequest) (DisconnectResponse, error) {
+	return call[DisconnectResponse](ctx, c, http.MethodPost, "/v1/disconnect", q)
+}
+
+func query(f Filter) string {
+	q := url.Values{}
+	for key, v := range map[string]string{"vr": f.VR, "id": f.ID, "user": f.User} {
+		if v != "" {
+			q.Set(key, v)
+		}
+	}
+	if f.Address.IsValid() {
+		q.Set("address", f.Address.String())
+	}
+	if len(q) == 0 {
+		return ""
+	}
+	return "?" + q.Encode()
+}
+
+func call[T any](ctx context.Context, c *Client, method, path string, body any) (T, error) {
+	var out T
+	var in io.Reader
+	if body != nil {
+		data, err := json.Marshal(body)
+		if err != nil {
+			return out, fmt.Errorf("control request: %w", err)
+		}
+		in = bytes.NewReader(data)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://vrgate"+path, in)
+	if err != nil {
+		return out, fmt.Errorf("control request: %w", err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return out, c.connectError(err)
+	}
+	defer resp.Body.Close()
+	dec := json.NewDecoder(io.LimitReader(resp.Body, maxAnswer))
+	if resp.StatusCode != http.StatusOK {
+		e := &Error{Status: resp.StatusCode}
+		if err := dec.Decode(e); err != nil || e.Text == "" {
+			e.Reason, e.Text = ReasonUnavailable, "the daemon answered "+resp.Status
+		}
+		return out, e
+	}
+	if err := dec.Decode(&out); err != nil {
+		return out, fmt.Errorf("control answer: %w", err)
+	}
+	return out, nil
+}
+
+// connectError says what it means that the socket does not answer.
+func (c *Client) connectError(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return &Error{Reason: ReasonNotRunning, Text: "vrgate is not running (nobody answers at " + c.socket + ")"}
+	case errors.Is(err, fs.ErrPermission):
+		return &Error{Reason: ReasonNoPermission, Text: "no permission to use " + c.socket + "; ask as root or as a member of the group in vrgate.yaml"}
+	}
+	return fmt.Errorf("control request: %w", err)
+}

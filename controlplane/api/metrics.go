@@ -1,0 +1,92 @@
+package api
+
+import (
+	"context"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// collector turns snapshots of a Source into metrics at scrape time, so that
+// engines keep plain numbers and pay nothing between scrapes.
+type collector struct {
+	source Source
+
+	build, vrUp, ikeSAs, halfOpen, connections, tunnels, sessions, subscribers, poolSize, poolUsed, events *prometheus.Desc
+
+	version string
+}
+
+func newCollector(source Source, version string) *collector {
+	desc := func(name, help string, labels ...string) *prometheus.Desc {
+		return prometheus.NewDesc("vrgate_"+name, help, labels, nil)
+	}
+	return &collector{
+		source:      source,
+		version:     version,
+		build:       desc("build_info", "Always 1; the label is the version.", "version"),
+		vrUp:        desc("vr_up", "1 if the virtual router runs, 0 if it has failed or is not up yet.", "vr", "kind"),
+		ikeSAs:      desc("ike_sas", "Phase 1 SAs, half-open ones included.", "vr"),
+		halfOpen:    desc("ike_half_open", "Phase 1 negotiations that are not yet authenticated.", "vr"),
+		connections: desc("ipsec_connections", "IPsec connections.", "vr"),
+		tunnels:     desc("l2tp_tunnels", "L2TP tunnels.", "vr"),
+		sessions:    desc("l2tp_sessions", "L2TP sessions.", "vr"),
+		subscribers: desc("subscribers", "Subscribers by state: up, connecting, ending.", "vr", "state"),
+		poolSize:    desc("pool_addresses", "Addresses that a pool can lease.", "vr", "pool"),
+		poolUsed:    desc("pool_addresses_used", "Addresses that a pool has leased.", "vr", "pool"),
+		events:      desc("events_total", "Ends, refusals, failures and drops by typed reason.", "vr", "subsystem", "reason"),
+	}
+}
+
+// Describe sends all descriptions.
+func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		c.build, c.vrUp, c.ikeSAs, c.halfOpen, c.connections, c.tunnels, c.sessions, c.subscribers, c.poolSize, c.poolUsed, c.events,
+	} {
+		ch <- d
+	}
+}
+
+// Collect takes a snapshot.
+func (c *collector) Collect(ch chan<- prometheus.Metric) {
+	// Collect is given no context; this bounds it like any other answer.
+	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+	defer cancel()
+
+	gauge := func(d *prometheus.Desc, v int, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
+	}
+	gauge(c.build, 1, c.version)
+	vrs, err := c.source.VRs(ctx)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(c.vrUp, err)
+		return
+	}
+	for i := range vrs {
+		v := &vrs[i]
+		up := 0
+		if v.State == "up" {
+			up = 1
+		}
+		gauge(c.vrUp, up, v.Name, v.Kind)
+		gauge(c.ikeSAs, v.IKESAs, v.Name)
+		gauge(c.halfOpen, v.HalfOpen, v.Name)
+		gauge(c.connections, v.Connections, v.Name)
+		gauge(c.tunnels, v.Tunnels, v.Name)
+		gauge(c.sessions, v.Sessions, v.Name)
+		gauge(c.subscribers, v.Subscribers.Up, v.Name, "up")
+		gauge(c.subscribers, v.Subscribers.Connecting, v.Name, "connecting")
+		gauge(c.subscribers, v.Subscribers.Ending, v.Name, "ending")
+		for _, p := range v.Pools {
+			gauge(c.poolSize, p.Size, v.Name, p.Name)
+			gauge(c.poolUsed, p.Used, v.Name, p.Name)
+		}
+	}
+	counters, err := c.source.Counters(ctx)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(c.events, err)
+		return
+	}
+	for _, n := range counters {
+		ch <- prometheus.MustNewConstMetric(c.events, prometheus.CounterValue, float64(n.Value), n.VR, n.Subsystem, n.Reason)
+	}
+}

@@ -1,0 +1,232 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"go.uber.org/zap"
+)
+
+// Bounds on a request. Answers may take as long as the largest table takes.
+const (
+	maxRequestBody = 64 << 10
+	readTimeout    = 10 * time.Second
+	answerTimeout  = 30 * time.Second
+	stopTimeout    = 2 * time.Second
+)
+
+// Server answers API requests from a Source.
+type Server struct {
+	source  Source
+	log     *zap.Logger
+	version string
+	started time.Time
+	access  Access
+	mux     *http.ServeMux
+}
+
+// NewServer returns a server that answers from source to those whom access
+// lets in.
+func NewServer(source Source, access Access, version string, log *zap.Logger) *Server {
+	s := &Server{source: source, log: log, version: version, started: time.Now(), access: access, mux: http.NewServeMux()}
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(newCollector(source, version))
+
+	s.mux.Handle("GET /v1/health", s.handle(s.health))
+	s.mux.Handle("GET /v1/vrs", list(s, source.VRs, func(v *VR, f Filter) bool { return f.VR == "" || f.VR == v.Name }))
+	s.mux.Handle("GET /v1/ike-sas", list(s, source.IKESAs, func(v *IKESA, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
+	s.mux.Handle("GET /v1/ipsec", list(s, source.IPsec, func(v *IPsec, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
+	s.mux.Handle("GET /v1/l2tp/tunnels", list(s, source.L2TPTunnels, func(v *L2TPTunnel, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
+	s.mux.Handle("GET /v1/l2tp/sessions", list(s, source.L2TPSessions, func(v *L2TPSession, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
+	s.mux.Handle("GET /v1/subscribers", list(s, source.Subscribers, func(v *Subscriber, f Filter) bool { return f.Match(v) }))
+	s.mux.Handle("POST /v1/disconnect", s.handle(s.disconnect))
+	s.mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorHandling: promhttp.HTTPErrorOnError, Timeout: answerTimeout,
+	}))
+	s.mux.Handle("/", s.handle(func(*http.Request) (any, error) {
+		return nil, &Error{http.StatusNotFound, ReasonNotFound, "there is no such resource"}
+	}))
+	return s
+}
+
+// Run serves l until ctx ends, then lets running requests finish for a moment.
+// It closes l and returns when all its goroutines have ended.
+func (s *Server) Run(ctx context.Context, l net.Listener) error {
+	srv := &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: readTimeout,
+		ReadTimeout:       readTimeout,
+		MaxHeaderBytes:    16 << 10,
+		ConnContext:       s.access.connContext,
+		ErrorLog:          zap.NewStdLog(s.log),
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(l) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+	}
+	// The requests' own contexts go on: this is the moment they get.
+	stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if err := srv.Shutdown(stop); err != nil {
+		_ = srv.Close()
+	}
+	if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// ServeHTTP answers one request.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if err := allowed(r.Context()); err != nil {
+		s.log.Debug("control request refused", zap.String("path", r.URL.Path), zap.Error(err))
+		s.fail(w, &Error{http.StatusForbidden, ReasonForbidden, err.Error()})
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxRequestBody)
+	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
+	defer cancel()
+	s.mux.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// handle answers with what f returns, as JSON.
+func (s *Server) handle(f func(*http.Request) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		v, err := f(r)
+		if err != nil {
+			s.fail(w, err)
+			return
+		}
+		s.write(w, http.StatusOK, v)
+	})
+}
+
+func (s *Server) write(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	enc := json.NewEncoder(w)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		s.log.Debug("control answer not delivered", zap.Error(err))
+	}
+}
+
+func (s *Server) fail(w http.ResponseWriter, err error) {
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{http.StatusServiceUnavailable, ReasonUnavailable, err.Error()}
+	}
+	s.write(w, e.Status, e)
+}
+
+// list answers with the rows of get that match the request's filter.
+func list[T any](s *Server, get func(context.Context) ([]T, error), match func(*T, Filter) bool) http.Handler {
+	return s.handle(func(r *http.Request) (any, error) {
+		f, err := filterOf(r)
+		if err != nil {
+			return nil, err
+		}
+		rows, err := get(r.Context())
+		if err != nil {
+			return nil, err
+		}
+		matching := make([]T, 0, len(rows))
+		for i := range rows {
+			if match(&rows[i], f) {
+				matching = append(matching, rows[i])
+			}
+		}
+		return matching, nil
+	})
+}
+
+// filterOf reads a filter from the query. An unknown parameter is refused: a
+// filter that is silently not applied shows too much.
+func filterOf(r *http.Request) (Filter, error) {
+	var f Filter
+	for key, values := range r.URL.Query() {
+		v := values[len(values)-1]
+		subscribers := r.URL.Path == "/v1/subscribers"
+		switch {
+		case key == "vr":
+			f.VR = v
+		case key == "id" && subscribers:
+			f.ID = v
+		case key == "user" && subscribers:
+			f.User = v
+		case key == "address" && subscribers:
+			a, err := netip.ParseAddr(v)
+			if err != nil {
+				return f, badRequest("address is not an IP address")
+			}
+			f.Address = a
+		default:
+			return f, badRequest("unknown parameter " + key)
+		}
+	}
+	return f, nil
+}
+
+func badRequest(text string) error {
+	return &Error{http.StatusBadRequest, ReasonBadRequest, text}
+}
+
+func (s *Server) health(r *http.Request) (any, error) {
+	vrs, err := s.source.VRs(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	h := Health{Status: "ok", Version: s.version, Started: s.started, VRs: len(vrs)}
+	for i := range vrs {
+		if vrs[i].State == "failed" {
+			h.FailedVRs++
+			h.Status = "degraded"
+		}
+	}
+	return h, nil
+}
+
+func (s *Server) disconnect(r *http.Request) (any, error) {
+	var q DisconnectRequest
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&q); err != nil {
+		return nil, badRequest("the request is not a disconnect request: " + err.Error())
+	}
+	switch {
+	case q.Filter.Empty() && !q.All:
+		return nil, badRequest("an empty filter would end every session; ask for all explicitly")
+	case !q.Filter.Empty() && q.All:
+		return nil, badRequest("all and a filter exclude each other")
+	}
+	subs, err := s.source.Subscribers(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	resp := DisconnectResponse{Subscribers: []Subscriber{}, DryRun: q.DryRun}
+	var ids []string
+	for i := range subs {
+		if q.Filter.Match(&subs[i]) {
+			resp.Subscribers = append(resp.Subscribers, subs[i])
+			ids = append(ids, subs[i].ID)
+		}
+	}
+	if q.DryRun || len(ids) == 0 {
+		return resp, nil
+	}
+	if err := s.source.Disconnect(r.Context(), ids); err != nil {
+		return nil, err
+	}
+	s.log.Info("administrative disconnect", zap.Int("sessions", len(ids)), zap.Any("filter", q.Filter), zap.Bool("all", q.All))
+	return resp, nil
+}

@@ -1,0 +1,22 @@
+package api
+
+import "context"
+
+// Source is what the API shows and does. Package controlplane implements it.
+// Methods may be called from several goroutines; they return copies that are
+// the caller's, ordered by virtual router and then as is natural, and an error
+// only if ctx ended first or the control plane is stopping.
+type Source interface {
+	VRs(ctx context.Context) ([]VR, error)
+	IKESAs(ctx context.Context) ([]IKESA, error)
+	IPsec(ctx context.Context) ([]IPsec, error)
+	L2TPTunnels(ctx context.Context) ([]L2TPTunnel, error)
+	L2TPSessions(ctx context.Context) ([]L2TPSession, error)
+	Subscribers(ctx context.Context) ([]Subscriber, error)
+	// Counters returns every event counter; values never fall while the
+	// process lives.
+	Counters(ctx context.Context) ([]Counter, error)
+	// Disconnect starts the polite end of the sessions with these IDs; unknown
+	// ones are ignored, because a session may end while it is being selected.
+	Disconnect(ctx context.Context, ids []string) error
+}

@@ -1,0 +1,323 @@
+package api
+
+import (
+	"net/netip"
+	"time"
+)
+
+// VR is a virtual router as `vrgate show vr` prints it.
+type VR struct {
+	Name string `json:"name"`
+	// Kind is "namespace" or "vrf".
+	Kind string `json:"kind"`
+	// Namespace is empty for the namespace in which vrgate runs.
+	Namespace string `json:"namespace,omitempty"`
+	// Device and Table are those of a VRF.
+	Device string `json:"device,omitempty"`
+	Table  uint32 `json:"table,omitempty"`
+	// State is "starting", "up", "stopping" or "failed"; Reason and Text say
+	// why it failed.
+	State           string       `json:"state"`
+	Reason          string       `json:"reason,omitempty"`
+	Text            string       `json:"text,omitempty"`
+	ServerAddresses []netip.Addr `json:"server_addresses"`
+	// NATT is whether new IKE SAs may use NAT traversal (C13r).
+	NATT      bool   `json:"nat_t"`
+	Proposals string `json:"proposals"`
+	// IKESAs counts phase 1 SAs, half-open ones included; HalfOpen those that
+	// are not yet authenticated.
+	IKESAs      int          `json:"ike_sas"`
+	HalfOpen    int          `json:"half_open"`
+	Connections int          `json:"ipsec_connections"`
+	Tunnels     int          `json:"l2tp_tunnels"`
+	Sessions    int          `json:"l2tp_sessions"`
+	Subscribers Subscribers  `json:"subscribers"`
+	Pools       []Pool       `json:"pools"`
+	PolicyRules []PolicyRule `json:"ike_policy_rules"`
+}
+
+// Subscribers counts the subscribers of a virtual router.
+type Subscribers struct {
+	// Up can send traffic; Connecting and Ending cannot yet or any more.
+	Up         int `json:"up"`
+	Connecting int `json:"connecting"`
+	Ending     int `json:"ending"`
+}
+
+// Pool is the use of an address pool.
+type Pool struct {
+	Name string `json:"name"`
+	// Size is the number of addresses that can be leased, Used those that are.
+	Size int `json:"size"`
+	Used int `json:"used"`
+}
+
+// PolicyRule is an IKE policy rule as in `show ipsec ike-policy-rule`.
+type PolicyRule struct {
+	Priority        int      `json:"priority"`
+	Authentication  string   `json:"authentication"`
+	Encryption      []string `json:"encryption"`
+	Hash            []string `json:"hash"`
+	Group           []string `json:"group"`
+	LifetimeSeconds int64    `json:"lifetime_seconds"`
+	AggressiveMode  string   `json:"aggressive_mode"`
+	// LocalAddress is empty for a rule that holds for any address.
+	LocalAddress string `json:"local_address,omitempty"`
+}
+
+// IKESA is a phase 1 SA.
+type IKESA struct {
+	VR     string         `json:"vr"`
+	Local  netip.AddrPort `json:"local"`
+	Remote netip.AddrPort `json:"remote"`
+	// RemainingSeconds until the SA expires, 0 to 86400.
+	RemainingSeconds int64 `json:"remaining_seconds"`
+	// State is one of K6, such as "DONE" or "MM SA-R".
+	State string `json:"state"`
+	// LocalCookie and RemoteCookie are 16 hexadecimal digits.
+	LocalCookie  string `json:"local_cookie"`
+	RemoteCookie string `json:"remote_cookie"`
+	// Initiator is whether we started the negotiation.
+	Initiator bool `json:"initiator"`
+	// NATT is whether the SA moved to the NAT traversal port (C13r).
+	NATT bool `json:"nat_t"`
+	// Connection is the IPsec connection it belongs to, 0 before there is one.
+	Connection uint32 `json:"connection,omitempty"`
+	PeerID     string `json:"peer_id,omitempty"`
+	// Peer is the implementation, recognised by its vendor IDs.
+	Peer string `json:"peer,omitempty"`
+	// Key is the name of the pre-shared key that matched.
+	Key string `json:"key,omitempty"`
+	// Proposal is the transform in words, such as "aes256-sha1-modp2048".
+	Proposal string    `json:"proposal,omitempty"`
+	Since    time.Time `json:"since"`
+}
+
+// IPsec is an IPsec connection: a peer with its phase 2 SAs over all rekeys.
+type IPsec struct {
+	VR         string `json:"vr"`
+	Connection uint32 `json:"connection"`
+	// State is "up" or "connecting".
+	State string `json:"state"`
+	// Application is what the connection may carry: "l2tp".
+	Application string         `json:"application"`
+	Profile     string         `json:"profile"`
+	Local       netip.AddrPort `json:"local"`
+	Remote      netip.AddrPort `json:"remote"`
+	PeerID      string         `json:"peer_id,omitempty"`
+	Peer        string         `json:"peer,omitempty"`
+	Key         string         `json:"key,omitempty"`
+	// LocalSelector and RemoteSelector are the phase 2 identities in words,
+	// such as "192.0.2.1/32 udp 1701".
+	LocalSelector  string `json:"local_selector,omitempty"`
+	RemoteSelector string `json:"remote_selector,omitempty"`
+	// NATPeer and NATLocal tell where a NAT was found; UDPEncapsulation
+	// whether ESP goes inside UDP.
+	NATPeer          bool `json:"nat_peer"`
+	NATLocal         bool `json:"nat_local"`
+	UDPEncapsulation bool `json:"udp_encapsulation"`
+	// Inbound has up to four SAs while a rekey overlaps, Outbound has one (K8).
+	Inbound  []IPsecSA `json:"inbound"`
+	Outbound []IPsecSA `json:"outbound"`
+	Since    time.Time `json:"since"`
+}
+
+// IPsecSA is one unidirectional phase 2 SA.
+type IPsecSA struct {
+	// SPI is 8 hexadecimal digits.
+	SPI       string `json:"spi"`
+	Transform string `json:"transform"`
+	// Lifetime as negotiated and what is left of it; 0 kilobytes for no bound.
+	LifetimeSeconds    int64  `json:"lifetime_seconds"`
+	RemainingSeconds   int64  `json:"remaining_seconds"`
+	LifetimeKilobytes  uint64 `json:"lifetime_kilobytes,omitempty"`
+	RemainingKilobytes uint64 `json:"remaining_kilobytes,omitempty"`
+	Bytes              uint64 `json:"bytes"`
+	Packets            uint64 `json:"packets"`
+	ReplayErrors       uint64 `json:"replay_errors"`
+	AuthErrors         uint64 `json:"auth_errors"`
+}
+
+// L2TPTunnel is an L2TP tunnel.
+type L2TPTunnel struct {
+	VR       string `json:"vr"`
+	LocalID  uint16 `json:"local_id"`
+	RemoteID uint16 `json:"remote_id"`
+	// State is idle, connecting, established or disconnecting.
+	State string `json:"state"`
+	// Initiator is "local" or "remote".
+	Initiator string         `json:"initiator"`
+	Local     netip.AddrPort `json:"local"`
+	Remote    netip.AddrPort `json:"remote"`
+	// Connection is the IPsec connection that carries it, 0 for clear text.
+	Connection   uint32 `json:"connection,omitempty"`
+	Profile      string `json:"destination_profile"`
+	HostProfile  string `json:"host_profile"`
+	RemoteHost   string `json:"remote_host,omitempty"`
+	RemoteVendor string `json:"remote_vendor,omitempty"`
+	// RemoteFirmware is the Firmware Revision AVP in hexadecimal.
+	RemoteFirmware string `json:"remote_firmware,omitempty"`
+	PeerWindow     uint16 `json:"peer_window"`
+	Ns             uint16 `json:"ns"`
+	Nr             uint16 `json:"nr"`
+	Retransmits    uint64 `json:"retransmissions"`
+	Sessions       int    `json:"sessions"`
+	// LastResult, LastError and LastMessage are of the last StopCCN or CDN.
+	LastResult  uint16    `json:"last_result,omitempty"`
+	LastError   uint16    `json:"last_error,omitempty"`
+	LastMessage string    `json:"last_message,omitempty"`
+	Since       time.Time `json:"since"`
+}
+
+// L2TPSession is an L2TP session.
+type L2TPSession struct {
+	VR           string `json:"vr"`
+	LocalTunnel  uint16 `json:"local_tunnel"`
+	RemoteTunnel uint16 `json:"remote_tunnel"`
+	LocalID      uint16 `json:"local_id"`
+	RemoteID     uint16 `json:"remote_id"`
+	State        string `json:"state"`
+	// CallType is "lac-incoming" where the client called.
+	CallType      string `json:"call_type"`
+	User          string `json:"user,omitempty"`
+	RemoteHost    string `json:"remote_host,omitempty"`
+	CallSerial    uint32 `json:"call_serial"`
+	CallingNumber string `json:"calling_number,omitempty"`
+	CalledNumber  string `json:"called_number,omitempty"`
+	// TxSpeed and RxSpeed are connect speeds in bit/s.
+	TxSpeed uint32 `json:"tx_speed"`
+	RxSpeed uint32 `json:"rx_speed"`
+	// Sequencing is whether data messages carry sequence numbers.
+	Sequencing bool      `json:"sequencing"`
+	ProxyLCP   bool      `json:"proxy_lcp"`
+	ProxyAuth  bool      `json:"proxy_auth"`
+	Since      time.Time `json:"since"`
+}
+
+// Subscriber is one authenticated, or authenticating, user session.
+type Subscriber struct {
+	// ID names the session for the life of the daemon. It is text because
+	// JSON numbers lose digits of 64 bit values in many programs.
+	ID   string `json:"id"`
+	User string `json:"user"`
+	// Type is "ppp" for L2TP subscribers.
+	Type string `json:"type"`
+	// Access is how it came in: "l2tp/ipsec" or "l2tp".
+	Access string `json:"access"`
+	// State is link, deciding, opening, network, activating, up or ending.
+	State string `json:"state"`
+	// VR is where the client's packets arrive, TerminatingVR where its
+	// interface and route are.
+	VR            string `json:"vr"`
+	TerminatingVR string `json:"terminating_vr"`
+	// Address and Gateway are the zero Addr ("") until they are assigned.
+	Address netip.Addr `json:"address"`
+	Gateway netip.Addr `json:"gateway"`
+	// AddressSource is "pool" or "user", empty before there is an address.
+	AddressSource string         `json:"address_source,omitempty"`
+	Interface     string         `json:"interface,omitempty"`
+	MTU           int            `json:"mtu,omitempty"`
+	Local         netip.AddrPort `json:"local"`
+	Remote        netip.AddrPort `json:"remote"`
+	RemoteHost    string         `json:"remote_host,omitempty"`
+	Peer          string         `json:"peer,omitempty"`
+	CallingNumber string         `json:"calling_number,omitempty"`
+	// Authentication is the PPP method, such as "mschapv2".
+	Authentication string `json:"authentication,omitempty"`
+	Connection     uint32 `json:"connection,omitempty"`
+	LocalTunnel    uint16 `json:"local_tunnel,omitempty"`
+	LocalSession   uint16 `json:"local_session,omitempty"`
+	// Called is when the call came, Up when traffic was allowed; Up is the
+	// zero time before that.
+	Called time.Time `json:"called"`
+	Up     time.Time `json:"up,omitzero"`
+	// In is from the subscriber, Out to it; payload of the interface.
+	InBytes    uint64 `json:"in_bytes"`
+	OutBytes   uint64 `json:"out_bytes"`
+	InPackets  uint64 `json:"in_packets"`
+	OutPackets uint64 `json:"out_packets"`
+}
+
+// Counter counts events of one reason.
+type Counter struct {
+	VR string
+	// Subsystem is who counts: "ike", "l2tp", "subscriber", "dataplane" …
+	Subsystem string
+	// Reason is the typed reason, verbatim as in logs.
+	Reason string
+	Value  uint64
+}
+
+// Health says how the daemon is.
+type Health struct {
+	// Status is "ok", or "degraded" while a virtual router has failed.
+	Status  string    `json:"status"`
+	Version string    `json:"version"`
+	Started time.Time `json:"started"`
+	// VRs counts virtual routers, FailedVRs those that could not be started.
+	VRs       int `json:"vrs"`
+	FailedVRs int `json:"failed_vrs"`
+}
+
+// Filter selects subscribers; what is empty selects all.
+type Filter struct {
+	ID      string     `json:"id,omitempty"`
+	User    string     `json:"user,omitempty"`
+	Address netip.Addr `json:"address,omitzero"`
+	// VR matches the transport or the terminating virtual router.
+	VR string `json:"vr,omitempty"`
+}
+
+// Empty says whether the filter selects everybody.
+func (f Filter) Empty() bool { return f == Filter{} }
+
+// Match says whether the filter selects s.
+func (f Filter) Match(s *Subscriber) bool {
+	return (f.ID == "" || f.ID == s.ID) &&
+		(f.User == "" || f.User == s.User) &&
+		(!f.Address.IsValid() || f.Address == s.Address) &&
+		(f.VR == "" || f.VR == s.VR || f.VR == s.TerminatingVR)
+}
+
+// DisconnectRequest asks for the end of subscribers (J9 event 2).
+type DisconnectRequest struct {
+	Filter Filter `json:"filter"`
+	// All must be set to mean an empty filter, so that a lost argument does not
+	// end everybody.
+	All bool `json:"all,omitempty"`
+	// DryRun only says who it would be.
+	DryRun bool `json:"dry_run,omitempty"`
+}
+
+// DisconnectResponse lists who was selected. Their sessions are ending; the
+// end itself comes with their summary line.
+type DisconnectResponse struct {
+	Subscribers []Subscriber `json:"subscribers"`
+	DryRun      bool         `json:"dry_run,omitempty"`
+}
+
+// Error is the answer to a request that failed.
+type Error struct {
+	// Status is the HTTP status.
+	Status int `json:"-"`
+	// Reason is one of the Reason constants.
+	Reason Reason `json:"reason"`
+	// Text is a sentence.
+	Text string `json:"text"`
+}
+
+// Error returns the sentence.
+func (e *Error) Error() string { return e.Text }
+
+// Reason is why a request failed.
+type Reason string
+
+// The reasons.
+const (
+	ReasonBadRequest   Reason = "bad-request"
+	ReasonForbidden    Reason = "forbidden"
+	ReasonNotFound     Reason = "not-found"
+	ReasonUnavailable  Reason = "unavailable"
+	ReasonNotRunning   Reason = "not-running"
+	ReasonNoPermission Reason = "no-permission"
+)
