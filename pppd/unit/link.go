@@ -1,0 +1,178 @@
+package unit
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	linkKind     = "ppp"
+	statsLink64  = 1 // IFLA_STATS_LINK_64
+	sizeStatsMsg = 12
+	sizeStats64  = 8 * 8 // of rtnl_link_stats64, what is read
+)
+
+var native = binary.NativeEndian
+
+var errMalformed = errors.New("malformed kernel message")
+
+func appendAttr(b []byte, typ uint16, data []byte) []byte {
+	b = native.AppendUint16(b, uint16(unix.SizeofNlAttr+len(data)))
+	b = native.AppendUint16(b, typ)
+	b = append(b, data...)
+	for len(b)%unix.NLA_ALIGNTO != 0 {
+		b = append(b, 0)
+	}
+	return b
+}
+
+func appendUint32(b []byte, typ uint16, v uint32) []byte {
+	return appendAttr(b, typ, native.AppendUint32(nil, v))
+}
+
+// appendString appends a terminated string.
+func appendString(b []byte, typ uint16, s string) []byte {
+	return appendAttr(b, typ, append([]byte(s), 0))
+}
+
+// attrs calls fn for each attribute in b; see package xfrm's of the same name.
+func attrs(b []byte, fn func(typ uint16, data []byte) error) error {
+	for len(b) >= unix.SizeofNlAttr {
+		n := int(native.Uint16(b))
+		if n < unix.SizeofNlAttr || n > len(b) {
+			return errMalformed
+		}
+		if err := fn(native.Uint16(b[2:])&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[unix.SizeofNlAttr:n]); err != nil {
+			return err
+		}
+		b = b[min((n+unix.NLA_ALIGNTO-1)&^(unix.NLA_ALIGNTO-1), len(b)):]
+	}
+	return nil
+}
+
+// ifinfo is struct ifinfomsg: family u8, pad, type u16, index s32, flags u32,
+// change u32.
+func ifinfo(index int, flags, change uint32) []byte {
+	b := make([]byte, unix.SizeofIfInfomsg)
+	native.PutUint32(b[4:], uint32(index))
+	native.PutUint32(b[8:], flags)
+	native.PutUint32(b[12:], change)
+	return b
+}
+
+// newLink is the wish for a PPP interface of the /dev/ppp descriptor fd.
+// namespace is a descriptor, or -1 for the one that is asked.
+type newLink struct {
+	fd        int
+	name      string
+	mtu       int
+	master    int
+	group     uint32
+	namespace int
+}
+
+func (l newLink) encode() []byte {
+	b := ifinfo(0, 0, 0)
+	b = appendString(b, unix.IFLA_IFNAME, l.name)
+	b = appendUint32(b, unix.IFLA_MTU, uint32(l.mtu))
+	if l.master != 0 {
+		b = appendUint32(b, unix.IFLA_MASTER, uint32(l.master))
+	}
+	if l.group != 0 {
+		b = appendUint32(b, unix.IFLA_GROUP, l.group)
+	}
+	if l.namespace >= 0 {
+		b = appendUint32(b, unix.IFLA_NET_NS_FD, uint32(l.namespace))
+	}
+	data := appendUint32(nil, unix.IFLA_PPP_DEV_FD, uint32(l.fd))
+	info := appendString(nil, unix.IFLA_INFO_KIND, linkKind)
+	info = appendAttr(info, unix.IFLA_INFO_DATA|unix.NLA_F_NESTED, data)
+	return appendAttr(b, unix.IFLA_LINKINFO|unix.NLA_F_NESTED, info)
+}
+
+// indexByName finds an interface.
+func (n *Net) indexByName(name string) (int, error) {
+	msgs, err := n.execute(unix.RTM_GETLINK, 0, appendString(ifinfo(0, 0, 0), unix.IFLA_IFNAME, name))
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range msgs {
+		if m.Header.Type == unix.RTM_NEWLINK && len(m.Data) >= unix.SizeofIfInfomsg {
+			return int(int32(native.Uint32(m.Data[4:]))), nil
+		}
+	}
+	return 0, errMalformed
+}
+
+// setFlags brings an interface up or down.
+func (n *Net) setFlags(index int, flags, change uint32) error {
+	_, err := n.execute(unix.RTM_NEWLINK, netlink.Acknowledge, ifinfo(index, flags, change))
+	return err
+}
+
+func (n *Net) setMTU(index, mtu int) error {
+	_, err := n.execute(unix.RTM_NEWLINK, netlink.Acknowledge, appendUint32(ifinfo(index, 0, 0), unix.IFLA_MTU, uint32(mtu)))
+	return err
+}
+
+// Traffic is what an interface counted since it was made, from our side: Rx is
+// from the subscriber. Bytes are those of IP packets and of network control
+// protocol frames without PPP's protocol field or L2TP's headers; LCP,
+// authentication, and frames handled before the interface was made are not
+// counted. This is the base of accounting.
+type Traffic struct {
+	RxPackets, TxPackets uint64
+	RxBytes, TxBytes     uint64
+	RxErrors, TxErrors   uint64
+	RxDropped, TxDropped uint64
+}
+
+// traffic asks for the 64-bit statistics alone, a much smaller answer than a
+// whole link's.
+func (n *Net) traffic(index int) (Traffic, error) {
+	req := make([]byte, sizeStatsMsg) // family u8, pad 3, ifindex u32, filter_mask u32
+	native.PutUint32(req[4:], uint32(index))
+	native.PutUint32(req[8:], 1<<(statsLink64-1))
+	msgs, err := n.execute(unix.RTM_GETSTATS, 0, req)
+	if err != nil {
+		return Traffic{}, err
+	}
+	for _, m := range msgs {
+		if m.Header.Type == unix.RTM_NEWSTATS {
+			return parseStats(m.Data)
+		}
+	}
+	return Traffic{}, errMalformed
+}
+
+// parseStats reads the body of a NEWSTATS message.
+func parseStats(b []byte) (Traffic, error) {
+	if len(b) < sizeStatsMsg {
+		return Traffic{}, errMalformed
+	}
+	var t Traffic
+	found := false
+	err := attrs(b[sizeStatsMsg:], func(typ uint16, data []byte) error {
+		if typ != statsLink64 {
+			return nil
+		}
+		if len(data) < sizeStats64 {
+			return errMalformed
+		}
+		for i, p := range []*uint64{
+			&t.RxPackets, &t.TxPackets, &t.RxBytes, &t.TxBytes,
+			&t.RxErrors, &t.TxErrors, &t.RxDropped, &t.TxDropped,
+		} {
+			*p = native.Uint64(data[8*i:])
+		}
+		found = true
+		return nil
+	})
+	if err == nil && !found {
+		err = errMalformed
+	}
+	return t, err
+}
