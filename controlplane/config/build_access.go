@@ -61,15 +61,14 @@ func (b *builder) hosts(d *fileDestination, f *fileRouter, r *Router) []HostProf
 		b.unique(seen, name, "host profile")
 		b.serverAddress(h.LocalAddress, "local-address", r)
 		p := HostProfile{
-			RemoteHost:      h.RemoteHost.v,
-			LocalHost:       h.LocalHost.v,
-			LocalAddress:    h.LocalAddress.v,
-			IPsecRequired:   h.IPsecRequired.v,
-			TunnelPassword:  b.secretOf(h.pos, h.TunnelPassword, h.TunnelPasswordFile, "tunnel-password", false),
-			MaxSessions:     int(h.MaxSessions.v),
-			ReceiveWindow:   r.L2TP.ReceiveWindow,
-			DisconnectCause: r.L2TP.DisconnectCause,
-			IPProfile:       b.ipProfileOf(h, f),
+			RemoteHost:     h.RemoteHost.v,
+			LocalHost:      h.LocalHost.v,
+			LocalAddress:   h.LocalAddress.v,
+			IPsecRequired:  h.IPsecRequired.v,
+			TunnelPassword: b.secretOf(h.pos, h.TunnelPassword, h.TunnelPasswordFile, "tunnel-password", false),
+			MaxSessions:    int(h.MaxSessions.v),
+			ReceiveWindow:  r.L2TP.ReceiveWindow,
+			IPProfile:      b.ipProfileOf(h, f),
 		}
 		if p.RemoteHost == defaultRemoteHost {
 			p.RemoteHost = ""
@@ -79,9 +78,6 @@ func (b *builder) hosts(d *fileDestination, f *fileRouter, r *Router) []HostProf
 		}
 		if h.ReceiveWindow.given() {
 			p.ReceiveWindow = int(h.ReceiveWindow.v)
-		}
-		if h.DisconnectCause.given() {
-			p.DisconnectCause = h.DisconnectCause.v
 		}
 		if h.present && p.IPsecRequired && len(f.IPsec.TransportProfiles) == 0 {
 			b.errorf(h.pos, "the host profile requires IPsec, but the virtual router has no transport profile that would accept it")
@@ -127,7 +123,7 @@ func (b *builder) ppp(f *fileRouter, r *Router) {
 		SetupTimeout:   p.SetupTimeout.v,
 	}
 	if len(p.Authentication) > 0 {
-		r.PPP.Authentication = wordList(b, p.Authentication, "authentication", nil)
+		r.PPP.Authentication = wordList(b, p.Authentication, "authentication")
 	}
 }
 
@@ -137,15 +133,13 @@ func (b *builder) ipProfiles(f *fileRouter, r *Router) {
 		p := &f.IPProfiles[i]
 		b.unique(seen, p.Name, "IP profile")
 		q := IPProfile{
-			Name:             p.Name.v,
-			Router:           p.Router.v,
-			Unnumbered:       p.Unnumbered.v,
-			Pool:             p.Pool.v,
-			DNS:              b.addresses(p.DNS, "dns"),
-			NBNS:             b.addresses(p.NBNS, "nbns"),
-			MTU:              int(p.MTU.v),
-			MSSClamp:         p.MSSClamp.v,
-			SourceValidation: p.SourceValidation.v,
+			Name:       p.Name.v,
+			Router:     p.Router.v,
+			Unnumbered: p.Unnumbered.v,
+			Pool:       p.Pool.v,
+			DNS:        b.addresses(p.DNS, "dns"),
+			NBNS:       b.addresses(p.NBNS, "nbns"),
+			MTU:        int(p.MTU.v),
 		}
 		if q.Router == "" {
 			q.Router = r.Name

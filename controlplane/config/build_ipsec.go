@@ -23,7 +23,6 @@ func (b *builder) ipsec(f *fileRouter, r *Router) {
 
 func (b *builder) policy(f *fileRouter, r *Router) {
 	seen := map[int64]int{}
-	accepted := r.Proposals.accepts()
 	for i := range f.IPsec.Policy {
 		p := &f.IPsec.Policy[i]
 		if p.Priority.given() && p.Priority.v != 0 {
@@ -37,29 +36,23 @@ func (b *builder) policy(f *fileRouter, r *Router) {
 		r.Policy = append(r.Policy, PolicyRule{
 			Priority:       int(p.Priority.v),
 			Auth:           p.Auth.v,
-			Encryption:     wordList(b, p.Encryption, "encryption", accepted.encryption),
-			Hash:           wordList(b, p.Hash, "hash", accepted.hash),
-			Group:          wordList(b, p.Group, "group", accepted.group),
+			Encryption:     wordList(b, p.Encryption, "encryption"),
+			Hash:           wordList(b, p.Hash, "hash"),
+			Group:          wordList(b, p.Group, "group"),
 			Lifetime:       p.Lifetime.v,
 			AggressiveMode: p.AggressiveMode.v,
 			LocalAddress:   p.LocalAddress.v,
 		})
 	}
 	slices.SortStableFunc(r.Policy, func(a, b PolicyRule) int { return cmp.Compare(a.Priority, b.Priority) })
-	if len(f.IPsec.Policy) == 0 && len(r.ServerAddresses) > 0 {
-		r.Policy = defaultPolicy(r.Proposals)
-	}
 }
 
-// wordList takes the values of a list of words, or those of the proposal profile
-// if there is none. Weak ones have been asked for by name and draw a warning.
+// wordList takes the values of a list of words. Weak ones have been asked for by
+// name and draw a warning.
 func wordList[T interface {
 	enum[T]
 	fmt.Stringer
-}](b *builder, list []word[T], key string, def []T) []T {
-	if len(list) == 0 {
-		return def
-	}
+}](b *builder, list []word[T], key string) []T {
 	var out []T
 	for _, w := range list {
 		if w.v == 0 {
@@ -90,7 +83,7 @@ func (b *builder) transportProfiles(f *fileRouter, r *Router) {
 			Lifetime:          t.Lifetime.v,
 			LifetimeKilobytes: uint32(t.Kilobytes.v),
 			PFS:               t.PFS.v,
-			Transforms:        b.transforms(t.Transforms, r),
+			Transforms:        b.transforms(t.Transforms),
 		}
 		for j := range t.Locals {
 			l := &t.Locals[j]
@@ -108,10 +101,7 @@ func (b *builder) transportProfiles(f *fileRouter, r *Router) {
 	}
 }
 
-func (b *builder) transforms(list []transform, r *Router) []ESPTransform {
-	if len(list) == 0 {
-		return defaultTransforms(r.Proposals)
-	}
+func (b *builder) transforms(list []transform) []ESPTransform {
 	var out []ESPTransform
 	for _, t := range list {
 		if t.v == (ESPTransform{}) {

@@ -110,11 +110,11 @@ type Router struct {
 	ServerAddresses []netip.Addr
 	// NATT enables NAT traversal (C1r); default true.
 	NATT bool
-	// Proposals is the proposal profile from which unset transforms and an
-	// unset IKE policy come.
+	// Proposals is the proposal profile that decides where Policy, or the
+	// Transforms of a transport profile, are empty.
 	Proposals ProposalProfile
-	// Policy are the IKE policy rules, best first, never empty where
-	// ServerAddresses is not empty (K2).
+	// Policy are the IKE policy rules, best first; empty for those of the
+	// proposal profile (K2).
 	Policy []PolicyRule
 	// TransportProfiles say how IPsec transport mode connections for L2TP are
 	// accepted.
@@ -133,6 +133,12 @@ type Router struct {
 	// Pools are the address pools of subscribers that terminate in this
 	// router, by ascending name; no address is in two of them.
 	Pools []Pool
+	// MSSClamp lowers the MSS of TCP through subscribers' interfaces to their
+	// MTU; SourceValidation drops packets of subscribers with another source
+	// address than their own. Both hold for all subscribers that terminate in
+	// this router; they come from their IP profiles, default true.
+	MSSClamp         bool
+	SourceValidation bool
 	// Users are the local users of subscribers that arrive in this router, by
 	// ascending name.
 	Users []User
@@ -218,8 +224,8 @@ type TransportProfile struct {
 	// PFS is the least group for perfect forward secrecy that a peer must use,
 	// GroupNone to leave it to the peer (K9).
 	PFS Group
-	// Transforms are the accepted ESP transforms in the order of preference;
-	// 1 to [MaxTransforms].
+	// Transforms are the accepted ESP transforms in the order of preference,
+	// at most [MaxTransforms]; empty for those of the proposal profile.
 	Transforms []ESPTransform
 }
 
@@ -326,10 +332,8 @@ type HostProfile struct {
 	// MaxSessions bounds sessions under the profile, 1 to 1000000; 0 for no
 	// limit (G11).
 	MaxSessions int
-	// ReceiveWindow and DisconnectCause are those of [L2TP] unless set here;
-	// already resolved.
-	ReceiveWindow   int
-	DisconnectCause bool
+	// ReceiveWindow is that of [L2TP] unless set here; already resolved.
+	ReceiveWindow int
 	// IPProfile names the IP profile of sessions (G7); always resolves with
 	// [Router.IPProfile].
 	IPProfile string
@@ -373,12 +377,6 @@ type IPProfile struct {
 	// MTU of the interface, 576 to 1500 bytes; 0 derives it from the
 	// negotiated MRU.
 	MTU int
-	// MSSClamp lowers the MSS of TCP through the interface to its MTU; default
-	// true.
-	MSSClamp bool
-	// SourceValidation drops packets from the client with another source
-	// address than its own; default true.
-	SourceValidation bool
 }
 
 // Pool is an address pool.

@@ -34,9 +34,9 @@ const (
 	// curves.
 	ProposalModern ProposalProfile = iota + 1
 	// ProposalCompatible adds what Windows 7 to 11, Apple and NetworkManager
-	// need: SHA-1, 3DES, MODP 1024 and 1536.
+	// need: SHA-1.
 	ProposalCompatible
-	// ProposalLegacy adds DES, MD5 and MODP 768.
+	// ProposalLegacy adds 3DES, DES, MD5, MODP 768, 1024 and 1536.
 	ProposalLegacy
 )
 

@@ -109,7 +109,7 @@ type fileIPsec struct {
 	section
 	// NAT traversal; a change affects new IKE SAs only.
 	NATT flag `yaml:"nat-t" default:"true"`
-	// The algorithms accepted where a rule or profile names none: modern (AES, SHA-2, strong groups), compatible (adds SHA-1 and MODP 1536 for Windows, Apple and NetworkManager), legacy (adds 3DES, DES, MD5, MODP 1024 and 768 for old Android, Windows XP and small routers).
+	// The algorithms accepted where a rule or profile names none: modern (AES, SHA-2, strong groups), compatible (adds SHA-1, which Windows, Apple and NetworkManager need), legacy (adds 3DES, DES, MD5, MODP 1536, 1024 and 768 for Android, Windows XP and small routers).
 	Proposals word[ProposalProfile] `yaml:"proposals" default:"compatible"`
 	// Rules that alone decide whether a phase 1 SA is accepted; without any the proposal profile decides.
 	Policy []filePolicyRule `yaml:"ike-policy-rules" items:"0..10"`
@@ -126,12 +126,12 @@ type filePolicyRule struct {
 	Priority number `yaml:"priority" required:"true" range:"1..10000"`
 	// Authentication method.
 	Auth word[AuthMethod] `yaml:"authentication" default:"psk"`
-	// Ciphers; without it those of the proposal profile.
-	Encryption []word[Encryption] `yaml:"encryption" items:"1..16"`
-	// Hashes; without it those of the proposal profile.
-	Hash []word[Hash] `yaml:"hash" items:"1..16"`
-	// Diffie-Hellman groups; without it those of the proposal profile.
-	Group []word[Group] `yaml:"group" items:"1..16"`
+	// Ciphers.
+	Encryption []word[Encryption] `yaml:"encryption" required:"true" items:"1..16"`
+	// Hashes.
+	Hash []word[Hash] `yaml:"hash" required:"true" items:"1..16"`
+	// Diffie-Hellman groups.
+	Group []word[Group] `yaml:"group" required:"true" items:"1..16"`
 	// Longest life of a phase 1 SA.
 	Lifetime duration `yaml:"lifetime" default:"28800" range:"60..86400"`
 	// Whether aggressive mode matches.
@@ -253,8 +253,6 @@ type fileHost struct {
 	MaxSessions number `yaml:"max-sessions" default:"0" range:"1..1000000" zero:"no limit"`
 	// Receive window for this LAC; without it that of the virtual router.
 	ReceiveWindow number `yaml:"receive-window" range:"1..32" zero:"vrgate chooses"`
-	// RFC 3145 disconnect cause for this LAC; without it as in the virtual router.
-	DisconnectCause flag `yaml:"disconnect-cause"`
 	// IP profile of the sessions; without it the only one of the virtual router.
 	IPProfile text `yaml:"ip-profile" len:"1..64"`
 }
@@ -291,9 +289,9 @@ type fileIPProfile struct {
 	NBNS []address `yaml:"nbns" items:"1..2"`
 	// MTU of the interface in bytes.
 	MTU number `yaml:"mtu" default:"0" range:"576..1500" zero:"from the negotiated MRU"`
-	// Lower the MSS of TCP connections to the MTU.
+	// Lower the MSS of TCP connections to the MTU; the same in all IP profiles that terminate in one virtual router.
 	MSSClamp flag `yaml:"mss-clamp" default:"true"`
-	// Drop packets from a client with another source address than its own.
+	// Drop packets from a client with another source address than its own; the same in all IP profiles that terminate in one virtual router.
 	SourceValidation flag `yaml:"source-validation" default:"true"`
 }
 
