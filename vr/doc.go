@@ -1,0 +1,42 @@
+// Package vr puts a virtual router into the Linux kernel: its network namespace or VRF device, its own
+// addresses, its sockets, its access routes and its nftables table. It is one of the packages that touch the
+// kernel; it imports nothing of ours, and the others (xfrm, l2tpnl, pppd/unit) build on it.
+//
+// # Desired state
+//
+// [Open] takes a [Spec] and makes it true; what a crashed predecessor left under the same name is taken over
+// or replaced. [Router.Set] goes from one Spec to the next and adds before it deletes. [Router.Close] removes
+// what is ours and nothing else.
+//
+// What is ours is recognisable without any file of our own: the nftables table vrgate-NAME, a dummy device
+// whose alias is "vrgate NAME", a VRF device or a namespace (its loopback) with the alias "vrgate", and routes
+// whose protocol is [RouteProtocol].
+//
+// A namespace that Open made survives Close, because PPP devices and IPsec SAs in it may have to survive the
+// process; [Router.Remove] removes it.
+//
+// # Steering
+//
+// Windows and other clients send L2TP from UDP port 1701 to port 1701 and like to choose tunnel id 1, so that
+// several of them behind one NAT cannot be told apart by addresses and ports. Therefore every L2TP tunnel has
+// a socket of its own on a local port that equals our tunnel id ([MinTunnelPort] to [MaxTunnelPort]), and a
+// handful of static rules steer by the tunnel id in the L2TP header (file steering.go). Per-socket IPsec
+// policies ([Router.TunnelSocket]) tie each tunnel to the SAs of one client. Nothing in the kernel's rule set
+// grows with the number of clients.
+//
+// # System controls
+//
+// Open sets in the namespace of the router: net.ipv4.ip_forward=1; net.ipv4.ip_local_port_range below the
+// tunnel ports, if it reaches into them; and, in a namespace that it made itself,
+// net.ipv6.conf.default.disable_ipv6=1, because per-device IPv6 state makes bringing up the n-th PPP device
+// O(n). They are not set back at Close: another router of the namespace may need them.
+//
+// The SPD hash thresholds of the namespace belong to package xfrm; the program calls xfrm.SetHashThresholds
+// right after Open, before any policy exists.
+//
+// # Threads and goroutines
+//
+// All methods may be called by several goroutines at once. Only [Poller.Run] is a goroutine that lives long,
+// and its caller owns it. Methods that change links or routes wait for the kernel's RTNL lock, tens of
+// milliseconds at worst: call them in a worker, not in an engine's goroutine.
+package vr

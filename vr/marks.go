@@ -1,0 +1,50 @@
+package vr
+
+// Packet marks. They are fixed for every namespace, because sockets, SAs and rules of several packages have
+// to agree on them. A mark never leaves the machine.
+const (
+	// MarkSteered is on a datagram whose destination port the prerouting rules have rewritten to a tunnel's
+	// port. Without it nothing reaches a tunnel's port.
+	MarkSteered uint32 = 0x12000001
+	// MarkTunnel is the SO_MARK of tunnel sockets whose traffic has to be encrypted.
+	MarkTunnel uint32 = 0x12000002
+	// MarkTunnelPlain is the SO_MARK of tunnel sockets of L2TP without IPsec.
+	MarkTunnelPlain uint32 = 0x12000003
+	// MarkEncrypt is on an outgoing L2TP datagram that must not leave the machine in clear.
+	MarkEncrypt uint32 = 0x12000004
+)
+
+// The number of an IPsec client is ClientMark | connection (24 bits, never 0). It is the mark that the
+// client's inbound SA sets (XFRMA_SET_MARK) and the reqid of both its SAs and of its tunnels' socket
+// policies. Everything in the kernel's IPsec tables whose reqid has ClientMark in its top byte is ours.
+const (
+	ClientMark     uint32 = 0x11000000
+	ClientMarkMask uint32 = 0xff000000
+)
+
+// Tunnel ids are local UDP ports of this range, which keeps them clear of well-known ports and of the
+// ephemeral ports of other programs in the namespace.
+const (
+	MinTunnelPort uint16 = 16384
+	MaxTunnelPort uint16 = 65535
+)
+
+// UDP ports of the protocols.
+const (
+	PortIKE  uint16 = 500
+	PortNATT uint16 = 4500
+	PortL2TP uint16 = 1701
+)
+
+// RouteProtocol marks routes of ours (rtm_protocol), so that those of a crashed predecessor are recognised.
+const RouteProtocol = 117
+
+// linkGroup is the upper half of the link group of subscribers' PPP devices; the lower half names the router.
+// The rules against spoofed sources match the upper half.
+const (
+	linkGroup     uint32 = 0x56520000
+	linkGroupMask uint32 = 0xffff0000
+)
+
+// IsClient says whether a mark or reqid is the number of one of our IPsec clients.
+func IsClient(n uint32) bool { return n&ClientMarkMask == ClientMark && n&^ClientMarkMask != 0 }

@@ -1,0 +1,73 @@
+package vr
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// AddRoute adds an access route to the router's table: dst by the link with the given index, with prefsrc, one of the
+// gateway addresses, as source of what the router itself sends (an invalid prefsrc leaves the choice to the
+// kernel, which then searches all links). The link must be up. ErrExists when dst is routed already.
+func (r *Router) AddRoute(dst netip.Prefix, ifindex int, prefsrc netip.Addr) error {
+	route, err := r.route(dst, ifindex)
+	if err != nil {
+		return err
+	}
+	if prefsrc.IsValid() {
+		route.Src = prefsrc.Unmap().AsSlice()
+	}
+	return failed(r.nl.RouteAdd(route), "virtual router %s: add route %s", r.name, dst)
+}
+
+// DelRoute removes a route that AddRoute has added. A missing route or link is success.
+func (r *Router) DelRoute(dst netip.Prefix, ifindex int) error {
+	route, err := r.route(dst, ifindex)
+	if err != nil {
+		return err
+	}
+	err = r.nl.RouteDel(route)
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return failed(err, "virtual router %s: remove route %s", r.name, dst)
+}
+
+func (r *Router) route(dst netip.Prefix, ifindex int) (*netlink.Route, error) {
+	if !dst.IsValid() || dst.Masked() != dst || ifindex <= 0 {
+		return nil, &BadSpec{Router: r.name, Reason: fmt.Sprintf("route %s by link %d is not a route", dst, ifindex)}
+	}
+	return &netlink.Route{
+		Dst:       network(dst),
+		LinkIndex: ifindex,
+		Table:     r.table,
+		Protocol:  RouteProtocol,
+		Scope:     netlink.SCOPE_LINK,
+	}, nil
+}
+
+// removeRoutes removes the routes of ours from the router's table, also those of a predecessor.
+func (r *Router) removeRoutes() error {
+	filter := &netlink.Route{Table: r.table, Protocol: RouteProtocol}
+	for range dumpTries {
+		routes, err := r.nl.RouteListFiltered(unix.AF_UNSPEC, filter, netlink.RT_FILTER_TABLE|netlink.RT_FILTER_PROTOCOL)
+		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return failed(err, "virtual router %s: list routes", r.name)
+		}
+		for _, route := range routes {
+			if route.Type == unix.RTN_UNREACHABLE && !r.vrf.made {
+				continue
+			}
+			if err := r.nl.RouteDel(&route); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENODEV) {
+				return failed(err, "virtual router %s: remove route %s", r.name, route.Dst)
+			}
+		}
+		if err == nil {
+			return nil
+		}
+	}
+	return failed(netlink.ErrDumpInterrupted, "virtual router %s: list routes", r.name)
+}

@@ -1,0 +1,289 @@
+package vr
+
+import (
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Spec is the desired place of one virtual router.
+type Spec struct {
+	// Name of the router, 1..64 letters, digits, '.', '_' or '-'. It names our kernel objects.
+	Name string
+	// Namespace under /run/netns; "" is the process's own.
+	Namespace string
+	// Create makes the namespace when it is missing. It survives Close; Remove removes it.
+	Create bool
+	// VRF is the VRF device inside the namespace, made with Table when it is missing; "" is the main table.
+	VRF   string
+	Table uint32
+	// Gateway addresses are ours towards unnumbered subscribers: IPv4, each a /32 on a dummy device of ours.
+	Gateway []netip.Addr
+	// Server addresses are those on which IKE and L2TP are served: IPv4, configured already.
+	Server []netip.Addr
+	// PlainL2TP allows L2TP without IPsec. When false, the kernel drops clear-text datagrams to the L2TP port.
+	PlainL2TP bool
+	// SourceValidation drops packets of subscribers whose source is not routed back to the same link.
+	SourceValidation bool
+	// ClampMSS lowers the MSS of forwarded TCP connections of subscribers to what the routes' MTU allows.
+	ClampMSS bool
+}
+
+// Router is one virtual router in the kernel.
+type Router struct {
+	name  string
+	space *namespace
+	nl    *netlink.Handle
+	table int // routing table
+	lock  int // socket that holds the name, see lock.go
+
+	mu     sync.Mutex // guards what follows
+	spec   Spec
+	vrf    device
+	closed bool
+}
+
+// device is a link of the router; the zero value is none.
+type device struct {
+	name  string
+	index int
+	made  bool // by us, in this life or an earlier one
+}
+
+// Open makes spec true and returns the router. Leftovers of ours under the same name are taken over or
+// replaced. When a step fails, what Open made is removed again.
+//
+// Errors: *BadSpec, *NoNamespace, *NoAddress, *MissingFeature, ErrPermission, ErrInUse when another process runs
+// a router of this name in this namespace, and what the kernel says.
+func Open(spec Spec) (*Router, error) {
+	spec = spec.clone()
+	if err := spec.check(); err != nil {
+		return nil, err
+	}
+	space, err := openNamespace(spec.Namespace, spec.Create)
+	if err != nil {
+		return nil, err
+	}
+	lock, err := space.claim(spec.Name)
+	if err != nil {
+		return nil, errors.Join(err, space.abandon())
+	}
+	nl, err := netlink.NewHandleAt(space.handle(), unix.NETLINK_ROUTE)
+	if err != nil {
+		unix.Close(lock)
+		return nil, errors.Join(failed(err, "virtual router %s: route netlink", spec.Name), space.abandon())
+	}
+	r := &Router{name: spec.Name, space: space, nl: nl, lock: lock, table: unix.RT_TABLE_MAIN}
+	if spec.VRF != "" {
+		r.table = int(spec.Table)
+	}
+	if err := r.Set(spec); err != nil {
+		return nil, errors.Join(err, r.undo())
+	}
+	return r, nil
+}
+
+// Set goes from the present Spec to the given one, adding before it deletes. It may also be called with an
+// unchanged Spec, to repair what somebody else has destroyed (nft flush ruleset, a deleted address). Sockets
+// stay as they are. Name, Namespace, VRF and Table cannot change: *BadSpec.
+func (r *Router) Set(spec Spec) error {
+	spec = spec.clone()
+	if err := spec.check(); err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return fmt.Errorf("virtual router %s: %w", r.name, ErrClosed)
+	}
+	if r.spec.Name != "" {
+		if err := r.spec.sameplace(spec); err != nil {
+			return err
+		}
+	}
+	if err := r.space.sysctls(); err != nil {
+		return fmt.Errorf("virtual router %s: %w", r.name, err)
+	}
+	vrf, err := r.ensureVRF(spec)
+	if err != nil {
+		return err
+	}
+	r.vrf = vrf
+	if err := r.checkServer(spec); err != nil {
+		return err
+	}
+	if err := r.addGateway(spec); err != nil {
+		return err
+	}
+	if err := r.installTable(spec); err != nil {
+		return err
+	}
+	r.spec = spec
+	return r.trimGateway(spec)
+}
+
+// Name of the router.
+func (r *Router) Name() string { return r.name }
+
+// NetNS is a file descriptor of the router's namespace, for those who dial netlink sockets in it. It stays
+// valid until Close and must not be closed by the caller.
+func (r *Router) NetNS() int { return r.space.fd }
+
+// Do runs fn on a thread that is in the router's namespace. fn must not start goroutines that rely on it.
+func (r *Router) Do(fn func() error) error { return r.space.do(fn) }
+
+// VRF is the interface index of the router's VRF device, 0 when it routes by the main table. Subscribers'
+// links become its slaves.
+func (r *Router) VRF() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.vrf.index
+}
+
+// LinkGroup is the link group (IFLA_GROUP) that subscribers' PPP devices of this router have to be given when
+// they are made: source validation and MSS clamping apply to that group, and a group can be deleted at once.
+func (r *Router) LinkGroup() uint32 {
+	h := fnv.New32a()
+	h.Write([]byte(r.name))
+	sum := h.Sum32()
+	return linkGroup | (sum>>16^sum)&0xffff
+}
+
+// Close removes everything of ours: nftables table, routes, gateway device, and a VRF device if we made it and
+// nobody else's link is in it. A namespace stays. Sockets of the router are closed by their owners, before.
+// Close is idempotent.
+func (r *Router) Close() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return nil
+	}
+	r.closed = true
+	err := r.clean()
+	return errors.Join(err, r.release(), r.space.close())
+}
+
+// release closes what belongs to the process alone.
+func (r *Router) release() error {
+	r.nl.Close()
+	return failed(unix.Close(r.lock), "virtual router %s: unlock", r.name)
+}
+
+// Remove closes the router and removes its namespace if we made it. ErrNotEmpty when links are in the namespace
+// that are not ours: then it stays.
+func (r *Router) Remove() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return fmt.Errorf("virtual router %s: %w", r.name, ErrClosed)
+	}
+	r.closed = true
+	err := r.clean()
+	if err == nil && r.space.made {
+		if err = r.onlyOurs(); err == nil {
+			err = r.space.unlink()
+		}
+	}
+	return errors.Join(err, r.release(), r.space.close())
+}
+
+// undo is Close after a failed Open: the namespace goes too if this Open made it.
+func (r *Router) undo() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.closed = true
+	err := r.clean()
+	return errors.Join(err, r.release(), r.space.abandon())
+}
+
+// clean removes our objects from the namespace, in the order that never leaves a route without its address.
+func (r *Router) clean() error {
+	return errors.Join(r.removeTable(), r.removeRoutes(), r.removeGateway(), r.removeVRF())
+}
+
+// clone copies the slices and puts addresses into one form, so that Specs can be compared.
+func (s Spec) clone() Spec {
+	tidy := func(in []netip.Addr) []netip.Addr {
+		out := make([]netip.Addr, 0, len(in))
+		for _, a := range in {
+			out = append(out, a.Unmap())
+		}
+		slices.SortFunc(out, netip.Addr.Compare)
+		return slices.Compact(out)
+	}
+	s.Gateway, s.Server = tidy(s.Gateway), tidy(s.Server)
+	return s
+}
+
+const (
+	maxName     = 64 // characters of a router's name
+	maxLinkName = unix.IFNAMSIZ - 1
+)
+
+// check finds what cannot be asked for.
+func (s Spec) check() error {
+	bad := func(format string, args ...any) error {
+		return &BadSpec{Router: s.Name, Reason: fmt.Sprintf(format, args...)}
+	}
+	if s.Name == "" || len(s.Name) > maxName || strings.Trim(s.Name, nameCharacters) != "" {
+		return bad("the name must be 1 to %d letters, digits, '.', '_' or '-'", maxName)
+	}
+	if s.Namespace != "" && !validPathElement(s.Namespace) {
+		return bad("%q cannot be the name of a network namespace", s.Namespace)
+	}
+	if s.Create && s.Namespace == "" {
+		return bad("a namespace to be created needs a name")
+	}
+	if s.VRF != "" && (len(s.VRF) > maxLinkName || !validPathElement(s.VRF)) {
+		return bad("%q cannot be the name of a VRF device", s.VRF)
+	}
+	switch {
+	case s.VRF != "" && s.Table == 0:
+		return bad("VRF %s needs a routing table number", s.VRF)
+	case s.VRF == "" && s.Table != 0:
+		return bad("routing table %d without a VRF", s.Table)
+	case s.Table >= unix.RT_TABLE_DEFAULT && s.Table <= unix.RT_TABLE_LOCAL:
+		return bad("routing table %d belongs to the system", s.Table)
+	}
+	for _, a := range slices.Concat(s.Gateway, s.Server) {
+		if !a.Is4() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() {
+			return bad("%s is not a unicast IPv4 address", a)
+		}
+	}
+	for _, a := range s.Gateway {
+		if slices.Contains(s.Server, a) {
+			return bad("%s cannot be both gateway and server address", a)
+		}
+	}
+	return nil
+}
+
+const nameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+
+// validPathElement: a name that is a single element of a path and that tools can print.
+func validPathElement(s string) bool {
+	return s != "." && s != ".." && len(s) < 256 && !strings.ContainsFunc(s, func(c rune) bool { return c <= ' ' || c == '/' || c == 0x7f })
+}
+
+// sameplace: what a running router cannot change.
+func (s Spec) sameplace(to Spec) error {
+	var what string
+	switch {
+	case s.Name != to.Name:
+		what = "name"
+	case s.Namespace != to.Namespace:
+		what = "namespace"
+	case s.VRF != to.VRF || s.Table != to.Table:
+		what = "VRF"
+	default:
+		return nil
+	}
+	return &BadSpec{Router: s.Name, Reason: sentence("its", what, "cannot change while it runs")}
+}

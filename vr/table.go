@@ -1,0 +1,115 @@
+package vr
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/google/nftables"
+	"golang.org/x/sys/unix"
+)
+
+// nft connects to nftables in the router's namespace; each Flush uses a socket of its own.
+func (r *Router) nft() (*nftables.Conn, error) {
+	c, err := nftables.New(nftables.WithNetNSFd(r.space.fd))
+	return c, nftError(err, r.name)
+}
+
+// nftError names the modules when the kernel does not know nftables or an expression.
+func nftError(err error, router string) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EPROTONOSUPPORT), errors.Is(err, unix.EAFNOSUPPORT):
+		return &MissingFeature{Feature: FeatureNftables, Module: "nf_tables"}
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL):
+		// An unknown expression is ENOENT; a kernel without nftables answers the netfilter socket EINVAL.
+		return &MissingFeature{Feature: FeatureNftables, Module: "nf_tables nft_fib_ipv4", Detail: err.Error()}
+	default:
+		return failed(err, "virtual router %s: nftables", router)
+	}
+}
+
+// installTable replaces the table by that of spec in one transaction: a packet meets the old rules or the new.
+func (r *Router) installTable(spec Spec) error {
+	c, err := r.nft()
+	if err != nil {
+		return err
+	}
+	table := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: tableName(spec.Name)}
+	// Adding first makes deleting succeed whether or not the table was there.
+	c.AddTable(table)
+	c.DelTable(table)
+	if err := describe(c, table, steering(spec, r.vrf.index)); err != nil {
+		return fmt.Errorf("virtual router %s: nftables: %w", spec.Name, err)
+	}
+	return nftError(c.Flush(), spec.Name)
+}
+
+// describe adds the table and everything in it to the transaction.
+func describe(c *nftables.Conn, table *nftables.Table, set ruleset) error {
+	c.AddTable(table)
+	server := &nftables.Set{Table: table, Name: serverSetName, KeyType: nftables.TypeIPAddr}
+	if err := c.AddSet(server, set.server); err != nil {
+		return err
+	}
+	for _, name := range counters {
+		c.AddObj(&nftables.CounterObj{Table: table, Name: name})
+	}
+	for _, ch := range set.chains {
+		if len(ch.rules) == 0 {
+			continue
+		}
+		policy := nftables.ChainPolicyAccept
+		chain := c.AddChain(&nftables.Chain{
+			Table: table, Name: ch.name, Type: nftables.ChainTypeFilter,
+			Hooknum: ch.hook, Priority: &ch.priority, Policy: &policy,
+		})
+		for _, exprs := range ch.rules {
+			c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: exprs})
+		}
+	}
+	return nil
+}
+
+// removeTable removes the table; a missing one is fine.
+func (r *Router) removeTable() error {
+	c, err := r.nft()
+	if err != nil {
+		return err
+	}
+	table := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: tableName(r.name)}
+	c.AddTable(table)
+	c.DelTable(table)
+	err = c.Flush()
+	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
+		return nil // no nftables, so no table
+	}
+	return failed(err, "virtual router %s: remove nftables table", r.name)
+}
+
+// Drops counts the packets that the router's rules have dropped since the last Set, by reason: "direct" to a
+// tunnel's port, "cleartext" where IPsec is demanded, "foreign" SA, "unproven" ICMP error about decrypted
+// contents, "leak" of an unencrypted datagram, "spoofed" source of a subscriber.
+//
+// ErrNotFound when somebody has removed the table: Set installs it again.
+func (r *Router) Drops() (map[string]uint64, error) {
+	c, err := r.nft()
+	if err != nil {
+		return nil, err
+	}
+	table := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: tableName(r.name)}
+	objects, err := c.GetObjects(table)
+	if err != nil {
+		return nil, failed(err, "virtual router %s: read counters", r.name)
+	}
+	drops := make(map[string]uint64, len(counters))
+	for _, o := range objects {
+		if counter, ok := o.(*nftables.CounterObj); ok {
+			drops[counter.Name] = counter.Packets
+		}
+	}
+	if len(drops) == 0 {
+		return nil, fmt.Errorf("virtual router %s: nftables table %s: %w", r.name, table.Name, ErrNotFound)
+	}
+	return drops, nil
+}
