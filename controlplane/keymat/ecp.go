@@ -45,7 +45,7 @@ func generateCurve(g Group, c ecdh.Curve, rand io.Reader) (KeyPair, error) {
 		if g != Curve25519 {
 			pub = pub[1:] // RFC 5903: x | y without the SEC 1 form byte
 		}
-		return KeyPair{Group: g, Private: scalar, Public: pub}, nil
+		return KeyPair{Group: g, Private: scalar, Public: pub, curve: priv}, nil
 	}
 	return KeyPair{}, fmt.Errorf("keymat: random source gives no scalar for %v", g)
 }
@@ -54,9 +54,12 @@ func generateCurve(g Group, c ecdh.Curve, rand io.Reader) (KeyPair, error) {
 // that the peer's point is on the curve, and that X25519 is not all zeros
 // (RFC 8031 section 2, RFC 7748 section 6.1).
 func sharedCurve(kp KeyPair, c ecdh.Curve, peer []byte) (Secret, error) {
-	priv, err := c.NewPrivateKey(kp.Private)
-	if err != nil {
-		return nil, fmt.Errorf("keymat: private key of %v: %w", kp.Group, err)
+	priv := kp.curve
+	if priv == nil {
+		var err error
+		if priv, err = c.NewPrivateKey(kp.Private); err != nil {
+			return nil, fmt.Errorf("keymat: private key of %v: %w", kp.Group, err)
+		}
 	}
 	if kp.Group != Curve25519 {
 		peer = append([]byte{4}, peer...) // SEC 1: uncompressed point

@@ -1,6 +1,7 @@
 package keymat
 
 import (
+	"crypto/ecdh"
 	"errors"
 	"fmt"
 	"io"
@@ -101,6 +102,17 @@ type KeyPair struct {
 	Group   Group
 	Private Secret // exponent or scalar, big endian (X25519: as RFC 7748)
 	Public  []byte // body of the KE payload, PublicLen bytes
+
+	// curve is the private key once more, in the form of the library, whose
+	// constructor computes the public key again: Shared would take half as
+	// long again. It is a cache and nil in a pair that comes from the store.
+	curve *ecdh.PrivateKey
+}
+
+// Wipe clears the private key.
+func (kp *KeyPair) Wipe() {
+	kp.Private.Wipe()
+	kp.curve = nil
 }
 
 // Generate makes a fresh key pair with bytes from rand. It fails if the group
