@@ -33,12 +33,25 @@ type Config struct {
 	IdleTimeout                   time.Duration // tunnel without sessions, default 60 s; negative: for ever
 	SetupTimeout                  time.Duration // tunnel or call not established; default 60 s
 	DestructTimeout               time.Duration // record kept after the end, default 600 s
+	ShortDrain                    time.Duration // how long our StopCCN waits for its acknowledgement, 0..31 s, default 2 s; negative: not at all
 	DisconnectCause               bool          // send the RFC 3145 AVP
 	MaxTunnels, MaxSessions       int           // 0: no limit but the id space
 	MaxHalfOpen                   int           // tunnels not yet established, total; default 1024
 	MaxHalfOpenPerPeer            int           // per source address (clear) or connection; default 16
 	Profiles                      []DestinationProfile
 }
+
+// Limits that no configuration changes.
+const (
+	maxEndedRecords  = 1024             // ended tunnels kept for show
+	maxSocketTries   = 8                // tunnel ids tried when a port is in use
+	maxSendQueue     = 64               // unacknowledged messages before calls are no longer taken from a peer
+	maxTunnelQueue   = 1 << 14          // messages after which a peer that acknowledges nothing loses its tunnel
+	peerRestartAfter = 31 * time.Second // a full retransmission cycle: an SCCRQ later than that is not a late copy
+	lingerTime       = 31 * time.Second // StopCCN of the peer is acknowledged again that long (RFC 2661 section 5.7)
+	refusalsPerSec   = 10               // StopCCN to peers without a tunnel, each for clear text and IPsec
+	maxWindow        = 128              // our receive window
+)
 
 // DestinationProfile says which LACs may open tunnels (G1..G11). An exact LAC address beats 0.0.0.0.
 type DestinationProfile struct {
@@ -178,6 +191,7 @@ type TunnelUp struct{ Tunnel TunnelInfo }
 
 // TunnelDown: the tunnel is over. Emitted once per tunnel that emitted TunnelUp or failed to set up;
 // CloseSocket follows when its last acknowledgements are done.
+// Tunnel.State is the state it left: StateConnecting when its set-up failed.
 type TunnelDown struct {
 	Tunnel TunnelInfo
 	Reason Reason
@@ -190,10 +204,12 @@ type SessionUp struct{ Session SessionInfo }
 
 // SessionDown: the session is over; emitted once for each SessionUp.
 type SessionDown struct {
-	Session SessionInfo
-	Reason  Reason
-	Text    string
-	ByPeer  bool
+	Session       SessionInfo
+	Reason        Reason
+	Text          string
+	ByPeer        bool
+	Result, Error uint16           // of the CDN, when there was one
+	Cause         *DisconnectCause // of the peer's CDN (RFC 3145)
 }
 
 // FrameReceived is a PPP frame that the kernel handed to the process: FF 03 stripped, protocol
@@ -241,7 +257,8 @@ type TunnelInfo struct {
 	Conn                  ConnID
 	Local, Remote         netip.AddrPort
 	State                 State
-	Initiated             bool // by us
+	Initiated             bool   // by us
+	Ref                   uint64 // of Dial
 	Profile, HostProfile  string
 	PeerHost, PeerVendor  string
 	PeerFirmware          uint16
@@ -250,8 +267,10 @@ type TunnelInfo struct {
 	Since                 time.Time
 	Ns, Nr                uint16
 	Retransmits           uint64
-	LastResult, LastError uint16
+	LastResult, LastError uint16 // of the StopCCN sent or received
 	LastMessage           string
+	Ended                 time.Time // zero while it lives
+	Reason                Reason    // why it ended
 }
 
 // SessionInfo describes a session.
@@ -277,20 +296,35 @@ type SessionInfo struct {
 type State uint8
 
 const (
-	StateIdle State = iota
+	StateIdle State = iota // over; only the record is left
 	StateConnecting
 	StateEstablished
-	StateDisconnecting
+	StateDisconnecting // over, but the last acknowledgements are outstanding
 )
+
+// String is the word that show prints.
+func (s State) String() string {
+	switch s {
+	case StateConnecting:
+		return "connecting"
+	case StateEstablished:
+		return "established"
+	case StateDisconnecting:
+		return "disconnecting"
+	}
+	return "idle"
+}
+
+// String is the level's name in logs.
+func (l Level) String() string {
+	switch l {
+	case LevelInfo:
+		return "info"
+	case LevelWarn:
+		return "warn"
+	}
+	return "debug"
+}
 
 // Reason is the typed reason of an end or a drop; stable text.
 type Reason string
-
-// The implementation:
-//
-//	func New(cfg Config, random io.Reader) *Engine
-//	func (e *Engine) Step(now time.Time, ev Event) []Effect
-//	func (e *Engine) Deadline() time.Time
-//	func (e *Engine) Tunnels() []TunnelInfo
-//	func (e *Engine) Sessions() []SessionInfo
-//	func (e *Engine) Counters() map[Reason]uint64 // drops and failures
