@@ -90,7 +90,7 @@ type fileNamespace struct {
 	// Name below /run/netns.
 	Name text `yaml:"name" required:"true" len:"1..64"`
 	// Make it if it does not exist, and remove it again at the end.
-	Create flag `yaml:"create" default:"false"`
+	Create boolean `yaml:"create" default:"false"`
 }
 
 // fileVRF is a VRF device.
@@ -101,14 +101,14 @@ type fileVRF struct {
 	// Its routing table.
 	Table number `yaml:"table" required:"true" range:"1..4294967295"`
 	// Make it if it does not exist, and remove it again at the end.
-	Create flag `yaml:"create" default:"false"`
+	Create boolean `yaml:"create" default:"false"`
 }
 
 // fileIPsec is IKE and IPsec of a virtual router.
 type fileIPsec struct {
 	section
 	// NAT traversal; a change affects new IKE SAs only.
-	NATT flag `yaml:"nat-t" default:"true"`
+	NATT boolean `yaml:"nat-t" default:"true"`
 	// The algorithms accepted where a rule or profile names none: modern (AES, SHA-2, strong groups), compatible (adds SHA-1, which Windows, Apple and NetworkManager need), legacy (adds 3DES, DES, MD5, MODP 1536, 1024 and 768 for Android, Windows XP and small routers).
 	Proposals word[ProposalProfile] `yaml:"proposals" default:"compatible"`
 	// Rules that alone decide whether a phase 1 SA is accepted; without any the proposal profile decides.
@@ -210,9 +210,9 @@ type fileL2TP struct {
 	// Receive window that we announce, in messages.
 	ReceiveWindow number `yaml:"receive-window" default:"0" range:"1..32" zero:"vrgate chooses"`
 	// Challenge peers whose host profile has a tunnel password.
-	Challenge flag `yaml:"challenge" default:"true"`
+	Challenge boolean `yaml:"challenge" default:"true"`
 	// Send the RFC 3145 disconnect cause.
-	DisconnectCause flag `yaml:"disconnect-cause" default:"false"`
+	DisconnectCause boolean `yaml:"disconnect-cause" default:"false"`
 	// Most sessions in the virtual router.
 	MaxSessions number `yaml:"max-sessions" default:"0" range:"1..1000000" zero:"no limit"`
 	// Bound on the establishment of a tunnel or call.
@@ -244,7 +244,7 @@ type fileHost struct {
 	// Server address that the LAC must call; without it any.
 	LocalAddress address `yaml:"local-address"`
 	// Accept only tunnels that IPsec transport mode protects.
-	IPsecRequired flag `yaml:"ipsec-required" default:"true"`
+	IPsecRequired boolean `yaml:"ipsec-required" default:"true"`
 	// L2TP tunnel secret; not together with tunnel-password-file.
 	TunnelPassword secret `yaml:"tunnel-password"`
 	// File that holds the tunnel secret, relative to the configuration directory.
@@ -290,9 +290,9 @@ type fileIPProfile struct {
 	// MTU of the interface in bytes.
 	MTU number `yaml:"mtu" default:"0" range:"576..1500" zero:"from the negotiated MRU"`
 	// Lower the MSS of TCP connections to the MTU; the same in all IP profiles that terminate in one virtual router.
-	MSSClamp flag `yaml:"mss-clamp" default:"true"`
+	MSSClamp boolean `yaml:"mss-clamp" default:"true"`
 	// Drop packets from a client with another source address than its own; the same in all IP profiles that terminate in one virtual router.
-	SourceValidation flag `yaml:"source-validation" default:"true"`
+	SourceValidation boolean `yaml:"source-validation" default:"true"`
 }
 
 // filePool is an address pool.

@@ -180,12 +180,12 @@ func (b *builder) terminating(s *routerSource, f *fileIPProfile) {
 func (b *builder) subscriberRules() {
 	type rule struct {
 		key string
-		get func(*fileIPProfile) *flag
+		get func(*fileIPProfile) *boolean
 		set func(*Router, bool)
 	}
 	rules := []rule{
-		{"mss-clamp", func(f *fileIPProfile) *flag { return &f.MSSClamp }, func(r *Router, v bool) { r.MSSClamp = v }},
-		{"source-validation", func(f *fileIPProfile) *flag { return &f.SourceValidation }, func(r *Router, v bool) { r.SourceValidation = v }},
+		{"mss-clamp", func(f *fileIPProfile) *boolean { return &f.MSSClamp }, func(r *Router, v bool) { r.MSSClamp = v }},
+		{"source-validation", func(f *fileIPProfile) *boolean { return &f.SourceValidation }, func(r *Router, v bool) { r.SourceValidation = v }},
 	}
 	for _, rule := range rules {
 		for _, s := range b.routers {

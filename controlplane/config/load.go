@@ -56,6 +56,24 @@ func Load(dir string) (*Config, []Diagnostic, error) {
 	return cfg, warnings, nil
 }
 
+// DefaultSocket is the control socket where vrgate.yaml names none.
+const DefaultSocket = "/run/vrgate/api.sock"
+
+// Socket returns the control socket that the file vrgate.yaml at path names, for
+// programs that talk to a running daemon and need nothing else of it.
+func Socket(path string) (string, error) {
+	data, mode, err := readBounded(path, maxFileSize)
+	if err != nil {
+		return "", fmt.Errorf("configuration: %w", err)
+	}
+	b := &builder{cfg: &Config{}}
+	b.source(source{file: path, data: data, mode: mode})
+	if len(b.errs) > 0 {
+		return "", Errors(sorted(b.errs))
+	}
+	return b.cfg.Process.API.Socket, nil
+}
+
 // readDir reads the files of a configuration directory. An error means that the
 // directory is not there at all.
 func readDir(dir string) (sources []source, errs []Diagnostic, err error) {

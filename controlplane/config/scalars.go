@@ -142,10 +142,10 @@ func mustRange(s string) (lo, hi int64) {
 	return lo, hi
 }
 
-// flag is true or false.
-type flag struct{ leaf[bool] }
+// boolean is true or false.
+type boolean struct{ leaf[bool] }
 
-func (f *flag) parse(word string, _ reflect.StructTag) error {
+func (f *boolean) parse(word string, _ reflect.StructTag) error {
 	switch word {
 	case "true", "false":
 		f.v = word == "true"
