@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"vrgate/controlplane/api"
+	"vrgate/controlplane/config"
+)
+
+// controlPlane is what the daemon runs.
+type controlPlane interface {
+	// Source answers the control API. It may be asked before ready and while
+	// stopping, and then answers with what there is.
+	api.Source
+	// Run brings all virtual routers up, calls ready, serves until ctx ends,
+	// and then ends every session politely within the configured time.
+	Run(ctx context.Context, ready func()) error
+}
+
+// newControlPlane makes the control plane of a configuration on this machine's
+// kernel. It touches nothing yet.
+type newControlPlane func(*config.Config, *zap.Logger) (controlPlane, error)
+
+func runCommand(dir *string) *cobra.Command {
+	return &cobra.Command{
+		Use:   "run",
+		Short: "Serve clients until told to stop",
+		Long: "Serve clients until SIGTERM or SIGINT; then every session is ended politely.\n" +
+			"Needs root, or the capabilities of the systemd unit.",
+		Args: noArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			return run(c.Context(), *dir, c.ErrOrStderr(), newNotifier(os.Getenv), productionControlPlane)
+		},
+	}
+}
+
+// run is the daemon's life: configuration, lock, socket, control plane, and the
+// way back. It returns when everything that it started has ended.
+func run(ctx context.Context, dir string, stderr io.Writer, manager notifier, build newControlPlane) (err error) {
+	defer func() {
+		if err != nil {
+			_ = manager.failed(err)
+		}
+	}()
+	cfg, warnings, err := config.Load(dir)
+	if err != nil {
+		return err
+	}
+	log := newLogger(cfg.Process.Log, stderr)
+	for _, w := range warnings {
+		log.Warn(w.Message, zap.Stringer("at", w.Pos))
+	}
+	release, err := lockState(cfg.Process.StateDir)
+	if err != nil {
+		return err
+	}
+	defer release()
+
+	access, err := api.AccessFor(cfg.Process.API.Group)
+	if err != nil {
+		return err
+	}
+	plane, err := build(cfg, log)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(cfg.Process.API.Socket), 0o755); err != nil {
+		return fmt.Errorf("control socket: %w", err)
+	}
+	socket, err := access.Listen(cfg.Process.API.Socket)
+	if err != nil {
+		return err
+	}
+	server := api.NewServer(plane, access, versionText(), log.Named("api"))
+
+	// The socket answers as long as the control plane lives, so that its end
+	// can be watched too; hence the order of contexts.
+	apiCtx, stopAPI := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopAPI()
+	var g errgroup.Group
+	g.Go(func() error {
+		defer stopAPI()
+		return serve(ctx, plane, manager, cfg, log)
+	})
+	g.Go(func() error { return server.Run(apiCtx, socket) })
+	g.Go(func() error {
+		manager.runWatchdog(apiCtx, func(ctx context.Context) error {
+			_, err := plane.VRs(ctx)
+			return err
+		}, func(err error) { log.Warn("watchdog not fed", zap.Error(err)) })
+		return nil
+	})
+	err = g.Wait()
+	log.Info("stopped", zap.Error(err))
+	return err
+}
+
+// serve runs the control plane and tells the service manager how it goes.
+func serve(ctx context.Context, plane controlPlane, manager notifier, cfg *config.Config, log *zap.Logger) error {
+	tell := func(err error) {
+		if err != nil {
+			log.Warn("service manager not told", zap.Error(err))
+		}
+	}
+	// stop reports the beginning of the end, and is done before serve returns.
+	stopped := make(chan struct{})
+	unregister := context.AfterFunc(ctx, func() {
+		defer close(stopped)
+		tell(manager.stopping())
+	})
+	err := plane.Run(ctx, func() {
+		log.Info("serving", zap.String("version", versionText()), zap.Int("virtual_routers", len(cfg.Routers)))
+		tell(manager.ready(fmt.Sprintf("serving %s", plural(len(cfg.Routers), "virtual router"))))
+	})
+	if !unregister() {
+		<-stopped
+	}
+	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+		return nil
+	}
+	return err
+}

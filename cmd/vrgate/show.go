@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"vrgate/controlplane/api"
+)
+
+func showCommand(dir *string) *cobra.Command {
+	ask := &asking{dir: dir}
+	c := &cobra.Command{
+		Use:   "show",
+		Short: "Show what the running daemon knows",
+		Args:  noArgs,
+		RunE:  func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	ask.flags(c)
+	c.AddCommand(
+		showing(ask, "vr", "Virtual routers: place, state, counts, pools, policy rules", (*api.Client).VRs, vrTable),
+		showing(ask, "ike-sa", "Phase 1 SAs", (*api.Client).IKESAs, ikeTable),
+		showing(ask, "ipsec", "IPsec connections and their phase 2 SAs", (*api.Client).IPsec, ipsecTable),
+		showing(ask, "l2tp", "L2TP tunnels and sessions", l2tpOf, l2tpTable),
+		showSubscribers(ask),
+	)
+	return c
+}
+
+// showing makes a command that prints the rows of get by table.
+func showing[T any](ask *asking, name, short string,
+	get func(*api.Client, context.Context, api.Filter) (T, error), table func(w io.Writer, v T, detail bool) error,
+) *cobra.Command {
+	c := &cobra.Command{Use: name, Short: short, Args: noArgs}
+	vr := c.Flags().String("vr", "", "only this virtual router (`name`)")
+	detail := c.Flags().Bool("detail", false, "show every field")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return show(c, ask, api.Filter{VR: *vr}, *detail, get, table)
+	}
+	registerCompletions(c, ask, "vr")
+	return c
+}
+
+func showSubscribers(ask *asking) *cobra.Command {
+	c := &cobra.Command{Use: "subscribers", Short: "Subscribers", Args: noArgs}
+	filter := filterFlags(c)
+	detail := c.Flags().Bool("detail", false, "show every field")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		f, err := filter()
+		if err != nil {
+			return err
+		}
+		return show(c, ask, f, *detail, (*api.Client).Subscribers, subscriberTable)
+	}
+	registerCompletions(c, ask, "id", "user", "vr")
+	return c
+}
+
+func show[T any](c *cobra.Command, ask *asking, f api.Filter, detail bool,
+	get func(*api.Client, context.Context, api.Filter) (T, error), table func(w io.Writer, v T, detail bool) error,
+) error {
+	client, err := ask.client()
+	if err != nil {
+		return err
+	}
+	v, err := get(client, c.Context(), f)
+	if err != nil {
+		return err
+	}
+	if ask.json {
+		return writeJSON(c.OutOrStdout(), v)
+	}
+	return table(c.OutOrStdout(), v, detail)
+}
+
+// l2tpView joins what `show l2tp` prints.
+type l2tpView struct {
+	Tunnels  []api.L2TPTunnel  `json:"tunnels"`
+	Sessions []api.L2TPSession `json:"sessions"`
+}
+
+func l2tpOf(client *api.Client, ctx context.Context, f api.Filter) (l2tpView, error) {
+	var out l2tpView
+	var err error
+	if out.Tunnels, err = client.L2TPTunnels(ctx, f); err != nil {
+		return out, err
+	}
+	out.Sessions, err = client.L2TPSessions(ctx, f)
+	return out, err
+}

@@ -1,0 +1,326 @@
+package main
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/netip"
+	"reflect"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"vrgate/controlplane/api"
+)
+
+// table prints rows in columns.
+type table struct {
+	w   *tabwriter.Writer
+	err error
+}
+
+func newTable(w io.Writer, columns ...string) *table {
+	t := &table{w: tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)}
+	t.row(columns...)
+	return t
+}
+
+// row prints one row; an empty cell is a dash, so that columns can be counted.
+func (t *table) row(cells ...string) {
+	for i, c := range cells {
+		cells[i] = cmp.Or(c, "-")
+	}
+	if _, err := fmt.Fprintln(t.w, strings.Join(cells, "\t")); err != nil && t.err == nil {
+		t.err = err
+	}
+}
+
+func (t *table) end() error {
+	if err := t.w.Flush(); err != nil && t.err == nil {
+		t.err = err
+	}
+	return t.err
+}
+
+func vrTable(w io.Writer, vrs []api.VR, detail bool) error {
+	if detail {
+		return details(w, vrs)
+	}
+	t := newTable(w, "NAME", "KIND", "PLACE", "STATE", "ADDRESSES", "NAT-T", "PROPOSALS", "IKE", "IPSEC", "TUNNELS", "SESSIONS", "UP", "POOLS")
+	for i := range vrs {
+		v := &vrs[i]
+		t.row(v.Name, v.Kind, place(v), state(v), addresses(v.ServerAddresses), onOff(v.NATT), v.Proposals,
+			strconv.Itoa(v.IKESAs), strconv.Itoa(v.Connections), strconv.Itoa(v.Tunnels), strconv.Itoa(v.Sessions),
+			strconv.Itoa(v.Subscribers.Up), pools(v.Pools))
+	}
+	return t.end()
+}
+
+func place(v *api.VR) string {
+	ns := cmp.Or(v.Namespace, "(own)")
+	if v.Device == "" {
+		return ns
+	}
+	return fmt.Sprintf("%s/%s table %d", ns, v.Device, v.Table)
+}
+
+func state(v *api.VR) string {
+	if v.Reason == "" {
+		return v.State
+	}
+	return v.State + " (" + v.Reason + ")"
+}
+
+func pools(ps []api.Pool) string {
+	words := make([]string, len(ps))
+	for i, p := range ps {
+		words[i] = fmt.Sprintf("%s %d/%d", p.Name, p.Used, p.Size)
+	}
+	return strings.Join(words, ", ")
+}
+
+func ikeTable(w io.Writer, sas []api.IKESA, detail bool) error {
+	if detail {
+		return details(w, sas)
+	}
+	t := newTable(w, "VR", "LOCAL", "REMOTE", "REMAINING", "STATE", "LOCAL COOKIE", "REMOTE COOKIE", "NAT-T", "PEER ID", "PEER", "KEY", "PROPOSAL")
+	for i := range sas {
+		s := &sas[i]
+		t.row(s.VR, addrPort(s.Local), addrPort(s.Remote), seconds(s.RemainingSeconds), s.State, s.LocalCookie, s.RemoteCookie,
+			onOff(s.NATT), s.PeerID, s.Peer, s.Key, s.Proposal)
+	}
+	return t.end()
+}
+
+func ipsecTable(w io.Writer, conns []api.IPsec, detail bool) error {
+	if detail {
+		return details(w, conns)
+	}
+	t := newTable(w, "VR", "CONN", "STATE", "PROFILE", "LOCAL", "REMOTE", "NAT", "SPI IN/OUT", "TRANSFORM", "REMAINING", "IN", "OUT", "ERRORS")
+	for i := range conns {
+		c := &conns[i]
+		in, out := newest(c.Inbound), newest(c.Outbound)
+		var inBytes, outBytes, bad uint64
+		for _, s := range c.Inbound {
+			inBytes += s.Bytes
+			bad += s.AuthErrors + s.ReplayErrors
+		}
+		for _, s := range c.Outbound {
+			outBytes += s.Bytes
+		}
+		t.row(c.VR, strconv.FormatUint(uint64(c.Connection), 10), c.State, c.Profile, addrPort(c.Local), addrPort(c.Remote), nat(c),
+			cmp.Or(in.SPI, "-")+"/"+cmp.Or(out.SPI, "-"), cmp.Or(out.Transform, in.Transform), seconds(cmp.Or(out.RemainingSeconds, in.RemainingSeconds)),
+			byteSize(inBytes), byteSize(outBytes), strconv.FormatUint(bad, 10))
+	}
+	return t.end()
+}
+
+// newest is the SA with most time left; during a rekey there are several.
+func newest(sas []api.IPsecSA) api.IPsecSA {
+	var best api.IPsecSA
+	for _, s := range sas {
+		if best.SPI == "" || s.RemainingSeconds > best.RemainingSeconds {
+			best = s
+		}
+	}
+	return best
+}
+
+func nat(c *api.IPsec) string {
+	var words []string
+	if c.NATPeer {
+		words = append(words, "peer")
+	}
+	if c.NATLocal {
+		words = append(words, "us")
+	}
+	if c.UDPEncapsulation {
+		words = append(words, "udp")
+	}
+	return strings.Join(words, "+")
+}
+
+func l2tpTable(w io.Writer, l l2tpView, detail bool) error {
+	if detail {
+		if err := details(w, l.Tunnels); err != nil {
+			return err
+		}
+		return details(w, l.Sessions)
+	}
+	t := newTable(w, "VR", "TUNNEL", "PEER", "STATE", "LOCAL", "REMOTE", "CONN", "PROFILE", "HOST", "VENDOR", "NS/NR", "WINDOW", "RETRANS", "SESSIONS", "AGE")
+	for i := range l.Tunnels {
+		x := &l.Tunnels[i]
+		t.row(x.VR, number(x.LocalID), number(x.RemoteID), x.State, addrPort(x.Local), addrPort(x.Remote), connection(x.Connection),
+			x.Profile+"/"+x.HostProfile, x.RemoteHost, x.RemoteVendor, fmt.Sprintf("%d/%d", x.Ns, x.Nr), number(x.PeerWindow),
+			strconv.FormatUint(x.Retransmits, 10), strconv.Itoa(x.Sessions), age(x.Since))
+	}
+	if err := t.end(); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintln(w); err != nil {
+		return err
+	}
+	t = newTable(w, "VR", "TUNNEL", "SESSION", "PEER", "STATE", "USER", "HOST", "SERIAL", "CALLING", "TX/RX BIT/S", "SEQ", "AGE")
+	for i := range l.Sessions {
+		x := &l.Sessions[i]
+		t.row(x.VR, number(x.LocalTunnel), number(x.LocalID), number(x.RemoteID), x.State, x.User, x.RemoteHost,
+			strconv.FormatUint(uint64(x.CallSerial), 10), x.CallingNumber, fmt.Sprintf("%d/%d", x.TxSpeed, x.RxSpeed), onOff(x.Sequencing), age(x.Since))
+	}
+	return t.end()
+}
+
+func subscriberTable(w io.Writer, subs []api.Subscriber, detail bool) error {
+	if detail {
+		return details(w, subs)
+	}
+	t := newTable(w, "ID", "USER", "TYPE", "STATE", "ADDRESS", "SOURCE", "VR", "TERMINATES IN", "INTERFACE", "FROM", "CLIENT", "UP", "IN", "OUT")
+	for i := range subs {
+		s := &subs[i]
+		from := s.VR
+		t.row(s.ID, s.User, s.Access, s.State, addr(s.Address), s.AddressSource, from, s.TerminatingVR, s.Interface,
+			addrPort(s.Remote), cmp.Or(s.Peer, s.RemoteHost), age(s.Up), byteSize(s.InBytes), byteSize(s.OutBytes))
+	}
+	return t.end()
+}
+
+func addr(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+func addresses(as []netip.Addr) string {
+	words := make([]string, len(as))
+	for i, a := range as {
+		words[i] = a.String()
+	}
+	return strings.Join(words, ",")
+}
+
+func addrPort(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+func number(n uint16) string { return strconv.Itoa(int(n)) }
+
+func connection(n uint32) string {
+	if n == 0 {
+		return "clear"
+	}
+	return strconv.FormatUint(uint64(n), 10)
+}
+
+func onOff(on bool) string {
+	if on {
+		return "on"
+	}
+	return "off"
+}
+
+func seconds(s int64) string { return (time.Duration(s) * time.Second).String() }
+
+// age is how long ago t was, in whole seconds; empty for never.
+func age(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return time.Since(t).Truncate(time.Second).String()
+}
+
+// byteSize prints a size with a binary unit, exactly below 10 KiB.
+func byteSize(n uint64) string {
+	const units = "KMGTPE"
+	if n < 10<<10 {
+		return strconv.FormatUint(n, 10)
+	}
+	f, unit := float64(n), -1
+	for f >= 1024 && unit < len(units)-1 {
+		f /= 1024
+		unit++
+	}
+	return fmt.Sprintf("%.1f%ci", f, units[unit])
+}
+
+// details prints every field of every row, one a line, under the names that the
+// JSON output uses.
+func details[T any](w io.Writer, rows []T) error {
+	for i := range rows {
+		tw := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+		if err := fields(tw, "", reflect.ValueOf(rows[i])); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(tw); err != nil {
+			return err
+		}
+		if err := tw.Flush(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fields prints the fields of a struct; structs inside it, and lists of them,
+// are indented below their name.
+func fields(w io.Writer, indent string, v reflect.Value) error {
+	for i := range v.NumField() {
+		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+		f := v.Field(i)
+		plain := isPlain(f.Type())
+		if f.Kind() == reflect.Slice && !isPlain(f.Type().Elem()) {
+			for j := range f.Len() {
+				if _, err := fmt.Fprintf(w, "%s%s %d:\n", indent, name, j+1); err != nil {
+					return err
+				}
+				if err := fields(w, indent+"  ", f.Index(j)); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		if !plain && f.Kind() == reflect.Struct {
+			if _, err := fmt.Fprintf(w, "%s%s:\n", indent, name); err != nil {
+				return err
+			}
+			if err := fields(w, indent+"  ", f); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := fmt.Fprintf(w, "%s%s\t%s\n", indent, name, plainText(f)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isPlain says whether a value of type t is one word in JSON.
+func isPlain(t reflect.Type) bool {
+	return t.Kind() != reflect.Struct || t.Implements(reflect.TypeFor[interface{ MarshalText() ([]byte, error) }]())
+}
+
+func plainText(v reflect.Value) string {
+	if v.IsZero() && v.Kind() == reflect.Struct {
+		return "-"
+	}
+	if v.Kind() == reflect.Slice {
+		words := make([]string, v.Len())
+		for i := range v.Len() {
+			words[i] = plainText(v.Index(i))
+		}
+		return cmp.Or(strings.Join(words, ", "), "-")
+	}
+	data, err := json.Marshal(v.Interface())
+	if err != nil {
+		return "-"
+	}
+	if s, err := strconv.Unquote(string(data)); err == nil {
+		return cmp.Or(s, "-")
+	}
+	return string(data)
+}
