@@ -154,7 +154,7 @@ func (y lcp) examine(options []byte) verdict {
 			case !ok:
 				j.rejectOption(o)
 			case v == 0 || v == s.Ask.Magic:
-				looped = v != 0
+				looped = looped || v != 0
 				j.nak, j.naked = appendOption32(j.nak, lcpMagic, l.rand32()), o.append(j.naked)
 			}
 		case lcpPFC, lcpACFC:
@@ -165,12 +165,16 @@ func (y lcp) examine(options []byte) verdict {
 			j.rejectOption(o)
 		}
 	}
-	y.looped(looped)
+	y.countLoop(looped)
+	if looped {
+		// Whatever else there is to say about the options would be said to ourselves.
+		return verdict{codeConfigureNak, appendOption32(nil, lcpMagic, l.rand32())}
+	}
 	return j.verdict(options, &s.FSM, l.cfg.MaxFailure)
 }
 
-// looped counts Configure-Requests that carry our own magic number: RFC 1661 section 6.4.
-func (y lcp) looped(hit bool) {
+// countLoop counts Configure-Requests that carry our own magic number: RFC 1661 section 6.4.
+func (y lcp) countLoop(hit bool) {
 	s := &y.l.s.LCP
 	if !hit {
 		s.LoopHits = 0

@@ -124,7 +124,7 @@ func (s *sim) step(i int, ev Event) {
 				if s.jitter > 0 {
 					d += time.Duration(s.rng.Int64N(int64(s.jitter)))
 				}
-				s.schedule(d, 1-i, Frame{eff.Protocol, eff.Data})
+				s.schedule(d, 1-i, Frame(eff))
 			}
 		case Authenticate:
 			e.asked = append(e.asked, eff.Request)
