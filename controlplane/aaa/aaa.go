@@ -86,3 +86,12 @@ const (
 type Method interface {
 	Decide(ctx context.Context, r Request) Decision
 }
+
+// AddressSource says where a subscriber's address came from.
+type AddressSource string
+
+// Sources of addresses.
+const (
+	FromPool AddressSource = "pool"
+	FromUser AddressSource = "user"
+)

@@ -210,7 +210,7 @@ func (e *Engine) run(now time.Time, s *session, ev pppd.Event) {
 			s.wantNetwork = false
 			if s.active {
 				s.active = false
-				e.emit(Deactivate{ID: s.ID})
+				e.emit(Deactivate{ID: s.ID, Call: s.Call})
 				if s.State == StateUp || s.State == StateActivating {
 					s.State = StateNetwork
 				}
@@ -346,7 +346,7 @@ func (e *Engine) networkUp(now time.Time, s *session, f pppd.NetworkUp) {
 	}
 	s.active = true
 	s.State, s.MTU = StateActivating, int(f.MTU)
-	e.emit(Activate{ID: s.ID, Terminating: s.Terminating, Peer: s.Address, Gateway: s.Gateway, MTU: s.MTU})
+	e.emit(Activate{ID: s.ID, Call: s.Call, Terminating: s.Terminating, Peer: s.Address, Gateway: s.Gateway, MTU: s.MTU})
 }
 
 func (e *Engine) sessionActivated(now time.Time, ev SessionActivated) {
@@ -417,7 +417,7 @@ func (e *Engine) settle(now time.Time, s *session) {
 	case kernelOpen:
 		s.kernel = kernelClosing
 		s.active = false
-		e.emit(CloseSession{ID: s.ID})
+		e.emit(CloseSession{ID: s.ID, Call: s.Call})
 		return
 	}
 	if _, alive := e.byID[s.ID]; !alive {

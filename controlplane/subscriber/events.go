@@ -204,6 +204,7 @@ type OpenSession struct {
 // Answer: SessionActivated.
 type Activate struct {
 	ID          ID
+	Call        CallKey
 	Terminating string
 	Peer        netip.Addr
 	Gateway     netip.Addr
@@ -211,10 +212,16 @@ type Activate struct {
 }
 
 // Deactivate stops traffic while IPCP is renegotiated.
-type Deactivate struct{ ID ID }
+type Deactivate struct {
+	ID   ID
+	Call CallKey
+}
 
 // CloseSession removes the kernel objects. Answer: SessionClosed.
-type CloseSession struct{ ID ID }
+type CloseSession struct {
+	ID   ID
+	Call CallKey
+}
 
 // CloseCall ends the L2TP session with CDN.
 type CloseCall struct {

@@ -1,0 +1,284 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync"
+
+	"vrgate/controlplane"
+	"vrgate/controlplane/config"
+	"vrgate/controlplane/ike"
+	"vrgate/controlplane/l2tp"
+	"vrgate/controlplane/subscriber"
+	"vrgate/l2tpnl"
+	"vrgate/pppd/unit"
+	"vrgate/vr"
+	"vrgate/xfrm"
+)
+
+// kernel implements [controlplane.Kernel] with the packages that touch the kernel. It knows
+// every open virtual router, because a subscriber may end in another one than it came to.
+type kernel struct {
+	mu      sync.Mutex
+	routers map[string]place
+}
+
+// place is where a virtual router's subscriber links are made.
+type place struct {
+	vr  *vr.Router
+	net *unit.Net
+}
+
+func newKernel() *kernel { return &kernel{routers: map[string]place{}} }
+
+func (k *kernel) router(name string) (*vr.Router, *unit.Net) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p := k.routers[name]
+	return p.vr, p.net
+}
+
+func (k *kernel) add(name string, p place) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.routers[name] = p
+}
+
+func (k *kernel) remove(name string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.routers, name)
+}
+
+// Open implements [controlplane.Kernel].
+func (k *kernel) Open(cfg *config.Config, c *config.Router, in controlplane.Inlet) (controlplane.Dataplane, error) {
+	d := &dataplane{
+		kernel: k, in: in, name: c.Name, create: c.Namespace.Create, ike: map[netip.AddrPort]*vr.Socket{},
+		tunnels: map[l2tp.TunnelID]*tunnel{}, sessions: map[subscriber.ID]*session{}, sas: map[xfrm.ID]ike.Direction{},
+	}
+	if err := d.open(cfg, c); err != nil {
+		_ = d.Close() // undoes what was made; the first error is the one to report
+		return nil, typed(err)
+	}
+	return d, nil
+}
+
+// routerSpec is the virtual router's desired place in the kernel.
+func routerSpec(cfg *config.Config, c *config.Router) vr.Spec {
+	s := vr.Spec{
+		Name: c.Name, Namespace: c.Namespace.Name, Create: c.Namespace.Create, VRF: c.VRF.Device, Table: c.VRF.Table, Server: c.ServerAddresses,
+		SourceValidation: c.SourceValidation, ClampMSS: c.MSSClamp,
+	}
+	for _, d := range c.Destinations {
+		for _, h := range d.Hosts {
+			s.PlainL2TP = s.PlainL2TP || !h.IPsecRequired
+		}
+	}
+	for _, other := range cfg.Routers {
+		for _, p := range other.IPProfiles {
+			if p.Router == c.Name && !slices.Contains(s.Gateway, p.Unnumbered) {
+				s.Gateway = append(s.Gateway, p.Unnumbered)
+			}
+		}
+	}
+	return s
+}
+
+// Receiving: enough for a burst; a datagram of IKE or L2TP control is far smaller than 64 KiB
+// but IKE without fragmentation may carry certificates.
+const (
+	receiveBatch = 32
+	receiveSize  = 16 << 10
+)
+
+func (d *dataplane) open(cfg *config.Config, c *config.Router) error {
+	var err error
+	if d.vr, err = vr.Open(routerSpec(cfg, c)); err != nil {
+		return err
+	}
+	if d.net, err = unit.OpenNet(d.vr); err != nil {
+		return err
+	}
+	d.kernel.add(c.Name, place{d.vr, d.net})
+	if d.xfrm, err = xfrm.Open(d.vr.NetNS()); err != nil {
+		return err
+	}
+	if len(c.ServerAddresses) == 0 {
+		return nil // subscribers of others end here; nobody arrives
+	}
+	// What a crashed predecessor left, and only that: reqids of ours.
+	if _, err = d.xfrm.Flush(); err != nil {
+		return err
+	}
+	if _, err = d.xfrm.FlushPolicies(); err != nil {
+		return err
+	}
+	if err = xfrm.SetHashThresholds(d.vr.NetNS()); err != nil {
+		return err
+	}
+	if d.l2tp, err = l2tpnl.Open(d.vr); err != nil {
+		return err
+	}
+	if d.poller, err = vr.NewPoller(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	d.cancel = cancel
+	d.running.Go(func() {
+		if err := d.poller.Run(ctx); err != nil && ctx.Err() == nil {
+			panic(fmt.Sprintf("poller of %s: %v", c.Name, err)) // epoll cannot fail on a descriptor of ours
+		}
+	})
+	watching := make(chan struct{})
+	var once sync.Once
+	watchErr := make(chan error, 1)
+	d.running.Go(func() {
+		watchErr <- d.xfrm.Watch(ctx, func() { once.Do(func() { close(watching) }) }, d.saEvent)
+	})
+	select {
+	case <-watching:
+	case err := <-watchErr:
+		return err
+	}
+	for _, a := range c.ServerAddresses {
+		for _, port := range []uint16{vr.PortIKE, vr.PortNATT} {
+			s, err := d.vr.ListenIKE(a, port, port == vr.PortNATT)
+			if err != nil {
+				return err
+			}
+			d.ike[netip.AddrPortFrom(a, port)] = s
+			if err := d.receive(s, func(g vr.Datagram) {
+				d.in.IKEPacket(netip.AddrPortFrom(a, port), g.Remote, port == vr.PortNATT, g.Data)
+			}); err != nil {
+				return err
+			}
+		}
+		s, err := d.vr.ListenL2TP(a)
+		if err != nil {
+			return err
+		}
+		d.listeners = append(d.listeners, s)
+		if err := d.receive(s, func(g vr.Datagram) {
+			d.in.L2TPPacket(0, netip.AddrPortFrom(a, vr.PortL2TP), g.Remote, clientOf(g.Mark), g.Data)
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clientOf is the connection that a mark names, 0 when it names none.
+func clientOf(mark uint32) l2tp.ConnID {
+	if !vr.IsClient(mark) {
+		return 0
+	}
+	return l2tp.ConnID(xfrm.Conn(mark))
+}
+
+// receive delivers a socket's datagrams. All of a router's sockets share one goroutine, the
+// poller's, and therefore one batch.
+func (d *dataplane) receive(s *vr.Socket, deliver func(vr.Datagram)) error {
+	return d.poller.Add(s.FD(), func() {
+		for {
+			got, err := s.ReadFrom(d.batch())
+			for _, g := range got {
+				deliver(g)
+			}
+			if err != nil || len(got) < receiveBatch {
+				return
+			}
+		}
+	})
+}
+
+func (d *dataplane) batch() *vr.Batch {
+	if d.received == nil {
+		d.received = vr.NewBatch(receiveBatch, receiveSize)
+	}
+	return d.received
+}
+
+// saEvent passes on what the kernel did to SAs of ours.
+func (d *dataplane) saEvent(ev xfrm.Event) {
+	switch ev := ev.(type) {
+	case xfrm.Expire:
+		dir := ike.Outbound
+		if d.isServer(ev.Dst) {
+			dir = ike.Inbound
+		}
+		d.in.SAExpired(ev.SPI, dir, ev.Hard)
+	case xfrm.Mapping:
+		d.in.PeerMoved(ev.SPI, ev.New)
+	case xfrm.Resync:
+		d.resync()
+	}
+}
+
+func (d *dataplane) isServer(a netip.Addr) bool {
+	for at := range d.ike {
+		if at.Addr() == a {
+			return true
+		}
+	}
+	return false
+}
+
+// resync makes up for events that were lost: an SA of ours that is not in the kernel any
+// more has expired hard.
+func (d *dataplane) resync() {
+	list, err := d.xfrm.List()
+	if err != nil {
+		return // the hard lifetimes of the engine end the SAs as well
+	}
+	there := make(map[xfrm.ID]bool, len(list))
+	for _, s := range list {
+		there[s.ID] = true
+	}
+	d.mu.Lock()
+	gone := map[xfrm.ID]ike.Direction{}
+	for id, dir := range d.sas {
+		if !there[id] {
+			gone[id] = dir
+		}
+	}
+	d.mu.Unlock()
+	for id, dir := range gone {
+		d.in.SAExpired(id.SPI, dir, true)
+	}
+}
+
+// typed gives an error of a kernel package its reason and sentence.
+func typed(err error) error {
+	if err == nil {
+		return nil
+	}
+	out := &controlplane.DataplaneError{Err: err}
+	var missing *vr.MissingFeature
+	var address *vr.NoAddress
+	var namespace *vr.NoNamespace
+	var spec *vr.BadSpec
+	switch {
+	case errors.As(err, &missing):
+		out.Reason, out.Text = "kernel-feature-missing", "the kernel lacks something vrgate needs"
+	case errors.As(err, &address):
+		out.Reason, out.Text = "no-server-address", "a server address is not configured on this host"
+	case errors.As(err, &namespace):
+		out.Reason, out.Text = "no-namespace", "the network namespace does not exist"
+	case errors.As(err, &spec):
+		out.Reason, out.Text = "bad-router", "the virtual router cannot exist like this"
+	case errors.Is(err, vr.ErrPermission):
+		out.Reason, out.Text = "no-permission", "run as root or with the capabilities of the systemd unit"
+	case errors.Is(err, vr.ErrInUse):
+		out.Reason, out.Text = "port-in-use", "another program listens on a port of IKE or L2TP; stop it"
+	case errors.Is(err, vr.ErrExists):
+		out.Reason, out.Text = "duplicate-address", "the address is routed already in the terminating virtual router"
+	case errors.Is(err, xfrm.ErrExists):
+		out.Reason, out.Text = "spi-collision", "the peer's SPI is in use; it will try again with another"
+	default:
+		out.Reason, out.Text = subscriber.ReasonKernel, "the kernel refused"
+	}
+	return out
+}

@@ -1,0 +1,206 @@
+package controlplane
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+
+	"vrgate/controlplane/aaa"
+	"vrgate/controlplane/config"
+	"vrgate/controlplane/ike"
+	"vrgate/controlplane/keymat"
+	"vrgate/controlplane/l2tp"
+	"vrgate/controlplane/subscriber"
+	"vrgate/pppd"
+)
+
+// buildRouter translates one virtual router's configuration into its engines'.
+func buildRouter(c *config.Config, r *config.Router) (machineConfig, error) {
+	i, err := buildIKE(c, r)
+	if err != nil {
+		return machineConfig{}, fmt.Errorf("%s: %w", r.File, err)
+	}
+	return machineConfig{ike: i, l2tp: buildL2TP(r), subs: buildSubscribers(r)}, nil
+}
+
+func buildIKE(c *config.Config, r *config.Router) (ike.Config, error) {
+	rules, proposals, err := ike.ProposalProfile(r.Proposals.String())
+	if err != nil {
+		return ike.Config{}, err
+	}
+	out := ike.Config{
+		NATT: r.NATT, Rules: rules, Fragmentation: true,
+		HalfOpen: ike.HalfOpenLimits{Total: c.Process.HalfOpen.Total, PerSource: c.Process.HalfOpen.PerSource},
+	}
+	if len(r.Policy) > 0 {
+		out.Rules = nil
+		for _, p := range r.Policy {
+			out.Rules = append(out.Rules, policyRule(p))
+		}
+	}
+	for _, k := range r.Keys {
+		key := ike.PresharedKey{Name: k.Name, Key: keymat.Secret(k.Key)}
+		if k.PeerAddress.IsValid() {
+			key.Peer = netip.PrefixFrom(k.PeerAddress, k.PeerAddress.BitLen())
+		} else {
+			key.ID = identity(k.PeerIdentity)
+		}
+		out.Keys = append(out.Keys, key)
+	}
+	for _, t := range r.TransportProfiles {
+		esp := proposals
+		if len(t.Transforms) > 0 {
+			esp = nil
+			for _, x := range t.Transforms {
+				p := espProposal(x)
+				out.OldAndroidSHA256 = out.OldAndroidSHA256 || x.Integrity == config.IntegritySHA256Trunc96
+				esp = append(esp, p)
+			}
+		}
+		for _, l := range t.Locals {
+			for _, k := range l.GroupKeys {
+				out.Keys = append(out.Keys, ike.PresharedKey{Name: k.Name, Key: keymat.Secret(k.Key), Local: l.Address, Group: true})
+			}
+			out.Transports = append(out.Transports, ike.TransportProfile{
+				Name: t.Name, Local: l.Address, Remote: t.RemoteAddress, ESP: esp, PFS: keymat.Group(t.PFS),
+				Lifetime: t.Lifetime, LifeKB: uint64(t.LifetimeKilobytes),
+			})
+		}
+	}
+	return out, nil
+}
+
+func policyRule(p config.PolicyRule) ike.PolicyRule {
+	out := ike.PolicyRule{
+		Name: fmt.Sprintf("rule %d", p.Priority), Priority: p.Priority, Local: p.LocalAddress, Auth: ike.AuthPSK, Lifetime: p.Lifetime,
+	}
+	for _, e := range p.Encryption {
+		out.Encryption = append(out.Encryption, encryptions[e])
+	}
+	for _, h := range p.Hash {
+		out.Hash = append(out.Hash, hashes[h])
+	}
+	for _, g := range p.Group {
+		out.Group = append(out.Group, keymat.Group(g))
+	}
+	return out
+}
+
+var (
+	encryptions = map[config.Encryption]ike.Encryption{
+		config.EncryptionAES256: {Cipher: keymat.AES, KeyBits: 256}, config.EncryptionAES192: {Cipher: keymat.AES, KeyBits: 192},
+		config.EncryptionAES128: {Cipher: keymat.AES, KeyBits: 128}, config.Encryption3DES: {Cipher: keymat.DES3}, config.EncryptionDES: {Cipher: keymat.DES},
+	}
+	hashes = map[config.Hash]keymat.Hash{
+		config.HashSHA256: keymat.SHA256, config.HashSHA384: keymat.SHA384, config.HashSHA512: keymat.SHA512,
+		config.HashSHA1: keymat.SHA1, config.HashMD5: keymat.MD5,
+	}
+	espCiphers = map[config.ESPEncryption]ike.ESPProposal{
+		config.ESPAES256: {Cipher: ike.ESPAESCBC, KeyBits: 256}, config.ESPAES192: {Cipher: ike.ESPAESCBC, KeyBits: 192},
+		config.ESPAES128: {Cipher: ike.ESPAESCBC, KeyBits: 128}, config.ESPAES256GCM: {Cipher: ike.ESPAESGCM, KeyBits: 256},
+		config.ESPAES192GCM: {Cipher: ike.ESPAESGCM, KeyBits: 192}, config.ESPAES128GCM: {Cipher: ike.ESPAESGCM, KeyBits: 128},
+		config.ESP3DES: {Cipher: ike.ESP3DES}, config.ESPDES: {Cipher: ike.ESPDES},
+	}
+	espIntegrities = map[config.ESPIntegrity]ike.ESPAuth{
+		config.IntegrityNone: ike.ESPAuthNone, config.IntegritySHA256: ike.ESPAuthSHA256, config.IntegritySHA384: ike.ESPAuthSHA384,
+		config.IntegritySHA512: ike.ESPAuthSHA512, config.IntegritySHA1: ike.ESPAuthSHA1, config.IntegrityMD5: ike.ESPAuthMD5,
+		config.IntegritySHA256Trunc96: ike.ESPAuthSHA256,
+	}
+	pppAuth = map[config.PPPAuth]pppd.AuthProtocol{
+		config.PPPMSCHAPv2: pppd.AuthMSCHAPv2, config.PPPCHAP: pppd.AuthCHAPMD5, config.PPPPAP: pppd.AuthPAP,
+	}
+)
+
+func espProposal(t config.ESPTransform) ike.ESPProposal {
+	p := espCiphers[t.Encryption]
+	p.Auth = espIntegrities[t.Integrity]
+	return p
+}
+
+// identity writes an identity as ike.PresharedKey wants it.
+func identity(id config.Identity) string {
+	if id.Kind == config.IdentityFQDN {
+		return "@" + id.Value
+	}
+	return id.Value
+}
+
+func buildL2TP(r *config.Router) l2tp.Config {
+	out := l2tp.Config{
+		HostName: r.Name, VendorName: "vrgate", ReceiveWindow: uint16(r.L2TP.ReceiveWindow),
+		Hello: orNever(r.L2TP.HelloInterval), IdleTimeout: orNever(r.L2TP.IdleTimeout), SetupTimeout: r.L2TP.SetupTimeout,
+		RetransmitMax: r.L2TP.RetransmitEstablished, RetransmitMaxOpening: r.L2TP.RetransmitNotEstablished,
+		DestructTimeout: r.L2TP.DestructTimeout, DisconnectCause: r.L2TP.DisconnectCause, MaxSessions: r.L2TP.MaxSessions,
+	}
+	for _, d := range r.Destinations {
+		p := l2tp.DestinationProfile{Name: d.Name, LAC: d.LACAddress, MaxSessions: d.MaxSessions}
+		for _, h := range d.Hosts {
+			p.Hosts = append(p.Hosts, l2tp.HostProfile{
+				Name: hostProfileName(h), Host: h.RemoteHost, RequireIPsec: h.IPsecRequired, Secret: keymat.Secret(h.TunnelPassword),
+				Challenge: r.L2TP.Challenge, LocalHost: h.LocalHost, Local: h.LocalAddress, MaxSessions: h.MaxSessions,
+				ReceiveWindow: uint16(h.ReceiveWindow),
+			})
+		}
+		out.Profiles = append(out.Profiles, p)
+	}
+	return out
+}
+
+// hostProfileName is how a host profile is called where it has no host name of its own.
+func hostProfileName(h config.HostProfile) string {
+	if h.RemoteHost == "" {
+		return "default"
+	}
+	return h.RemoteHost
+}
+
+func buildSubscribers(r *config.Router) subscriber.Config {
+	out := subscriber.Config{
+		Router: r.Name, DestructTimeout: r.L2TP.DestructTimeout,
+		Profiles: map[string]subscriber.IPProfile{}, HostProfiles: map[string]string{}, FirstID: firstID(),
+		Link: pppd.Config{
+			MRU: uint16(r.PPP.MRU), Name: r.Name, EchoInterval: r.PPP.EchoInterval, EchoFailures: r.PPP.EchoFailures,
+			AuthTimeout: r.PPP.SetupTimeout, NetworkTimeout: r.PPP.SetupTimeout,
+		},
+	}
+	for _, a := range r.PPP.Authentication {
+		out.Link.Auth = append(out.Link.Auth, pppAuth[a])
+	}
+	for _, p := range r.IPProfiles {
+		q := subscriber.IPProfile{Name: p.Name, Terminating: p.Router, Gateway: p.Unnumbered, MTU: p.MTU, Pool: p.Pool}
+		copy(q.DNS[:], p.DNS)
+		copy(q.NBNS[:], p.NBNS)
+		out.Profiles[p.Name] = q
+	}
+	for _, d := range r.Destinations {
+		for _, h := range d.Hosts {
+			out.HostProfiles[d.Name+"/"+hostProfileName(h)] = h.IPProfile
+		}
+	}
+	return out
+}
+
+func buildUsers(r *config.Router) aaa.Method {
+	users := make([]aaa.User, 0, len(r.Users))
+	for _, u := range r.Users {
+		users = append(users, aaa.User{Name: u.Name, Password: keymat.Secret(u.Password), Address: u.Address, Terminating: u.Router})
+	}
+	return aaa.NewLocal(users)
+}
+
+// orNever turns the configuration's 0, for never, into the engines' negative.
+func orNever[T ~int64](d T) T {
+	if d == 0 {
+		return -1
+	}
+	return d
+}
+
+// firstID draws the number at which subscriber sessions start, so that accounting
+// identifiers do not repeat over restarts.
+func firstID() subscriber.ID {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // crypto/rand.Read never fails
+	return subscriber.ID(binary.BigEndian.Uint64(b[:]) >> 16)
+}

@@ -1,0 +1,341 @@
+package controlplane
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"vrgate/controlplane/aaa"
+	"vrgate/controlplane/api"
+	"vrgate/controlplane/config"
+	"vrgate/controlplane/ike"
+	"vrgate/controlplane/l2tp"
+	"vrgate/controlplane/subscriber"
+)
+
+// Process is what the control API shows.
+var _ api.Source = (*Process)(nil)
+
+// errNotServing is what a query gets before a router serves and after it has stopped.
+var errNotServing = errors.New("the control plane is starting or stopping")
+
+// each collects what every router's loop says, in the order of routers.
+func each[T any](ctx context.Context, p *Process, get func(r *router, c *config.Router, now time.Time) []T) ([]T, error) {
+	var out []T
+	for i, r := range p.routers {
+		var part []T
+		if !r.do(ctx, func(now time.Time) { part = get(r, p.cfg.Routers[i], now) }) {
+			return nil, cmp.Or(ctx.Err(), errNotServing)
+		}
+		out = append(out, part...)
+	}
+	return out, nil
+}
+
+// VRs implements [api.Source].
+func (p *Process) VRs(ctx context.Context) ([]api.VR, error) {
+	return each(ctx, p, func(r *router, c *config.Router, _ time.Time) []api.VR {
+		v := api.VR{
+			Name: c.Name, Kind: c.Kind.String(), Namespace: c.Namespace.Name, Device: c.VRF.Device, Table: c.VRF.Table, State: "up",
+			ServerAddresses: c.ServerAddresses, NATT: c.NATT, Proposals: c.Proposals.String(), Connections: len(r.machine.ike.Conns()),
+			PolicyRules: policyRules(r.machine.ike),
+		}
+		if r.stopping != running {
+			v.State = "stopping"
+		}
+		for _, sa := range r.machine.ike.Phase1SAs() {
+			v.IKESAs++
+			if !sa.Authenticated {
+				v.HalfOpen++
+			}
+		}
+		for _, t := range r.machine.l2tp.Tunnels() {
+			if t.State == l2tp.StateEstablished {
+				v.Tunnels++
+			}
+		}
+		v.Sessions = len(r.machine.l2tp.Sessions())
+		for _, s := range r.machine.subs.Records() {
+			switch {
+			case s.State == subscriber.StateUp:
+				v.Subscribers.Up++
+			case s.State == subscriber.StateEnding:
+				v.Subscribers.Ending++
+			default:
+				v.Subscribers.Connecting++
+			}
+		}
+		v.Pools = r.shared.leases.usage(c.Name)
+		return []api.VR{v}
+	})
+}
+
+func policyRules(e *ike.Engine) []api.PolicyRule {
+	var out []api.PolicyRule
+	for _, p := range e.Rules() {
+		rule := api.PolicyRule{Priority: p.Priority, Authentication: "psk", LifetimeSeconds: int64(p.Lifetime / time.Second), AggressiveMode: "none"}
+		for _, x := range p.Encryption {
+			rule.Encryption = append(rule.Encryption, x.String())
+		}
+		for _, x := range p.Hash {
+			rule.Hash = append(rule.Hash, x.String())
+		}
+		for _, x := range p.Group {
+			rule.Group = append(rule.Group, x.String())
+		}
+		if p.Local.IsValid() {
+			rule.LocalAddress = p.Local.String()
+		}
+		out = append(out, rule)
+	}
+	return out
+}
+
+// IKESAs implements [api.Source].
+func (p *Process) IKESAs(ctx context.Context) ([]api.IKESA, error) {
+	return each(ctx, p, func(r *router, c *config.Router, now time.Time) []api.IKESA {
+		var out []api.IKESA
+		for _, sa := range r.machine.ike.Phase1SAs() {
+			out = append(out, api.IKESA{
+				VR: c.Name, Local: sa.Local, Remote: sa.Remote, RemainingSeconds: remaining(now, sa.Expires), State: sa.State,
+				LocalCookie: sa.LocalCookie, RemoteCookie: sa.RemoteCookie, Initiator: sa.Initiator, NATT: sa.NATT,
+				Connection: uint32(sa.Conn), PeerID: sa.PeerID, Peer: sa.Peer, Key: sa.Key, Proposal: sa.Proposal, Since: sa.Since,
+			})
+		}
+		return out
+	})
+}
+
+func remaining(now, end time.Time) int64 {
+	if end.IsZero() {
+		return 0
+	}
+	return max(int64(end.Sub(now)/time.Second), 0)
+}
+
+// IPsec implements [api.Source].
+func (p *Process) IPsec(ctx context.Context) ([]api.IPsec, error) {
+	var out []api.IPsec
+	for i, r := range p.routers {
+		// Counters are a dump of the kernel: not in the loop.
+		if !r.serving.Load() {
+			return nil, errNotServing
+		}
+		counters, err := r.data.SACounters()
+		if err != nil {
+			return nil, fmt.Errorf("virtual router %s: %w", r.name, err)
+		}
+		ok := r.do(ctx, func(now time.Time) {
+			out = append(out, connections(r.machine.ike, p.cfg.Routers[i].Name, counters, now)...)
+		})
+		if !ok {
+			return nil, cmp.Or(ctx.Err(), errNotServing)
+		}
+	}
+	return out, nil
+}
+
+func connections(e *ike.Engine, name string, counters map[SAKey]SACounters, now time.Time) []api.IPsec {
+	children := map[ike.ConnID][]ike.ChildInfo{}
+	for _, c := range e.Children() {
+		children[c.Conn] = append(children[c.Conn], c)
+	}
+	var out []api.IPsec
+	for _, c := range e.Conns() {
+		v := api.IPsec{
+			VR: name, Connection: uint32(c.ID), State: "connecting", Application: "l2tp", Profile: c.Profile, Local: c.Local, Remote: c.Remote,
+			PeerID: c.PeerID, Peer: c.Peer, Key: c.Key, NATPeer: c.NATPeer, NATLocal: c.NATLocal, UDPEncapsulation: c.Encap, Since: c.Since,
+		}
+		for _, k := range children[c.ID] {
+			v.LocalSelector, v.RemoteSelector = selector(c.Local.Addr(), k.LocalPort), selector(c.Remote.Addr(), k.RemotePort)
+			if k.InboundInstalled {
+				v.Inbound = append(v.Inbound, sa(k, k.InboundSPI, counters[SAKey{ike.Inbound, k.InboundSPI}], now))
+			}
+			if k.OutboundInstalled {
+				v.State = "up"
+				v.Outbound = append(v.Outbound, sa(k, k.OutboundSPI, counters[SAKey{ike.Outbound, k.OutboundSPI}], now))
+			}
+		}
+		out = append(out, v)
+	}
+	return out
+}
+
+func selector(a netip.Addr, port uint16) string {
+	if port == 0 {
+		return a.String() + "/32 udp any"
+	}
+	return a.String() + "/32 udp " + strconv.Itoa(int(port))
+}
+
+func sa(k ike.ChildInfo, spi uint32, c SACounters, now time.Time) api.IPsecSA {
+	out := api.IPsecSA{
+		SPI: fmt.Sprintf("%08x", spi), Transform: k.Transform, LifetimeSeconds: int64(k.Lifetime / time.Second),
+		RemainingSeconds: remaining(now, k.Expires), LifetimeKilobytes: k.LifeKB,
+		Bytes: c.Bytes, Packets: c.Packets, ReplayErrors: c.Replay, AuthErrors: c.AuthFailed,
+	}
+	if used := c.Bytes >> 10; k.LifeKB > used {
+		out.RemainingKilobytes = k.LifeKB - used
+	}
+	return out
+}
+
+// L2TPTunnels implements [api.Source].
+func (p *Process) L2TPTunnels(ctx context.Context) ([]api.L2TPTunnel, error) {
+	return each(ctx, p, func(r *router, c *config.Router, _ time.Time) []api.L2TPTunnel {
+		var out []api.L2TPTunnel
+		for _, t := range r.machine.l2tp.Tunnels() {
+			v := api.L2TPTunnel{
+				VR: c.Name, LocalID: uint16(t.ID), RemoteID: uint16(t.Peer), State: t.State.String(), Initiator: "remote", Local: t.Local, Remote: t.Remote,
+				Connection: uint32(t.Conn), Profile: t.Profile, HostProfile: t.HostProfile, RemoteHost: t.PeerHost, RemoteVendor: t.PeerVendor,
+				PeerWindow: t.PeerWindow, Ns: t.Ns, Nr: t.Nr, Retransmits: t.Retransmits, Sessions: t.Sessions,
+				LastResult: t.LastResult, LastError: t.LastError, LastMessage: t.LastMessage, Since: t.Since,
+			}
+			if t.Initiated {
+				v.Initiator = "local"
+			}
+			if t.PeerFirmware != 0 {
+				v.RemoteFirmware = fmt.Sprintf("%04x", t.PeerFirmware)
+			}
+			out = append(out, v)
+		}
+		return out
+	})
+}
+
+// L2TPSessions implements [api.Source].
+func (p *Process) L2TPSessions(ctx context.Context) ([]api.L2TPSession, error) {
+	return each(ctx, p, func(r *router, c *config.Router, _ time.Time) []api.L2TPSession {
+		users := map[subscriber.CallKey]string{}
+		for _, s := range r.machine.subs.Records() {
+			users[s.Call] = s.User
+		}
+		var out []api.L2TPSession
+		for _, s := range r.machine.l2tp.Sessions() {
+			out = append(out, api.L2TPSession{
+				VR: c.Name, LocalTunnel: uint16(s.Tunnel), RemoteTunnel: uint16(s.PeerTunnel), LocalID: uint16(s.ID), RemoteID: uint16(s.Peer),
+				State: s.State.String(), CallType: "lac-incoming", User: users[callKey(s.Tunnel, s.ID)], RemoteHost: s.PeerHost, CallSerial: s.CallSerial,
+				CallingNumber: s.CallingNumber, CalledNumber: s.CalledNumber, TxSpeed: s.TxSpeed, RxSpeed: s.RxSpeed,
+				Sequencing: s.SequencingRequired, ProxyLCP: s.ProxyLCP, ProxyAuth: s.ProxyAuth, Since: s.Since,
+			})
+		}
+		return out
+	})
+}
+
+// Subscribers implements [api.Source].
+func (p *Process) Subscribers(ctx context.Context) ([]api.Subscriber, error) {
+	var out []api.Subscriber
+	for _, r := range p.routers {
+		var records []subscriber.Record
+		if !r.do(ctx, func(time.Time) { records = r.machine.subs.Records() }) {
+			return nil, cmp.Or(ctx.Err(), errNotServing)
+		}
+		for _, s := range records {
+			if c, ok := r.data.SessionCounters(s.ID); ok { // asks the kernel: not in the loop
+				s.Counters = c
+			}
+			out = append(out, p.subscriber(s))
+		}
+	}
+	return out, nil
+}
+
+func (p *Process) subscriber(s subscriber.Record) api.Subscriber {
+	v := api.Subscriber{
+		ID: idText(s.ID), User: s.User, Type: "ppp", Access: string(s.Access), State: s.State.String(), VR: s.Router, TerminatingVR: s.Terminating,
+		Address: s.Address, Gateway: s.Gateway, Interface: s.Interface, MTU: s.MTU, Local: s.Local, Remote: s.Remote, RemoteHost: s.PeerHost,
+		Peer: s.Peer, CallingNumber: s.CallingNumber, Authentication: string(s.Protocol), Connection: s.Conn,
+		LocalTunnel: s.Call.Tunnel, LocalSession: s.Call.Session, Called: s.Called, Up: s.Up,
+		InBytes: s.Counters.InBytes, OutBytes: s.Counters.OutBytes, InPackets: s.Counters.InPackets, OutPackets: s.Counters.OutPackets,
+	}
+	if s.Address.IsValid() {
+		v.AddressSource = string(p.shared.leases.source(s.Terminating, s.Address))
+	}
+	return v
+}
+
+// idText is how an ID is written for people and programs.
+func idText(id subscriber.ID) string { return strconv.FormatUint(uint64(id), 10) }
+
+// Counters implements [api.Source].
+func (p *Process) Counters(ctx context.Context) ([]api.Counter, error) {
+	return each(ctx, p, func(r *router, c *config.Router, _ time.Time) []api.Counter {
+		var out []api.Counter
+		add := func(subsystem, reason string, v uint64) {
+			out = append(out, api.Counter{VR: c.Name, Subsystem: subsystem, Reason: reason, Value: v})
+		}
+		for k, v := range r.machine.ike.Counters() {
+			add("ike", string(k), v)
+		}
+		for k, v := range r.machine.l2tp.Counters() {
+			add("l2tp", string(k), v)
+		}
+		for k, v := range r.machine.subs.Counters() {
+			add("subscriber", string(k), v)
+		}
+		add("subscriber", "started", r.stats.started.Load())
+		add("subscriber", "ended", r.stats.ended.Load())
+		add("dataplane", "queue-full", r.inbox.drops())
+		add("dataplane", "kernel-failed", r.stats.kernelErrors.Load())
+		add("dataplane", "ike-send-failed", r.stats.ikeSendErrors.Load())
+		add("dataplane", "l2tp-send-failed", r.stats.l2tpSendErrors.Load())
+		add("dataplane", "ppp-send-failed", r.stats.pppSendErrors.Load())
+		slices.SortFunc(out, func(a, b api.Counter) int {
+			return cmp.Or(cmp.Compare(a.Subsystem, b.Subsystem), cmp.Compare(a.Reason, b.Reason))
+		})
+		return out
+	})
+}
+
+// Disconnect implements [api.Source].
+func (p *Process) Disconnect(ctx context.Context, ids []string) error {
+	var wanted []subscriber.ID
+	for _, s := range ids {
+		id, err := strconv.ParseUint(s, 10, 64)
+		if err != nil {
+			continue // no session has such an ID
+		}
+		wanted = append(wanted, subscriber.ID(id))
+	}
+	for _, r := range p.routers {
+		if !r.do(ctx, func(now time.Time) {
+			r.perform(ctx, r.machine.step(now, subscriber.Disconnect{IDs: wanted, Reason: subscriber.ReasonAdmin}))
+		}) {
+			return cmp.Or(ctx.Err(), errNotServing)
+		}
+	}
+	return nil
+}
+
+// usage lists the pools of a terminating virtual router.
+func (l *leases) usage(router string) []api.Pool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []api.Pool
+	for k, q := range l.pools {
+		if k.router == router {
+			used, total := q.Usage()
+			out = append(out, api.Pool{Name: k.pool, Size: total, Used: used})
+		}
+	}
+	slices.SortFunc(out, func(a, b api.Pool) int { return cmp.Compare(a.Name, b.Name) })
+	return out
+}
+
+// source says whether an address is fixed to its user or leased from a pool.
+func (l *leases) source(router string, a netip.Addr) aaa.AddressSource {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for k, q := range l.pools {
+		if _, held := q.Holder(a); held && k.router == router {
+			return aaa.FromPool
+		}
+	}
+	return aaa.FromUser
+}

@@ -1,0 +1,196 @@
+// Package daemon runs the vrgate binary for tests, the demonstration and benchmarks: a
+// configuration directory, the process, its log, and its control API.
+package daemon
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"vrgate/controlplane/api"
+)
+
+// Binary is the environment variable that names the vrgate binary; without it the file
+// "vrgate" beside the running program.
+const Binary = "VRGATE_BINARY"
+
+// Daemon is one vrgate process with a configuration directory of its own.
+type Daemon struct {
+	// Dir is the configuration directory; state and socket are in it too.
+	Dir string
+
+	binary string
+	cmd    *exec.Cmd
+	exited chan struct{}
+	err    error
+
+	mu  sync.Mutex
+	log bytes.Buffer
+}
+
+// New writes the configuration below dir: routers maps a virtual router's name to the YAML
+// of its file. Nothing runs yet.
+func New(dir string, routers map[string]string) (*Daemon, error) {
+	binary := os.Getenv(Binary)
+	if binary == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		binary = filepath.Join(filepath.Dir(self), "vrgate")
+	}
+	if _, err := os.Stat(binary); err != nil {
+		return nil, fmt.Errorf("the vrgate binary: %w (set %s)", err, Binary)
+	}
+	d := &Daemon{Dir: dir, binary: binary}
+	if err := os.MkdirAll(filepath.Join(dir, "vr"), 0o700); err != nil {
+		return nil, err
+	}
+	process := fmt.Sprintf("log: {level: debug, format: json}\napi: {socket: %s}\nstate-dir: %s\nshutdown-timeout: 8s\n", d.socket(), filepath.Join(dir, "state"))
+	if err := os.WriteFile(filepath.Join(dir, "vrgate.yaml"), []byte(process), 0o600); err != nil {
+		return nil, err
+	}
+	for name, text := range routers {
+		if err := d.WriteRouter(name, text); err != nil {
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// WriteRouter writes a virtual router's file.
+func (d *Daemon) WriteRouter(name, text string) error {
+	return os.WriteFile(filepath.Join(d.Dir, "vr", name+".yaml"), []byte(text), 0o600)
+}
+
+func (d *Daemon) socket() string { return filepath.Join(d.Dir, "api.sock") }
+
+// Command prepares a vrgate command on this daemon's configuration.
+func (d *Daemon) Command(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, d.binary, append([]string{"--config", d.Dir}, args...)...)
+}
+
+// Run runs a vrgate command to its end and returns what it printed.
+func (d *Daemon) Run(ctx context.Context, args ...string) (string, error) {
+	out, err := d.Command(ctx, args...).CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("vrgate %s: %w: %s", strings.Join(args, " "), err, bytes.TrimSpace(out))
+	}
+	return string(out), nil
+}
+
+// Start runs the daemon and returns when it serves.
+func (d *Daemon) Start(ctx context.Context) error {
+	cmd := d.Command(context.WithoutCancel(ctx), "run")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StderrPipe()
+	if err != nil {
+		return err
+	}
+	d.exited, d.err = make(chan struct{}), nil
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	d.cmd = cmd
+	ready := make(chan struct{})
+	go func() {
+		d.read(out, ready)
+		d.err = cmd.Wait()
+		close(d.exited)
+	}()
+	select {
+	case <-ready:
+		return nil
+	case <-d.exited:
+		return fmt.Errorf("vrgate ended at once: %w: %s", errors.Join(d.err), d.Log())
+	case <-ctx.Done():
+		_ = d.Kill()
+		return fmt.Errorf("vrgate does not serve: %w: %s", ctx.Err(), d.Log())
+	}
+}
+
+// read keeps the log and closes ready at the line that says that the daemon serves.
+func (d *Daemon) read(r io.Reader, ready chan struct{}) {
+	lines := bufio.NewScanner(r)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		d.mu.Lock()
+		d.log.Write(lines.Bytes())
+		d.log.WriteByte('\n')
+		d.mu.Unlock()
+		var line struct {
+			Msg string `json:"msg"`
+		}
+		if ready != nil && json.Unmarshal(lines.Bytes(), &line) == nil && line.Msg == "serving" {
+			close(ready)
+			ready = nil
+		}
+	}
+}
+
+// Log returns everything the daemon has logged, one JSON object a line.
+func (d *Daemon) Log() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.log.String()
+}
+
+// PID is the process's number.
+func (d *Daemon) PID() int { return d.cmd.Process.Pid }
+
+// Stop asks the daemon to end politely and waits for it; the error is its exit status.
+func (d *Daemon) Stop(ctx context.Context) error {
+	if d.cmd == nil {
+		return nil
+	}
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	select {
+	case <-d.exited:
+		return d.err
+	case <-ctx.Done():
+		return errors.Join(ctx.Err(), d.Kill())
+	}
+}
+
+// Kill ends the daemon at once, as a crash would.
+func (d *Daemon) Kill() error {
+	if d.cmd == nil {
+		return nil
+	}
+	err := d.cmd.Process.Kill()
+	<-d.exited
+	if errors.Is(err, os.ErrProcessDone) {
+		return nil
+	}
+	return err
+}
+
+// API returns a client of the daemon's control API.
+func (d *Daemon) API() *api.Client { return api.NewClient(d.socket()) }
+
+// WaitLog returns when the log holds text, or when ctx ends.
+func (d *Daemon) WaitLog(ctx context.Context, text string) error {
+	for !strings.Contains(d.Log(), text) {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("log never says %q: %w", text, ctx.Err())
+		case <-d.exited:
+			return fmt.Errorf("vrgate ended and its log never said %q", text)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return nil
+}

@@ -1,0 +1,252 @@
+//go:build kernel
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"vrgate/controlplane/api"
+	"vrgate/test/daemon"
+	"vrgate/test/topo"
+)
+
+// What most scenarios share.
+const (
+	psk      = "an old but long group secret"
+	password = "correct horse"
+)
+
+var (
+	intranetNet  = netip.MustParsePrefix("10.1.0.0/24")
+	intranetHost = netip.MustParseAddr("10.1.0.2")
+)
+
+// world is a network with a server namespace, an intranet behind it, and vrgate to serve it.
+type world struct {
+	*topo.Net
+	t        *testing.T
+	ctx      context.Context
+	daemon   *daemon.Daemon
+	server   *topo.Namespace
+	address  netip.Addr // the server's, outside
+	intranet *topo.Host
+}
+
+// newNet makes an empty network that is checked for leftovers at the end.
+func newNet(t *testing.T, timeout time.Duration) *world {
+	t.Helper()
+	if err := topo.Probe(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	n, err := topo.New(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &world{Net: n, t: t, ctx: ctx}
+	t.Cleanup(func() {
+		if t.Failed() && w.daemon != nil {
+			t.Logf("vrgate:\n%s", w.daemon.Log())
+		}
+		if w.daemon != nil {
+			if err := w.daemon.Kill(); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := n.Close(); err != nil {
+			t.Error(err)
+		}
+		cancel()
+	})
+	return w
+}
+
+// newWorld makes the usual network: one virtual router that is a namespace.
+func newWorld(t *testing.T, timeout time.Duration) *world {
+	t.Helper()
+	w := newNet(t, timeout)
+	server, uplink, err := w.Server(w.ctx, "srv")
+	w.check(err)
+	w.server, w.address = server, uplink.Address
+	w.intranet, err = w.AddIntranet(w.ctx, w.server, topo.Intranet{
+		Interface: "lan0", Gateway: netip.PrefixFrom(netip.MustParseAddr("10.1.0.1"), 24), Host: intranetHost,
+	})
+	w.check(err)
+	return w
+}
+
+func (w *world) check(err error) {
+	w.t.Helper()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// vrConfig is the YAML of a virtual router; the zero fields take what scenarios share.
+type vrConfig struct {
+	Namespace string
+	VRF       string // "device: red, table: 10"
+	Address   netip.Addr
+	Extra     string // further top-level keys
+	IPsec     string // further keys under ipsec
+	L2TP      string // further keys under l2tp
+	PPP       string
+	Host      string // further keys of the host profile
+	Profile   string // further keys of the IP profile
+	Users     string
+	NoPool    bool
+	Pool      string
+}
+
+func (c vrConfig) yaml() string {
+	var b strings.Builder
+	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
+	if c.Namespace != "" {
+		line("namespace: {name: %s}", c.Namespace)
+	}
+	if c.VRF != "" {
+		line("vrf: {%s}", c.VRF)
+	}
+	if c.Address.IsValid() {
+		line("server-addresses: [%v]", c.Address)
+		line("ipsec:\n  transport-profiles:\n    - name: l2tp\n      local-addresses:\n        - address: %v\n          group-keys: [{name: office, key: %q}]", c.Address, psk)
+		if c.IPsec != "" {
+			line("%s", indent(c.IPsec))
+		}
+		line("l2tp:\n  hello-interval: 5s\n  destination-profiles:\n    - name: any\n      host-profiles:\n        - remote-host: default")
+		if c.Host != "" {
+			line("          %s", c.Host)
+		}
+		if c.L2TP != "" {
+			line("%s", indent(c.L2TP))
+		}
+		line("ip-profiles:\n  - name: users\n    unnumbered-address: 10.9.0.1\n    dns: [10.1.0.53]")
+		if c.Profile != "" {
+			line("    %s", c.Profile)
+		}
+		if c.Users == "" {
+			line("users:")
+			for i := range 16 {
+				line("  - {name: user%d, password: %q}", i, password)
+			}
+		} else {
+			line("users:\n%s", c.Users)
+		}
+	}
+	if c.PPP != "" {
+		line("ppp:\n%s", indent(c.PPP))
+	}
+	if !c.NoPool {
+		pool := c.Pool
+		if pool == "" {
+			pool = "10.9.0.10-10.9.0.99"
+		}
+		line("pools: [{name: main, ranges: [%s]}]", pool)
+	}
+	if c.Extra != "" {
+		line("%s", c.Extra)
+	}
+	return b.String()
+}
+
+func indent(s string) string { return "  " + strings.ReplaceAll(s, "\n", "\n  ") }
+
+// run starts vrgate with these virtual routers.
+func (w *world) run(routers map[string]string) {
+	w.t.Helper()
+	d, err := daemon.New(filepath.Join(w.Dir(), "vrgate"), routers)
+	w.check(err)
+	w.daemon = d
+	w.check(d.Start(w.ctx))
+}
+
+// runOne starts vrgate with the one virtual router "office" in the server's namespace.
+func (w *world) runOne(c vrConfig) {
+	w.t.Helper()
+	c.Namespace, c.Address = w.server.Name(), w.address
+	w.run(map[string]string{"office": c.yaml()})
+}
+
+// client makes a client on a host of its own, behind nat or direct.
+func (w *world) client(nat *topo.NAT, user string, change ...func(*topo.ClientConfig)) *topo.Client {
+	w.t.Helper()
+	host, err := w.AddHost(w.ctx, nat)
+	w.check(err)
+	c := topo.ClientConfig{
+		Host: host, Server: w.address, PSK: psk, User: user, Password: password,
+		Routes: []netip.Prefix{intranetNet},
+	}
+	for _, f := range change {
+		f(&c)
+	}
+	made, err := w.NewClient(c)
+	w.check(err)
+	w.t.Cleanup(func() {
+		if w.t.Failed() {
+			w.t.Logf("client %s:\n%s", user, made.Logs())
+		}
+		made.Close()
+	})
+	return made
+}
+
+func (w *world) connect(c *topo.Client) topo.Session {
+	w.t.Helper()
+	start := time.Now()
+	s, err := c.Connect(w.ctx)
+	w.check(err)
+	w.t.Logf("connected in %.1f s: %+v", time.Since(start).Seconds(), s)
+	return s
+}
+
+func (w *world) ping(c *topo.Client, o topo.PingOptions) {
+	w.t.Helper()
+	r, err := c.Ping(w.ctx, intranetHost, o)
+	w.check(err)
+	if r.Lost() > 0 {
+		w.t.Fatalf("%d of %d packets lost", r.Lost(), r.Sent)
+	}
+}
+
+// subscribers returns what vrgate shows.
+func (w *world) subscribers() []api.Subscriber {
+	w.t.Helper()
+	list, err := w.daemon.API().Subscribers(w.ctx, api.Filter{})
+	w.check(err)
+	return list
+}
+
+// logLine finds the log line with this message and field values.
+func (w *world) logLine(msg string, fields map[string]string) map[string]any {
+	for line := range strings.Lines(w.daemon.Log()) {
+		var got map[string]any
+		if json.Unmarshal([]byte(line), &got) != nil || got["msg"] != msg {
+			continue
+		}
+		match := true
+		for k, v := range fields {
+			match = match && fmt.Sprint(got[k]) == v
+		}
+		if match {
+			return got
+		}
+	}
+	return nil
+}
+
+// eventually waits until ok says yes.
+func (w *world) eventually(within time.Duration, what string, ok func() bool) {
+	w.t.Helper()
+	for end := time.Now().Add(within); !ok(); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(end) {
+			w.t.Fatalf("not within %v: %s", within, what)
+		}
+	}
+}
