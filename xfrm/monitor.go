@@ -26,7 +26,8 @@ type Expire struct {
 // Mapping says that a packet which passed the integrity check of an inbound SA
 // came from another address or port than the SA's: the peer's NAT has moved it.
 // The kernel took the packet; Update both SAs of the connection to send there.
-// Each new port is reported once.
+// A mapping that is not followed by Update is reported again every 5 seconds
+// while packets come.
 type Mapping struct {
 	ID
 	Reqid    uint32

@@ -81,14 +81,21 @@ const (
 	offWindow   = 215
 	offHard     = 224 // in xfrm_user_expire
 	legacyLimit = 32  // packets, the widest window of the old replay state
+
+	// maxSAMessage is more than any NEWSA body of ours, so that append never
+	// moves one and leaves a copy of its keys behind.
+	maxSAMessage = 1536
 )
 
 const (
 	encapESPinUDP = 2
 	unlimited     = math.MaxUint64
-	// oncePerPort makes the kernel report an address mapping once for each new
-	// source port instead of once for each packet (kernel.md section 3.6).
-	oncePerPort = math.MaxUint32
+	// mappingPause, in seconds, is how long the kernel keeps quiet about a mapping
+	// that it has reported, unless the port is another one; without it every packet
+	// is an event (kernel.md section 3.6). The kernel compares ports only, so the
+	// largest value would hide a peer that keeps its port and moves to another
+	// address after it has moved to another port.
+	mappingPause = 5
 )
 
 var native = binary.NativeEndian
@@ -206,7 +213,7 @@ func encodeID(id ID) []byte {
 // after use. With old the new SA goes on with its sequence numbers, counters
 // and age.
 func encodeSA(sa *SA, old *State) []byte {
-	b := make([]byte, sizeSAInfo, 1024) // enough that append never leaves a copy of the keys behind
+	b := make([]byte, sizeSAInfo, maxSAMessage)
 	id := sa.ID()
 	putSelector(b, sa.Selector)
 	if sa.Selector != (Selector{}) {
@@ -284,7 +291,7 @@ func appendEncap(b []byte, sa *SA) []byte {
 	binary.BigEndian.PutUint16(e[4:], dst)
 	b = appendAttr(b, attrEncap, e)
 	if sa.Dir == In {
-		b = appendAttr(b, attrMappingMaxAge, appendUint32(nil, oncePerPort))
+		b = appendAttr(b, attrMappingMaxAge, appendUint32(nil, mappingPause))
 	}
 	return b
 }

@@ -1,0 +1,125 @@
+// Package netspace gives kernel tests network namespaces without names, which
+// the kernel removes with their last reference: a test that fails or is killed
+// leaves nothing. Package topo builds whole networks with real clients; this is
+// for the tests of one kernel package.
+package netspace
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Space is a network namespace with its loopback up.
+type Space struct {
+	fd int
+}
+
+// New makes a namespace that is released when the test ends.
+func New(t testing.TB) *Space {
+	t.Helper()
+	s := &Space{fd: -1}
+	done := make(chan error)
+	go func() {
+		// Never unlocked: the runtime discards the thread, which is in the new
+		// namespace.
+		runtime.LockOSThread()
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			s.fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		}
+		done <- err
+	}()
+	if err := <-done; err != nil {
+		t.Fatalf("make network namespace: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Close(s.fd); err != nil {
+			t.Errorf("close namespace: %v", err)
+		}
+	})
+	s.Run(t, "ip", "link", "set", "lo", "up")
+	return s
+}
+
+// NetNS is a descriptor of the namespace.
+func (s *Space) NetNS() int { return s.fd }
+
+// Do runs fn on a thread that is in the namespace.
+func (s *Space) Do(fn func() error) error {
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked, as in New
+		if err := unix.Setns(s.fd, unix.CLONE_NEWNET); err != nil {
+			done <- err
+			return
+		}
+		done <- fn()
+	}()
+	return <-done
+}
+
+// Run runs a command in the namespace, which must succeed, and returns what it
+// wrote.
+func (s *Space) Run(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	out, err := s.Try(name, args...)
+	if err != nil {
+		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// Try runs a command in the namespace and returns what it wrote.
+func (s *Space) Try(name string, args ...string) (string, error) {
+	cmd := exec.Command(name, args...)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := s.Do(cmd.Start); err != nil {
+		return "", err
+	}
+	err := cmd.Wait()
+	return out.String(), err
+}
+
+// Connect joins two namespaces by a veth pair whose ends are both called dev,
+// with addresses in the form that `ip addr add` wants.
+func Connect(t testing.TB, dev string, a *Space, addrA string, b *Space, addrB string) {
+	t.Helper()
+	peer := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), b.fd)
+	a.Run(t, "ip", "link", "add", dev, "type", "veth", "peer", "name", dev, "netns", peer)
+	for _, end := range []struct {
+		s    *Space
+		addr string
+	}{{a, addrA}, {b, addrB}} {
+		end.s.Run(t, "ip", "addr", "add", end.addr, "dev", dev)
+		end.s.Run(t, "ip", "link", "set", dev, "up")
+	}
+}
+
+// Links are the names of the namespace's interfaces.
+func (s *Space) Links(t testing.TB) []string {
+	t.Helper()
+	var names []string
+	for _, line := range strings.Split(strings.TrimSpace(s.Run(t, "ip", "-o", "link")), "\n") {
+		if f := strings.Fields(line); len(f) > 1 {
+			names = append(names, strings.TrimSuffix(f[1], ":"))
+		}
+	}
+	return names
+}
+
+// Descriptors counts the open descriptors of this process.
+func Descriptors(t testing.TB) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
