@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -89,10 +88,12 @@ func (n *Net) Close() error {
 		stopping.Go(d.kill)
 	}
 	stopping.Wait()
-	var errs []error
-	for _, ns := range slices.Backward(namespaces) {
-		errs = append(errs, deleteNamespace(context.Background(), ns.name))
+	// At once, for each waits for the kernel's grace periods rather than for the processor.
+	errs := make([]error, len(namespaces))
+	for i, ns := range namespaces {
+		stopping.Go(func() { errs[i] = deleteNamespace(context.Background(), ns.name) })
 	}
+	stopping.Wait()
 	errs = append(errs, os.RemoveAll(n.dir))
 	left, err := leftovers(n.prefix)
 	errs = append(errs, err)

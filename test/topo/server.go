@@ -23,8 +23,8 @@ type StockConfig struct {
 	IKE, ESP  []string // proposals in strongSwan's notation; empty: DefaultIKE, DefaultESP
 }
 
-// StockServer is strongSwan, xl2tpd and pppd as L2TP/IPsec server. It cannot serve two clients with source
-// port 1701 behind one NAT.
+// StockServer is strongSwan, xl2tpd and pppd as L2TP/IPsec server. It cannot serve two clients behind
+// one NAT: their policies are equal, whether they say port 1701 or any port.
 type StockServer struct {
 	dir    string
 	charon *charon
@@ -57,8 +57,7 @@ func (n *Net) NewStockServer(ctx context.Context, config StockConfig) (*StockSer
 		s.charon, ikeErr = n.startCharon(ctx, config.Namespace, s.dir, over, charonTimers{}, connection{
 			remote: "%any", remoteID: "%any", psk: config.PSK, ike: config.IKE, esp: config.ESP,
 			localTS: "dynamic[17/1701]", remoteTS: "dynamic[17]",
-			// Several clients behind one NAT are told apart by address and port, not by identity alone.
-			extra: []string{"unique = never"},
+			extra: []string{"unique = never"}, // a client that comes back does not end its other sessions
 		})
 	})
 	starting.Go(func() {
