@@ -25,6 +25,7 @@ type Config struct {
 	RekeyMargin      int           // per cent of a lifetime after which we rekey when the peer has not; default 90, with jitter
 	DPDInterval      time.Duration // see K10; 0: never probe (L2TP); answering is always on
 	OldAndroidSHA256 bool          // 96-bit truncation of HMAC-SHA2-256 for racoon of Android 6/7 that is recognised
+	InvalidCookie    bool          // K11: answer unknown cookies with INVALID-COOKIE, at a bounded rate; default off
 }
 
 // Retransmit of messages we have sent to authenticated peers or as initiator.
@@ -72,6 +73,15 @@ const (
 // Aggressive mode stance (K5); the zero value forbids it.
 type Aggressive uint8
 
+// Stances of K5. Main mode is the only exchange implemented, so a rule that
+// requires aggressive mode matches nobody yet.
+const (
+	AggressiveNotAllowed Aggressive = iota
+	AggressiveAccepted
+	AggressiveRequested
+	AggressiveRequired
+)
+
 // PresharedKey authenticates phase 1.
 type PresharedKey struct {
 	Name  string // named in logs, never the key
@@ -80,6 +90,9 @@ type PresharedKey struct {
 	Peer  netip.Prefix // zero: any peer address
 	ID    string       // peer identity the key is for ("" any): "@fqdn", "user@fqdn", "192.0.2.1"
 	Group bool         // D1r/D2r: only L2TP selectors may be negotiated with it
+	// LocalID is the identity we present with this key, in the syntax of ID;
+	// "": the local address.
+	LocalID string
 }
 
 // TransportProfile accepts transport-mode connections that carry L2TP.
@@ -178,6 +191,10 @@ type PeerMoved struct {
 	Remote netip.AddrPort
 }
 
+// PeerAlive says that authenticated ESP of the peer has been received lately: it
+// puts off dead peer detection (K10).
+type PeerAlive struct{ Conn ConnID }
+
 // Initiate opens a connection as initiator. Ref is echoed in ConnUp/ConnDown.
 type Initiate struct {
 	Ref           uint64
@@ -213,6 +230,7 @@ func (DHDone) ikeEvent()      {}
 func (SAInstalled) ikeEvent() {}
 func (SAExpired) ikeEvent()   {}
 func (PeerMoved) ikeEvent()   {}
+func (PeerAlive) ikeEvent()   {}
 func (Initiate) ikeEvent()    {}
 func (CloseConn) ikeEvent()   {}
 func (CloseAll) ikeEvent()    {}
@@ -348,12 +366,3 @@ type ConnInfo struct {
 // Reason is the typed reason of an end, a refusal or a drop; stable text.
 type Reason string
 
-// The implementation:
-//
-//	func New(cfg Config, random io.Reader) *Engine
-//	func (e *Engine) Step(now time.Time, ev Event) []Effect
-//	func (e *Engine) Deadline() time.Time
-//	func (e *Engine) Phase1SAs() []Phase1Info  // K6 states, cookies, remaining lifetime, ports
-//	func (e *Engine) Children() []ChildInfo    // SPIs, transforms, lifetimes
-//	func (e *Engine) Conns() []ConnInfo
-//	func (e *Engine) Counters() map[Reason]uint64

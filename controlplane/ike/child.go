@@ -1,0 +1,262 @@
+package ike
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"vrgate/controlplane/isakmp"
+)
+
+// installed is the kernel's word on an SA.
+func (e *Engine) installed(ev SAInstalled) {
+	c := e.conns[ev.Conn]
+	if c == nil {
+		return
+	}
+	for _, ch := range c.Children {
+		switch {
+		case ev.Dir == Inbound && ch.In.SPI == ev.SPI && ch.InState == saPending:
+			e.inboundInstalled(c, ch, ev.Err)
+			return
+		case ev.Dir == Outbound && ch.Out.SPI == ev.SPI && ch.OutState == saPending:
+			e.outboundInstalled(c, ch, ev.Err)
+			return
+		}
+	}
+}
+
+// inboundInstalled lets the peer send: message 2, or 3 as initiator.
+func (e *Engine) inboundInstalled(c *conn, ch *child, failure string) {
+	var q *quick
+	for _, p := range c.Phase1 {
+		for _, x := range p.quicks {
+			if x.child == ch {
+				q = x
+			}
+		}
+	}
+	if failure != "" {
+		ch.InState = saFailed
+		e.count(ReasonInstall)
+		e.emit(Report{Level: LevelWarn, Reason: ReasonInstall, Text: "inbound SA refused: " + failure, Local: c.Info.Local, Remote: c.Info.Remote, Conn: c.Info.ID})
+		if q != nil {
+			e.refuseQuick(q.p, q, isakmp.NoProposalChosen)
+			e.dropQuick(q, ReasonInstall)
+		}
+		return
+	}
+	ch.InState = saUp
+	switch {
+	case q == nil:
+		e.removeChild(c, ch)
+		e.childGone(c, ReasonExpired, false)
+	case q.Initiator:
+		e.sendQuick3(q)
+	default:
+		e.sendQuick2(q)
+	}
+}
+
+// outboundInstalled completes a child.
+func (e *Engine) outboundInstalled(c *conn, ch *child, failure string) {
+	if failure != "" {
+		ch.OutState = saFailed
+		e.count(ReasonInstall)
+		e.emit(Report{Level: LevelWarn, Reason: ReasonInstall, Text: "outbound SA refused: " + failure, Local: c.Info.Local, Remote: c.Info.Remote, Conn: c.Info.ID})
+		for _, o := range c.Children {
+			o.Rekeying = false
+		}
+		e.deleteChild(c, ch)
+		if e.conns[c.Info.ID] == c && c.Initiator && !c.Announced {
+			e.closeConn(c, ReasonInstall, failure, false)
+		}
+		return
+	}
+	ch.OutState = saUp
+	e.count(CountChildUp)
+	if weakESP(ch.Proposal) {
+		e.count(CountWeak)
+	}
+	c.Grace, c.Retry = time.Time{}, time.Time{}
+	e.retire(c, ch)
+	e.arm(ch)
+	i := &c.Info
+	cur := c.current()
+	if cur != nil {
+		i.Profile, i.ESP = cur.Profile, espWords(cur.Proposal, cur.PFS)
+	}
+	if !c.Announced {
+		c.Announced = true
+		e.count(CountConnUp)
+		e.emit(ConnUp{Conn: *i})
+	} else {
+		e.count(CountChildRekey)
+		e.emit(Report{Level: LevelDebug, Reason: CountChildRekey, Text: fmt.Sprintf("IPsec SA replaced: inbound %#08x, outbound %#08x", ch.In.SPI, ch.Out.SPI),
+			Local: i.Local, Remote: i.Remote, Conn: i.ID})
+	}
+	e.arm(c)
+}
+
+// retire marks the children that ch replaces: those with the same selectors, of
+// which the peer or, after the overlap, we delete the SAs. When both sides have
+// rekeyed at once, both give up the same one of the two new children.
+func (e *Engine) retire(c *conn, ch *child) {
+	winner := ch
+	for _, o := range c.Children {
+		if o != ch && o.ready() && o.Replaced.IsZero() && ch.Since.Sub(o.Since) < simultaneous && string(o.Tie[:]) > string(ch.Tie[:]) && ch.sameSelectors(o) {
+			winner = o
+		}
+	}
+	for _, o := range slices.Clone(c.Children) {
+		switch {
+		case o == winner || !o.sameSelectors(winner) || o.InState != saUp || o.OutState == saNone || o.OutState == saPending:
+		case o.Deleted:
+			e.dropOutbound(o)
+			o.Replaced = e.now.Add(lateInbound)
+			e.arm(o)
+		case o.Replaced.IsZero():
+			o.Replaced = e.now.Add(overlap)
+			e.arm(o)
+		}
+	}
+}
+
+// sameSelectors tells whether two children carry the same traffic.
+func (c *child) sameSelectors(o *child) bool {
+	return string(c.LocalID) == string(o.LocalID) && string(c.RemoteID) == string(o.RemoteID)
+}
+
+// deadline of a child.
+func (c *child) deadline() time.Time {
+	soft := c.Soft
+	if c.Rekeying || !c.Replaced.IsZero() || c.Deleted {
+		soft = time.Time{}
+	}
+	return earliest(soft, c.Hard, c.Replaced)
+}
+
+func (ch *child) expire(e *Engine) {
+	c := e.conns[ch.Conn]
+	switch {
+	case c == nil:
+	case reached(e.now, ch.Hard):
+		e.deleteChild(c, ch)
+	case reached(e.now, ch.Replaced):
+		if c.current() == nil && !ch.Deleted {
+			// What was to replace it has gone before it.
+			ch.Replaced = time.Time{}
+			e.arm(ch)
+			return
+		}
+		e.deleteChild(c, ch)
+	case reached(e.now, ch.Soft):
+		e.rekeyChild(c, ch)
+	}
+}
+
+// saExpired is the kernel's soft or hard expiry, by time or by volume.
+func (e *Engine) saExpired(ev SAExpired) {
+	ch := e.childBySPI(ev.SPI, ev.Dir)
+	if ch == nil {
+		return
+	}
+	c := e.conns[ch.Conn]
+	switch {
+	case c == nil:
+	case ev.Hard:
+		e.deleteChild(c, ch)
+	case ch.ready() && ch.Replaced.IsZero():
+		e.rekeyChild(c, ch)
+	}
+}
+
+// childBySPI finds a child by one of its SPIs. Outbound ones are chosen by peers
+// and may in theory be equal at two peers: of those the newest is found, and what
+// the other one misses its own timers make up for.
+func (e *Engine) childBySPI(spi uint32, dir Direction) *child {
+	if dir == Inbound {
+		return e.spis[spi]
+	}
+	return e.outs[spi]
+}
+
+// rekeyChild starts to replace a child, once.
+func (e *Engine) rekeyChild(c *conn, ch *child) {
+	if ch.Rekeying || !ch.Replaced.IsZero() || ch.Deleted {
+		return
+	}
+	ch.Rekeying = true
+	e.arm(ch)
+	e.openChild(c)
+}
+
+// deleteChild tells the peer that a pair of SAs is over and removes it.
+func (e *Engine) deleteChild(c *conn, ch *child) {
+	if p := c.newest(); p != nil && !ch.Deleted && ch.InState != saNone {
+		e.sendInfo(p, isakmp.DeleteESP(ch.In.SPI).Payload())
+	}
+	e.removeChild(c, ch)
+	e.childGone(c, ReasonExpired, false)
+}
+
+// dropOutbound removes the outbound SA alone.
+func (e *Engine) dropOutbound(ch *child) {
+	if ch.OutState == saNone {
+		return
+	}
+	if e.outs[ch.Out.SPI] == ch {
+		delete(e.outs, ch.Out.SPI)
+	}
+	if ch.OutState != saFailed {
+		e.emit(RemoveSA{Conn: ch.Conn, Dir: Outbound, SPI: ch.Out.SPI, Local: ch.Out.Local.Addr(), Remote: ch.Out.Remote.Addr()})
+	}
+	ch.OutState = saNone
+}
+
+// removeChild removes both SAs from the kernel, outbound first so that nothing is
+// sent that nobody answers.
+func (e *Engine) removeChild(c *conn, ch *child) {
+	c.Children = slices.DeleteFunc(c.Children, func(o *child) bool { return o == ch })
+	e.disarm(ch)
+	e.dropOutbound(ch)
+	if ch.InState == saUp || ch.InState == saPending {
+		e.emit(RemoveSA{Conn: ch.Conn, Dir: Inbound, SPI: ch.In.SPI, Local: ch.In.Local.Addr(), Remote: ch.In.Remote.Addr()})
+	}
+	ch.InState = saNone
+	if e.spis[ch.In.SPI] == ch {
+		delete(e.spis, ch.In.SPI)
+	}
+	for _, s := range []interface{ Wipe() }{ch.In.EncKey, ch.In.AuthKey, ch.Out.EncKey, ch.Out.AuthKey} {
+		s.Wipe()
+	}
+}
+
+// peerDeleted is the peer's word that it no longer has the SA to which we send.
+// Windows and others delete the old pair the moment a rekey is done: our outbound
+// SA goes when the new one is installed, the inbound one a little later, as
+// packets under it may still be on their way.
+func (e *Engine) peerDeleted(c *conn, ch *child) {
+	if ch.Deleted {
+		e.count(DropDuplicate)
+		return
+	}
+	ch.Deleted = true
+	var next *child
+	for _, o := range c.Children {
+		if o != ch && !o.Deleted && (o.OutState == saUp || o.OutState == saPending) {
+			next = o
+		}
+	}
+	switch {
+	case next == nil:
+		e.removeChild(c, ch)
+		e.childGone(c, ReasonPeerDelete, true)
+	case next.OutState == saUp:
+		e.dropOutbound(ch)
+		ch.Replaced = e.now.Add(lateInbound)
+		e.arm(ch)
+	default:
+		e.arm(ch) // retire does the rest
+	}
+}

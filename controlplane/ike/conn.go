@@ -1,0 +1,403 @@
+package ike
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"vrgate/controlplane/isakmp"
+	"vrgate/controlplane/keymat"
+)
+
+// maxConnID is the greatest connection number: 24 bits, so that it fits beside
+// the kernel mark's prefix.
+const maxConnID = 0xffffff
+
+// key is where a connection is found by its peer.
+func (c *conn) key() peerKey {
+	return peerKey{c.Info.Local.Addr(), c.Info.Remote, string(c.PeerID)}
+}
+
+// newConnID picks a number at random: one that a peer had lately is unlikely to
+// be another's, so that stragglers in the kernel cannot be mistaken.
+func (e *Engine) newConnID() (ConnID, bool) {
+	for range 64 {
+		id := ConnID(e.rand32() & maxConnID)
+		if id != 0 && e.conns[id] == nil {
+			return id, true
+		}
+	}
+	return 0, false
+}
+
+// authenticated makes p a phase 1 SA that is up: it gets its connection, old or
+// new. contact: the peer says that it knows no other SA with us. It returns false
+// if p had to be dropped.
+func (e *Engine) authenticated(p *phase1, contact bool) bool {
+	n := p.neg
+	e.settled(p, false)
+	delete(e.first, firstKey{n.First, p.Cookies.I})
+	c := e.conns[n.Rekey]
+	if c != nil && string(c.PeerID) != string(p.PeerID) {
+		// The address is somebody else's by now.
+		e.report(LevelInfo, ReasonIdentity, fmt.Sprintf("phase 1 rekey reached %s instead of %s", describe(p.PeerID), describe(c.PeerID)), p)
+		c = nil
+	}
+	k := peerKey{p.Local.Addr(), p.Remote, string(p.PeerID)}
+	if c == nil {
+		c = e.conns[e.byPeer[k]]
+		if c != nil && contact && !p.Initiator {
+			e.closeConn(c, ReasonInitialContact, "the peer has restarted", true)
+			c = nil
+		}
+	}
+	if c != nil && c.Info.Key != p.KeyName {
+		// Same place and name, other key: whoever this is, not that peer.
+		c = nil
+	}
+	rekey := c != nil
+	if c == nil {
+		id, ok := e.newConnID()
+		if !ok {
+			e.count(ReasonNoIDs)
+			e.dropPhase1(p, "")
+			return false
+		}
+		c = &conn{Initiator: p.Initiator, PeerID: p.PeerID, GroupKey: p.GroupKey, Open: n.Open}
+		c.Info = ConnInfo{ID: id, Ref: n.Open.Ref, Key: p.KeyName, PeerID: describe(p.PeerID), Since: e.now}
+		c.Grace = e.now.Add(grace)
+		e.conns[id] = c
+	}
+	p.Conn, p.State, p.Up = c.Info.ID, StateDone, e.now
+	p.Keys.SKEYID.Wipe()
+	p.Keys.E.Wipe()
+	n.Shared.Wipe()
+	n.Pair.Private.Wipe()
+	p.Expires = e.now.Add(p.Life)
+	p.RekeyAt = e.now.Add(e.rekeyAfter(p.Life, p.Initiator))
+	p.neg = nil
+	e.adopt(c, p)
+	e.count(CountPhase1Up)
+	if weakPhase1(p.Suite, p.Group) {
+		e.count(CountWeak)
+	}
+	what := "phase 1 up"
+	if rekey {
+		what = "phase 1 rekeyed"
+		e.count(CountPhase1Rekey)
+	}
+	e.report(LevelInfo, CountPhase1Up, fmt.Sprintf("%s with %s (%s): key %q, rule %q, %s%s", what, c.Info.PeerID,
+		orUnknown(p.Vendor.Name), p.KeyName, p.Rule, c.Info.Proposal, natWords(p)), p)
+	e.startDPD(p)
+	e.arm(p)
+	e.arm(c)
+	return true
+}
+
+// natWords says what NAT detection found.
+func natWords(p *phase1) string {
+	s := ""
+	if p.NATPeer {
+		s += ", peer behind NAT"
+	}
+	if p.NATLocal {
+		s += ", we behind NAT"
+	}
+	if s != "" {
+		s += " (" + p.Vendor.NATT.String() + ")"
+	}
+	return s
+}
+
+// adopt adds an authenticated SA to its connection, whose older ones retire.
+func (e *Engine) adopt(c *conn, p *phase1) {
+	winner := p
+	for _, o := range c.Phase1 {
+		// Both sides rekeyed at once: both keep the same one of the two.
+		if o.Replaced.IsZero() && p.Up.Sub(o.Up) < simultaneous && string(o.Tie[:]) > string(p.Tie[:]) {
+			winner = o
+		}
+	}
+	c.Phase1 = append(c.Phase1, p)
+	if winner != p {
+		// Kept at the end all the same: newest skips what is replaced.
+		p.Replaced = e.now.Add(overlap)
+	} else {
+		for _, o := range c.Phase1 {
+			if o != p && o.Replaced.IsZero() {
+				o.Replaced = e.now.Add(overlap)
+				e.arm(o)
+			}
+		}
+	}
+	if len(c.Children) > 0 {
+		e.move(c, p.Local, p.Remote)
+	}
+	delete(e.byPeer, c.key())
+	i := &c.Info
+	i.Local, i.Remote = p.Local, p.Remote
+	i.NATPeer, i.NATLocal, i.Encap = p.NATPeer, p.NATLocal, p.encap()
+	i.Peer, i.Proposal = p.Vendor.Name, phase1Words(p)
+	e.byPeer[c.key()] = i.ID
+	for len(c.Phase1) > maxPhase1PerConn {
+		e.deletePhase1(c.Phase1[0])
+	}
+	if c.WantChild && c.newest() == p {
+		c.WantChild = false
+		e.openChild(c)
+	}
+}
+
+// simultaneous is how far apart two SAs may come up and still be the outcome of
+// both sides rekeying at once.
+const simultaneous = 20 * time.Second
+
+// phase1Words shows the transform of a phase 1 SA.
+func phase1Words(p *phase1) string {
+	return fmt.Sprintf("%s/%v/%v", cipherWords(p.Suite), p.Suite.Hash, p.Group)
+}
+
+// cipherWords shows the cipher of a phase 1 SA, such as "AES-256".
+func cipherWords(s keymat.Suite) string {
+	if s.KeyBits == 0 {
+		return s.Cipher.String()
+	}
+	return fmt.Sprintf("%v-%d", s.Cipher, s.KeyBits)
+}
+
+// rekeyAfter is when we replace an SA of that lifetime if the peer has not. The
+// initiator is earlier, so that both sides seldom start at once, and chance
+// spreads what came up together.
+func (e *Engine) rekeyAfter(life time.Duration, initiator bool) time.Duration {
+	pct := time.Duration(e.cfg.RekeyMargin) * 10
+	if initiator {
+		pct -= 100
+	}
+	pct -= time.Duration(e.rand(1)[0]) * 40 / 255
+	return life / 1000 * max(pct, 100)
+}
+
+// dropPhase1 forgets an SA without telling the peer. reason says why it failed if
+// it was not authenticated yet.
+func (e *Engine) dropPhase1(p *phase1, reason Reason) {
+	if p.State == StateDeleted {
+		return
+	}
+	for len(p.quicks) > 0 {
+		e.dropQuick(p.quicks[0], ReasonExpired)
+	}
+	if n := p.neg; n != nil {
+		e.settled(p, reason != "")
+		delete(e.first, firstKey{n.First, p.Cookies.I})
+		delete(e.jobs, n.Job)
+		n.Shared.Wipe()
+		n.Pair.Private.Wipe()
+		n.Keys.Wipe()
+	}
+	e.dropFragments(p)
+	e.disarm(p)
+	delete(e.sas, p.Cookies)
+	delete(e.own, p.Cookies.I)
+	p.Keys.Wipe()
+	p.State = StateDeleted
+	c := e.conns[p.Conn]
+	if c == nil {
+		return
+	}
+	c.Phase1 = slices.DeleteFunc(c.Phase1, func(o *phase1) bool { return o == p })
+	if len(c.Phase1) == 0 && len(c.Children) == 0 {
+		e.endConn(c, reasonOr(reason, ReasonNoChild), "", reason == ReasonPeerDelete)
+	}
+}
+
+func reasonOr(r, or Reason) Reason {
+	if r == "" {
+		return or
+	}
+	return r
+}
+
+// deletePhase1 tells the peer that an authenticated SA is over and drops it.
+func (e *Engine) deletePhase1(p *phase1) {
+	if p.done() {
+		e.sendInfo(p, isakmp.DeleteISAKMP(p.Cookies.I, p.Cookies.R).Payload())
+	}
+	e.dropPhase1(p, "")
+}
+
+// closeConn ends a connection: deletes are sent for all its SAs, then the SAs are
+// removed.
+func (e *Engine) closeConn(c *conn, r Reason, text string, byPeer bool) {
+	if p := c.newest(); p != nil {
+		var spis []uint32
+		for _, ch := range c.Children {
+			if ch.InState == saUp || ch.InState == saPending {
+				spis = append(spis, ch.In.SPI)
+			}
+		}
+		if len(spis) > 0 {
+			e.sendInfo(p, isakmp.DeleteESP(spis...).Payload())
+		}
+	}
+	for _, p := range slices.Clone(c.Phase1) {
+		if p.done() {
+			e.sendInfo(p, isakmp.DeleteISAKMP(p.Cookies.I, p.Cookies.R).Payload())
+		}
+	}
+	e.endConn(c, r, text, byPeer)
+}
+
+// endConn removes everything of a connection without a word to the peer.
+func (e *Engine) endConn(c *conn, r Reason, text string, byPeer bool) {
+	if e.conns[c.Info.ID] != c {
+		return
+	}
+	delete(e.conns, c.Info.ID) // first: what follows must not end it again
+	if e.byPeer[c.key()] == c.Info.ID {
+		delete(e.byPeer, c.key())
+	}
+	e.disarm(c)
+	for _, p := range slices.Clone(c.Phase1) {
+		e.dropPhase1(p, "")
+	}
+	for _, p := range e.rekeying(c) {
+		e.dropPhase1(p, "")
+	}
+	for _, ch := range slices.Clone(c.Children) {
+		e.removeChild(c, ch)
+	}
+	c.Phase1 = nil
+	e.count(r)
+	if c.Announced || c.Initiator {
+		e.emit(ConnDown{Conn: c.Info, Reason: r, Text: text, ByPeer: byPeer})
+	} else {
+		e.emit(Report{Level: LevelInfo, Reason: r, Text: "connection ended before it had an IPsec SA: " + string(r),
+			Local: c.Info.Local, Remote: c.Info.Remote, Conn: c.Info.ID})
+	}
+}
+
+// rekeying returns the half-open SAs that were started for c.
+func (e *Engine) rekeying(c *conn) []*phase1 {
+	if c.Opening == nil {
+		return nil
+	}
+	return []*phase1{c.Opening}
+}
+
+// closeAll ends everything (process stop).
+func (e *Engine) closeAll(r Reason) {
+	for _, c := range e.sortedConns() {
+		e.closeConn(c, r, "", false)
+	}
+	for _, p := range e.sortedPhase1() {
+		if n := p.neg; n != nil && p.Initiator {
+			e.failInitiate(p, r, "")
+		} else {
+			e.dropPhase1(p, "")
+		}
+	}
+}
+
+// sortedConns lists the connections by number, so that effects come in the same
+// order for the same history.
+func (e *Engine) sortedConns() []*conn {
+	cs := make([]*conn, 0, len(e.conns))
+	for _, c := range e.conns {
+		cs = append(cs, c)
+	}
+	slices.SortFunc(cs, func(a, b *conn) int { return int(a.Info.ID) - int(b.Info.ID) })
+	return cs
+}
+
+// deadline of a connection: the end of its grace period, or the next try of a
+// rekey.
+func (c *conn) deadline() time.Time { return earliest(c.Grace, c.Retry) }
+
+func (c *conn) expire(e *Engine) {
+	if reached(e.now, c.Grace) {
+		e.closeConn(c, ReasonNoChild, "", false)
+		return
+	}
+	c.Retry = time.Time{}
+	e.openChild(c)
+	e.arm(c)
+}
+
+// childGone is called when a child has left its connection.
+func (e *Engine) childGone(c *conn, r Reason, byPeer bool) {
+	if e.conns[c.Info.ID] != c || len(c.Children) > 0 {
+		return
+	}
+	if len(c.Phase1) == 0 && c.Opening == nil {
+		e.endConn(c, r, "", byPeer)
+		return
+	}
+	if c.Grace.IsZero() {
+		c.Grace = e.now.Add(grace)
+	}
+	e.arm(c)
+}
+
+// move follows a peer to another address or port.
+func (e *Engine) move(c *conn, local, remote netip.AddrPort) {
+	old := c.Info.Remote
+	if old == remote {
+		return
+	}
+	if e.byPeer[c.key()] == c.Info.ID {
+		delete(e.byPeer, c.key())
+	}
+	c.Info.Remote = remote
+	e.byPeer[c.key()] = c.Info.ID
+	for _, p := range c.Phase1 {
+		p.Remote = remote
+	}
+	m := MoveConn{Conn: c.Info.ID, Old: old, New: remote}
+	for _, ch := range c.Children {
+		ch.In.Remote, ch.Out.Remote = remote, remote
+		if ch.InState == saUp || ch.InState == saPending {
+			m.SAs = append(m.SAs, ch.remaining(e.now, ch.In))
+		}
+		if ch.OutState == saUp || ch.OutState == saPending {
+			m.SAs = append(m.SAs, ch.remaining(e.now, ch.Out))
+		}
+	}
+	e.count(CountMoved)
+	if len(m.SAs) > 0 {
+		e.emit(m)
+	}
+	e.emit(Report{Level: LevelInfo, Reason: CountMoved, Text: fmt.Sprintf("peer moved from %v to %v", old, remote),
+		Local: c.Info.Local, Remote: remote, Conn: c.Info.ID})
+}
+
+// remaining is the SA with the lifetimes that are left.
+func (c *child) remaining(now time.Time, sa SA) SA {
+	sa.SoftLife, sa.HardLife = max(time.Second, c.Soft.Sub(now)), max(time.Second, c.Hard.Sub(now))
+	return sa
+}
+
+// peerMoved is the kernel's word that authenticated ESP came from elsewhere.
+func (e *Engine) peerMoved(ev PeerMoved) {
+	ch := e.spis[ev.SPI]
+	if ch == nil || !ch.In.Encap {
+		return
+	}
+	if c := e.conns[ch.Conn]; c != nil {
+		e.move(c, c.Info.Local, unmap(ev.Remote))
+	}
+}
+
+// heard notes an authenticated message of the peer, which proves that it lives
+// and, behind a NAT, where (RFC 3947 section 6).
+func (e *Engine) heard(p *phase1, pk Packet) {
+	p.DPD.alive(e.now)
+	c := e.conns[p.Conn]
+	if c == nil || pk.Remote == p.Remote {
+		return
+	}
+	if !p.NATPeer || pk.Marker != p.Marker {
+		return
+	}
+	e.move(c, pk.Local, pk.Remote)
+}

@@ -1,0 +1,26 @@
+// Package ike is the IKEv1 engine of one virtual router (RFC 2408, 2409, 2407,
+// 3706, 3947): main mode with pre-shared keys, quick mode in transport mode for
+// L2TP, informational exchanges, NAT traversal with its drafts, fragmentation,
+// rekeying and dead peer detection, as responder and as initiator.
+//
+// An Engine is a pure value. Step takes what happened and the time it happened,
+// and returns what is to be done; no socket, clock, goroutine, logger or netlink
+// is used, and randomness comes from the reader given to New. One goroutine, the
+// shell of the virtual router, owns an engine. Slow work (Diffie-Hellman, the
+// kernel) leaves as an effect and comes back as an event.
+//
+// Objects, from the outside in:
+//
+//	conn     one peer over all its rekeys; owns the kernel's mark and reqid
+//	phase1   one ISAKMP SA; several overlap in a conn while one is replaced
+//	quick    one quick mode exchange inside a phase1
+//	child    one pair of ESP SAs; several overlap in a conn while one is replaced
+//
+// Stance towards strangers (style habits 15 and 16): the cheapest check comes
+// first, nothing that is not authenticated changes lasting state, answers to it
+// are no larger than what it sent (vendor IDs are answered in kind), are
+// repeated only when the peer repeats its message, and are never sent unasked.
+//
+// Identifiers such as K2, C9r or D2r in comments are rules of the project's
+// requirements table.
+package ike

@@ -1,0 +1,236 @@
+package ike
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"time"
+
+	"vrgate/controlplane/isakmp"
+	"vrgate/controlplane/keymat"
+)
+
+// openChild starts a quick mode as initiator: the first of a connection that we
+// opened, or one that replaces the current child. Without a phase 1 SA one is
+// made first.
+func (e *Engine) openChild(c *conn) {
+	p := c.newest()
+	if p == nil {
+		c.WantChild = true
+		if c.Opening == nil && e.reopen(c) == nil {
+			c.Retry = e.now.Add(rekeyRetry)
+			e.arm(c)
+		}
+		return
+	}
+	if slices.ContainsFunc(p.quicks, func(q *quick) bool { return q.Initiator && q.State != quickFinished }) || len(p.quicks) >= maxQuicks {
+		return
+	}
+	q := &quick{ID: e.newMessageID(p), Initiator: true, State: quickDH, p: p, Ni: e.rand(nonceLen)}
+	if old := c.latest(); old != nil {
+		q.old = old
+		q.profile = e.cfg.transportByName(old.Profile)
+		q.lid, q.rid, q.pfs = old.LocalID, old.RemoteID, old.PFS
+		old.Rekeying = true
+	} else if c.Initiator {
+		q.profile = e.cfg.transportByName(c.Open.Profile)
+		q.lid = isakmp.AddrID(p.Local.Addr(), udp, c.Open.LocalPort).Payload().Body
+		q.rid = isakmp.AddrID(p.Remote.Addr(), udp, c.Open.RemotePort).Payload().Body
+		if q.profile != nil {
+			q.pfs = q.profile.PFS
+		}
+	}
+	if q.profile == nil {
+		e.childFailed(c, q, ReasonConfig)
+		return
+	}
+	q.spiIn = e.newSPI()
+	p.quicks = append(p.quicks, q)
+	if q.pfs == 0 {
+		e.sendQuick1(q)
+		return
+	}
+	q.Expires = e.now.Add(e.cfg.HalfOpen.Timeout)
+	q.job = e.newJob(jobRef{p: p, q: q})
+	e.emit(ComputeDH{Job: q.job, Group: q.pfs})
+	e.arm(q)
+}
+
+// latest is the newest child that has not been given up.
+func (c *conn) latest() *child {
+	if ch := c.current(); ch != nil {
+		return ch
+	}
+	for i := len(c.Children) - 1; i >= 0; i-- {
+		if !c.Children[i].Deleted {
+			return c.Children[i]
+		}
+	}
+	return nil
+}
+
+// sendQuick1 sends our offer: of a rekey what the old child has, so that nothing
+// changes under the traffic, else all that the profile allows.
+func (e *Engine) sendQuick1(q *quick) {
+	p := q.p
+	props := q.profile.ESP
+	if q.old != nil {
+		props = []ESPProposal{q.old.Proposal}
+	}
+	life := isakmp.Life{Seconds: uint64(defaultChildLife / time.Second), Kilobytes: q.profile.LifeKB}
+	if q.profile.Lifetime > 0 {
+		life.Seconds = uint64(q.profile.Lifetime / time.Second)
+	}
+	pr := isakmp.Proposal{Number: 1, Protocol: isakmp.ProtocolESP, SPI: binary.BigEndian.AppendUint32(nil, q.spiIn)}
+	for i, x := range props {
+		if i == maxOffered {
+			break
+		}
+		t := isakmp.ESPTransform{Number: uint8(i + 1), ID: isakmp.ESPTransformID(x.Cipher), KeyBits: uint16(x.KeyBits),
+			Auth: isakmp.ESPAuth(x.Auth), Mode: p.mode(), Group: isakmp.GroupID(q.pfs), Life: life}
+		q.offer = append(q.offer, t)
+		pr.Transforms = append(pr.Transforms, t.Transform())
+	}
+	sa := isakmp.SA{DOI: isakmp.DOIIPsec, Situation: isakmp.SituationIdentityOnly, Proposals: []isakmp.Proposal{pr}}
+	ps := []isakmp.Payload{sa.Payload(), {Type: isakmp.TypeNonce, Body: q.Ni}}
+	if q.pfs != 0 {
+		ps = append(ps, isakmp.Payload{Type: isakmp.TypeKE, Body: q.pair.Public})
+	}
+	if q.lid != nil {
+		ps = append(ps, isakmp.Payload{Type: isakmp.TypeID, Body: q.lid}, isakmp.Payload{Type: isakmp.TypeID, Body: q.rid})
+	}
+	ps = append(ps, q.natOAs()...)
+	full := hashed(func(rest []byte) []byte { return p.Keys.HashQuick1(q.ID, rest) }, ps...)
+	data, next := p.seal(p.Keys, isakmp.QuickMode, q.ID, p.messageIV(q.ID), full)
+	q.IV, q.State, q.Last.Data, q.Expires = next, quickSent, data, time.Time{}
+	q.Tries, q.Next = 1, e.now.Add(e.cfg.Retransmit.retryAfter(1))
+	e.transmit(p, data)
+	e.arm(q)
+}
+
+// quickMode2 takes the responder's choice.
+func (e *Engine) quickMode2(q *quick, pk Packet, o opened, d digest) {
+	p := q.p
+	if !keymat.EqualProof(o.payloads[0].Body, p.Keys.HashQuick2(q.ID, q.Ni, o.rest)) {
+		e.count(DropBadHash)
+		return
+	}
+	e.heard(p, pk)
+	if text := e.readChoice(q, o.payloads); text != "" {
+		e.count(ReasonBadAnswer)
+		e.report(LevelInfo, ReasonBadAnswer, "quick mode: "+text, p)
+		e.refuseQuick(p, q, isakmp.NoProposalChosen)
+		e.dropQuick(q, ReasonBadAnswer)
+		return
+	}
+	q.IV, q.Last, q.Next = o.next, answer{To: d}, time.Time{}
+	q.Expires = e.now.Add(e.cfg.HalfOpen.Timeout)
+	e.arm(q)
+	if q.pfs != 0 {
+		q.State = quickDH
+		q.job = e.newJob(jobRef{p: p, q: q})
+		e.emit(ComputeDH{Job: q.job, Group: q.pfs, Pair: &q.pair, Peer: q.ke})
+		return
+	}
+	e.makeChild(q, nil)
+}
+
+// readChoice checks message 2 against our offer and fills q in. The text says
+// what is wrong.
+func (e *Engine) readChoice(q *quick, ps []isakmp.Payload) string {
+	sa, err := ps[1].SA()
+	if err != nil {
+		return err.Error()
+	}
+	if len(sa.Proposals) != 1 || len(sa.Proposals[0].Transforms) != 1 || sa.Proposals[0].Protocol != isakmp.ProtocolESP {
+		return "the answer is not one transform of ESP"
+	}
+	spi, ok := spiOf(sa.Proposals[0].SPI)
+	if !ok {
+		return "bad SPI"
+	}
+	got := sa.Proposals[0].Transforms[0].ESP()
+	i := slices.IndexFunc(q.offer, func(t isakmp.ESPTransform) bool {
+		return t.ID == got.ID && t.KeyBits == got.KeyBits && t.Auth == got.Auth && t.Mode == got.Mode && t.Group == got.Group
+	})
+	if i < 0 || len(got.Unknown) > 0 || got.ESN {
+		return fmt.Sprintf("peer chooses %v, which was not offered", got)
+	}
+	nr, _ := isakmp.Find(ps, isakmp.TypeNonce)
+	if !nonceOK(nr.Body) {
+		return "bad nonce"
+	}
+	if ids := isakmp.All(ps, isakmp.TypeID); q.lid != nil && !sameIDs(ids, q.lid, q.rid) {
+		return "peer changes the selectors"
+	}
+	ke, hasKE := isakmp.Find(ps, isakmp.TypeKE)
+	if hasKE != (q.pfs != 0) {
+		return "public value missing or surplus"
+	}
+	if hasKE {
+		if err := q.pfs.CheckPublic(ke.Body); err != nil {
+			return err.Error()
+		}
+		q.ke = clone(ke.Body)
+	}
+	q.Nr, q.spiOut, q.esp = clone(nr.Body), spi, got
+	l := q.offer[i].Life
+	if r, ok := responderLifetime(ps, isakmp.ProtocolESP); ok {
+		l.Seconds = smaller(l.Seconds, r.Seconds)
+		l.Kilobytes = smaller(l.Kilobytes, r.Kilobytes)
+	}
+	q.life = agreeLife(l, q.profile, espProposal(got))
+	return ""
+}
+
+// smaller is the smaller of two limits of which 0 means none.
+func smaller(a, b uint64) uint64 {
+	if a == 0 || b != 0 && b < a {
+		return b
+	}
+	return a
+}
+
+// sendQuick3 tells the responder that its packets are welcome. The message is
+// kept, since the responder repeats message 2 if it is lost.
+func (e *Engine) sendQuick3(q *quick) {
+	p := q.p
+	full := []isakmp.Payload{{Type: isakmp.TypeHash, Body: p.Keys.HashQuick3(q.ID, q.Ni, q.Nr)}}
+	data, next := p.seal(p.Keys, isakmp.QuickMode, q.ID, q.IV, full)
+	q.IV, q.State, q.Last.Data, q.Next = next, quickFinished, data, time.Time{}
+	q.Expires = e.now.Add(answerKept)
+	q.pair.Private.Wipe()
+	e.transmit(p, data)
+	ch := q.child
+	q.child, q.old = nil, nil
+	e.arm(q)
+	e.installOut(ch)
+}
+
+// childFailed is called when a quick mode of ours has not led to a child.
+func (e *Engine) childFailed(c *conn, q *quick, r Reason) {
+	if q.old != nil {
+		q.old.Rekeying = false
+		e.count(r)
+		if e.now.Before(q.old.Hard) && slices.Contains(c.Children, q.old) {
+			c.Retry = e.now.Add(rekeyRetry)
+			e.arm(c)
+		}
+		return
+	}
+	if c.Initiator && !c.Announced {
+		e.closeConn(c, r, "", false)
+	}
+}
+
+// rekeyNow serves the operator's or a test's wish.
+func (e *Engine) rekeyNow(ev Rekey) {
+	c := e.conns[ev.Conn]
+	switch {
+	case c == nil:
+	case !ev.Phase1:
+		e.openChild(c)
+	case c.Opening == nil:
+		e.reopen(c)
+	}
+}

@@ -1,0 +1,289 @@
+package ike
+
+import (
+	"crypto/sha256"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"vrgate/controlplane/isakmp"
+	"vrgate/controlplane/keymat"
+)
+
+// State of a phase 1 SA, as K6 names them. "-I" and "-R" say whether we are the
+// initiator or the responder of the SA.
+type State uint8
+
+// States.
+const (
+	StateStartI   State = iota // before our first message: a Diffie-Hellman job or nothing yet
+	StateMMSAI                 // SA offered, waiting for the choice
+	StateMMSAR                 // transform chosen, waiting for the peer's public value
+	StateMMKEI                 // public value sent, or being computed
+	StateMMKER                 // public value received, shared secret being computed
+	StateMMFinalI              // our proof sent, waiting for the peer's
+	StateMMFinalR              // public value sent, waiting for the peer's proof
+	StateDone                  // authenticated
+	StateDeleted               // over
+)
+
+// String returns the name of K6.
+func (s State) String() string {
+	switch s {
+	case StateStartI:
+		return "start-I"
+	case StateMMSAI:
+		return "MM SA-I"
+	case StateMMSAR:
+		return "MM SA-R"
+	case StateMMKEI:
+		return "MM KE-I"
+	case StateMMKER:
+		return "MM KE-R"
+	case StateMMFinalI:
+		return "MM FINAL-I"
+	case StateMMFinalR:
+		return "MM FINAL-R"
+	case StateDone:
+		return "DONE"
+	case StateDeleted:
+		return "DELETED"
+	}
+	return fmt.Sprintf("state(%d)", uint8(s))
+}
+
+// cookies names an ISAKMP SA.
+type cookies struct{ I, R isakmp.Cookie }
+
+// digest recognises repeated datagrams.
+type digest [16]byte
+
+func digestOf(b []byte) (d digest) {
+	h := sha256.Sum256(b)
+	copy(d[:], h[:])
+	return d
+}
+
+// answer is the last message of an exchange, kept to be repeated.
+type answer struct {
+	To   digest    // datagram that it answers, zero if none
+	Data []byte    // nil: nothing to repeat
+	Till time.Time // dropped after; zero: with its exchange
+}
+
+// phase1 is one ISAKMP SA. Everything but neg and timer is plain data and part of
+// a snapshot.
+type phase1 struct {
+	Cookies       cookies
+	Initiator     bool
+	State         State
+	Local, Remote netip.AddrPort
+	Marker        bool // on the NAT-T port
+	Created       time.Time
+
+	Vendor   vendor
+	Rule     string
+	Suite    keymat.Suite
+	Group    keymat.Group
+	Life     time.Duration
+	NATPeer  bool // a NAT is in front of the peer
+	NATLocal bool // a NAT is in front of us
+
+	// Of an authenticated SA.
+	Conn      ConnID
+	Keys      keymat.Keys // SKEYID and SKEYID_e are wiped
+	LastBlock []byte      // of phase 1's ciphertext: seeds the IV of later exchanges
+	KeyName   string
+	GroupKey  bool // D2r
+	PeerID    []byte
+	Tie       [8]byte   // greater of the cookies: settles simultaneous rekeys the same way on both sides
+	Up        time.Time // when authenticated
+	RekeyAt   time.Time // zero: not by us, or done
+	Expires   time.Time
+	Replaced  time.Time // when to delete it since a newer one took over
+	SeenQuick []uint32  // message ids the peer has used
+	SeenInfo  []uint32
+	Last      answer // to the last main mode message
+	DPD       dpd
+
+	quicks []*quick
+	neg    *negotiation // until authenticated
+	frags  *isakmp.Reassembler
+	timer  timer
+}
+
+// negotiation is what a phase 1 SA needs only until it is authenticated.
+type negotiation struct {
+	SAi      []byte // body of the initiator's SA payload
+	Offer    []isakmp.Phase1Transform
+	Ni, Nr   []byte
+	GXi, GXr []byte
+	Pair     keymat.KeyPair // initiator, between its two jobs
+	Shared   keymat.Secret
+	IV       []byte
+	Keys     keymat.Keys // initiator, once derived
+	Job      JobID       // outstanding, 0 if none
+
+	Source   netip.Addr // counted at
+	Counted  bool       // among the half-open
+	Verified bool       // the peer has shown that it receives what we send
+	Attempts int        // messages 5 that no key fits
+	Notified bool       // the one error notify was sent
+	Expires  time.Time
+	LifeCut  bool           // the peer wanted a longer lifetime
+	First    netip.AddrPort // where message 1 came from
+
+	// As initiator.
+	Open  Initiate
+	Rekey ConnID // connection this SA is to serve, 0: a new one
+	Tries int
+	Next  time.Time // of the retransmission
+
+	// FIFO of unverified responders, oldest first.
+	older, newer *phase1
+}
+
+// conn is one connection: a peer over all its rekeys.
+type conn struct {
+	Info      ConnInfo
+	Announced bool // ConnUp was emitted
+	Initiator bool
+	PeerID    []byte // body of the identification payload
+	GroupKey  bool
+	Open      Initiate // how to open it again, as initiator
+	Phase1    []*phase1
+	Children  []*child
+	Grace     time.Time // end of it if there still is no child
+	WantChild bool      // a quick mode waits for a phase 1 SA
+	Retry     time.Time // of a rekey that failed
+	Opening   *phase1   // half-open SA that we have started for it
+	timer     timer
+}
+
+// saStatus of one direction of a child.
+type saStatus uint8
+
+const (
+	saNone saStatus = iota
+	saPending
+	saUp
+	saFailed
+)
+
+// child is one pair of ESP SAs.
+type child struct {
+	Conn     ConnID
+	In, Out  SA
+	InState  saStatus
+	OutState saStatus
+	Proposal ESPProposal
+	PFS      keymat.Group
+	LocalID  []byte // selectors as bodies of identification payloads; nil: none were sent
+	RemoteID []byte
+	Profile  string
+	Tie      [8]byte // of the greater nonce, see phase1.Tie
+	Since    time.Time
+	Soft     time.Time // when we start to replace it
+	Hard     time.Time // when it ends
+	Rekeying bool
+	Replaced time.Time // when to delete it since a newer one took over
+	Deleted  bool      // the peer has deleted it; what is left waits for stragglers
+
+	timer timer
+}
+
+// quickState of a quick mode.
+type quickState uint8
+
+const (
+	quickDH         quickState = iota // waiting for Diffie-Hellman
+	quickInstalling                   // waiting for the kernel to take the inbound SA
+	quickSent                         // waiting for the peer's next message
+	quickFinished                     // as initiator: kept to repeat message 3
+)
+
+// quick is one quick mode exchange. It is not part of snapshots: a peer repeats
+// or restarts it.
+type quick struct {
+	ID        uint32
+	Initiator bool
+	State     quickState
+	IV        []byte
+	Ni, Nr    []byte
+	Last      answer
+	Tries     int
+	Next      time.Time
+	Expires   time.Time
+
+	profile *TransportProfile
+	offer   []isakmp.ESPTransform // initiator
+	chosen  isakmp.Transform      // as the initiator sent it
+	number  uint8                 // of the chosen proposal
+	esp     isakmp.ESPTransform
+	life    childLife
+	spiIn   uint32
+	spiOut  uint32
+	lid     []byte
+	rid     []byte
+	natOA   bool
+	job     JobID
+	pair    keymat.KeyPair
+	ke      []byte // the peer's public value
+	pfs     keymat.Group
+	child   *child
+	old     *child // that this one is to replace, as initiator
+	p       *phase1
+	timer   timer
+}
+
+// childLife is what both sides agreed on.
+type childLife struct {
+	Time   time.Duration
+	KB     uint64
+	Notify bool // we cut it: RESPONDER-LIFETIME
+}
+
+// jobRef says whom the answer of a Diffie-Hellman job is for.
+type jobRef struct {
+	p *phase1
+	q *quick // nil: for phase 1
+}
+
+func (p *phase1) alarm() *timer { return &p.timer }
+func (c *conn) alarm() *timer   { return &c.timer }
+func (c *child) alarm() *timer  { return &c.timer }
+func (q *quick) alarm() *timer  { return &q.timer }
+
+// done tells whether the SA is authenticated and not over.
+func (p *phase1) done() bool { return p.State == StateDone }
+
+// encap tells whether ESP has to travel in UDP.
+func (p *phase1) encap() bool { return p.NATPeer || p.NATLocal }
+
+// newest returns the phase 1 SA to send on, nil if there is none.
+func (c *conn) newest() *phase1 {
+	for i := len(c.Phase1) - 1; i >= 0; i-- {
+		if c.Phase1[i].done() && c.Phase1[i].Replaced.IsZero() {
+			return c.Phase1[i]
+		}
+	}
+	for i := len(c.Phase1) - 1; i >= 0; i-- {
+		if c.Phase1[i].done() {
+			return c.Phase1[i]
+		}
+	}
+	return nil
+}
+
+// current returns the child that carries the traffic, nil if there is none.
+func (c *conn) current() *child {
+	for i := len(c.Children) - 1; i >= 0; i-- {
+		if ch := c.Children[i]; ch.ready() && ch.Replaced.IsZero() {
+			return ch
+		}
+	}
+	return nil
+}
+
+// ready tells whether both directions are installed.
+func (c *child) ready() bool { return c.InState == saUp && c.OutState == saUp && !c.Deleted }
