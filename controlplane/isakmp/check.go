@@ -22,6 +22,7 @@ type rule struct {
 	cipher cipherState
 	first  []PayloadType // the payloads it must begin with, in order
 	oneOf  []PayloadType // exactly one of these in all, by authentication method
+	pair   PayloadType   // comes twice or not at all
 	wants  []want
 }
 
@@ -55,37 +56,37 @@ func with(ws []want, more ...want) []want { return append(more, ws...) }
 // message stands for itself and is number 1 or 2.
 var rules = map[ExchangeType][]rule{
 	IdentityProtection: {
-		{inClear, []PayloadType{TypeSA}, nil, []want{{TypeSA, 1, 1}, anyVendorIDs, anyNotifies}},
-		{inClear, []PayloadType{TypeSA}, nil, []want{{TypeSA, 1, 1}, anyVendorIDs, anyNotifies}},
-		{inClear, nil, nil, with(anyNATD, want{TypeKE, 1, 1}, want{TypeNonce, 1, 1}, anyVendorIDs, anyRequests, anyNotifies)},
-		{inClear, nil, nil, with(anyNATD, want{TypeKE, 1, 1}, want{TypeNonce, 1, 1}, anyVendorIDs, anyRequests, anyNotifies)},
-		{encrypted, nil, proof, []want{{TypeID, 1, 1}, {TypeHash, 0, 1}, {TypeSignature, 0, 1}, anyCerts, anyRequests, anyVendorIDs, anyNotifies}},
-		{encrypted, nil, proof, []want{{TypeID, 1, 1}, {TypeHash, 0, 1}, {TypeSignature, 0, 1}, anyCerts, anyRequests, anyVendorIDs, anyNotifies}},
+		{inClear, []PayloadType{TypeSA}, nil, TypeNone, []want{{TypeSA, 1, 1}, anyVendorIDs, anyNotifies}},
+		{inClear, []PayloadType{TypeSA}, nil, TypeNone, []want{{TypeSA, 1, 1}, anyVendorIDs, anyNotifies}},
+		{inClear, nil, nil, TypeNone, with(anyNATD, want{TypeKE, 1, 1}, want{TypeNonce, 1, 1}, anyVendorIDs, anyRequests, anyNotifies)},
+		{inClear, nil, nil, TypeNone, with(anyNATD, want{TypeKE, 1, 1}, want{TypeNonce, 1, 1}, anyVendorIDs, anyRequests, anyNotifies)},
+		{encrypted, nil, proof, TypeNone, []want{{TypeID, 1, 1}, {TypeHash, 0, 1}, {TypeSignature, 0, 1}, anyCerts, anyRequests, anyVendorIDs, anyNotifies}},
+		{encrypted, nil, proof, TypeNone, []want{{TypeID, 1, 1}, {TypeHash, 0, 1}, {TypeSignature, 0, 1}, anyCerts, anyRequests, anyVendorIDs, anyNotifies}},
 	},
 	Aggressive: {
-		{inClear, []PayloadType{TypeSA}, nil, []want{{TypeSA, 1, 1}, {TypeKE, 1, 1}, {TypeNonce, 1, 1}, {TypeID, 1, 1}, anyVendorIDs, anyRequests, anyNotifies}},
-		{inClear, []PayloadType{TypeSA}, proof, with(anyNATD, want{TypeSA, 1, 1}, want{TypeKE, 1, 1}, want{TypeNonce, 1, 1}, want{TypeID, 1, 1},
+		{inClear, []PayloadType{TypeSA}, nil, TypeNone, []want{{TypeSA, 1, 1}, {TypeKE, 1, 1}, {TypeNonce, 1, 1}, {TypeID, 1, 1}, anyVendorIDs, anyRequests, anyNotifies}},
+		{inClear, []PayloadType{TypeSA}, proof, TypeNone, with(anyNATD, want{TypeSA, 1, 1}, want{TypeKE, 1, 1}, want{TypeNonce, 1, 1}, want{TypeID, 1, 1},
 			want{TypeHash, 0, 1}, want{TypeSignature, 0, 1}, anyCerts, anyVendorIDs, anyRequests, anyNotifies)},
 		// RFC 2409 leaves it to the initiator whether the third message is
 		// encrypted.
-		{either, nil, proof, with(anyNATD, want{TypeHash, 0, 1}, want{TypeSignature, 0, 1}, anyCerts, anyVendorIDs, anyNotifies)},
+		{either, nil, proof, TypeNone, with(anyNATD, want{TypeHash, 0, 1}, want{TypeSignature, 0, 1}, anyCerts, anyVendorIDs, anyNotifies)},
 	},
 	QuickMode: {
-		{encrypted, []PayloadType{TypeHash, TypeSA}, nil, with(anyNATOA, want{TypeHash, 1, 1}, want{TypeSA, 1, 1}, want{TypeNonce, 1, 1}, want{TypeKE, 0, 1}, want{TypeID, 0, 2}, anyVendorIDs, anyNotifies)},
-		{encrypted, []PayloadType{TypeHash, TypeSA}, nil, with(anyNATOA, want{TypeHash, 1, 1}, want{TypeSA, 1, 1}, want{TypeNonce, 1, 1}, want{TypeKE, 0, 1}, want{TypeID, 0, 2}, anyVendorIDs, anyNotifies)},
-		{encrypted, []PayloadType{TypeHash}, nil, []want{{TypeHash, 1, 1}, anyVendorIDs, anyNotifies}},
+		{encrypted, []PayloadType{TypeHash, TypeSA}, nil, TypeID, with(anyNATOA, want{TypeHash, 1, 1}, want{TypeSA, 1, 1}, want{TypeNonce, 1, 1}, want{TypeKE, 0, 1}, want{TypeID, 0, 2}, anyVendorIDs, anyNotifies)},
+		{encrypted, []PayloadType{TypeHash, TypeSA}, nil, TypeID, with(anyNATOA, want{TypeHash, 1, 1}, want{TypeSA, 1, 1}, want{TypeNonce, 1, 1}, want{TypeKE, 0, 1}, want{TypeID, 0, 2}, anyVendorIDs, anyNotifies)},
+		{encrypted, []PayloadType{TypeHash}, nil, TypeNone, []want{{TypeHash, 1, 1}, anyVendorIDs, anyNotifies}},
 		// CONNECTED, after the commit bit.
-		{encrypted, []PayloadType{TypeHash}, nil, []want{{TypeHash, 1, 1}, {TypeNotify, 1, maxNotifies}, anyVendorIDs}},
+		{encrypted, []PayloadType{TypeHash}, nil, TypeNone, []want{{TypeHash, 1, 1}, {TypeNotify, 1, maxNotifies}, anyVendorIDs}},
 	},
 	Informational: {
 		// In clear: notifies before there are keys. What they may do is decided
 		// by the engine, which trusts them with nothing.
-		{inClear, nil, nil, []want{{TypeNotify, 0, maxNotifies}, {TypeDelete, 0, maxDeletes}, {TypeHash, 0, 1}, anyVendorIDs}},
-		{encrypted, []PayloadType{TypeHash}, nil, []want{{TypeHash, 1, 1}, {TypeNotify, 0, maxNotifies}, {TypeDelete, 0, maxDeletes}, anyVendorIDs}},
+		{inClear, nil, nil, TypeNone, []want{{TypeNotify, 0, maxNotifies}, {TypeDelete, 0, maxDeletes}, {TypeHash, 0, 1}, anyVendorIDs}},
+		{encrypted, []PayloadType{TypeHash}, nil, TypeNone, []want{{TypeHash, 1, 1}, {TypeNotify, 0, maxNotifies}, {TypeDelete, 0, maxDeletes}, anyVendorIDs}},
 	},
 	Transaction: {
-		{encrypted, []PayloadType{TypeHash}, nil, []want{{TypeHash, 1, 1}, {TypeAttributes, 1, 1}, anyVendorIDs, anyNotifies}},
-		{encrypted, []PayloadType{TypeHash}, nil, []want{{TypeHash, 1, 1}, {TypeAttributes, 1, 1}, anyVendorIDs, anyNotifies}},
+		{encrypted, []PayloadType{TypeHash}, nil, TypeNone, []want{{TypeHash, 1, 1}, {TypeAttributes, 1, 1}, anyVendorIDs, anyNotifies}},
+		{encrypted, []PayloadType{TypeHash}, nil, TypeNone, []want{{TypeHash, 1, 1}, {TypeAttributes, 1, 1}, anyVendorIDs, anyNotifies}},
 	},
 }
 
@@ -138,6 +139,9 @@ func Check(ex ExchangeType, step int, ps []Payload, enc bool) error {
 		if p.Type.known() && !allowed[p.Type] {
 			return refuse(InvalidPayloadType, ReasonPayload, ex, step, "%v does not belong here", p.Type)
 		}
+	}
+	if r.pair != TypeNone && count[r.pair] == 1 {
+		return refuse(PayloadMalformed, ReasonPayload, ex, step, "one %v, want two or none", r.pair)
 	}
 	if len(r.oneOf) > 0 {
 		n := 0

@@ -5,18 +5,18 @@ import (
 	"net/netip"
 )
 
-// NATT is a version of NAT traversal, in order of preference; the zero value is
-// none. It decides payload numbers and encapsulation modes (C3r).
+// NATT is a version of NAT traversal, a greater value being preferred; the
+// zero value is none. It decides payload numbers and encapsulation modes (C3r).
 type NATT uint8
 
 // NAT traversal versions.
 const (
 	NATTNone     NATT = iota
+	NATTApple         // drafts 04 to 08 and Apple's own vendor id: the oddest, so the last choice
 	NATTDraft00       // draft-ietf-ipsec-nat-t-ike-00
 	NATTDraft02       // -02
 	NATTDraft02n      // -02 with a newline in the hashed text, which Windows sends
 	NATTDraft03       // -03
-	NATTApple         // drafts 04 to 08 and Apple's own vendor id
 	NATTRFC3947
 )
 
@@ -39,6 +39,18 @@ func (v NATT) String() string {
 		return "RFC3947"
 	}
 	return fmt.Sprintf("natt(%d)", uint8(v))
+}
+
+// BestNATT returns the most preferred version that both the vendor ids of a
+// message and accept allow; accept nil allows all.
+func BestNATT(ids []VendorID, accept func(NATT) bool) NATT {
+	best := NATTNone
+	for _, v := range ids {
+		if n := v.Vendor.NATT(); n > best && (accept == nil || accept(n)) {
+			best = n
+		}
+	}
+	return best
 }
 
 // NATD returns the type of NAT-D payloads, TypeNone for NATTNone.

@@ -35,6 +35,7 @@ const (
 	VendorMSNegotiation        // "MS-Negotiation Discovery Capable"
 	VendorMSMamie              // "MS-MamieExists"
 	VendorMSLoadBalance        // network load balancing is present
+	VendorMSKeying             // no name published; Windows 8 and later send it with Detail 1 in IKEv1, 2 in IKEv2
 	VendorGSSAPI               // GSS-API authentication, Windows domain members
 	VendorStrongSwan           //
 	VendorRacoon               // KAME's racoon
@@ -93,6 +94,7 @@ var vendors = []struct {
 	{VendorMSNegotiation, "MS-Negotiation Discovery Capable", whole, "fb1de3cdf341b7ea16b7e5be0855f120"},
 	{VendorMSMamie, "MS-MamieExists", whole, "214ca4faffa7f32d6748e5303395ae83"},
 	{VendorMSLoadBalance, "NLBS_PRESENT", whole, "72872b95fcda2eb708efe322119b4971"},
+	{VendorMSKeying, "Microsoft keying module", prefix, "01528bbbc00696121849ab9a1c5b2a51"},
 	{VendorGSSAPI, "GSSAPI", prefix, "621b04bb09882ac1e15935fefa24aeee"},
 	{VendorGSSAPI, "A GSS-API Authentication Method for IKE", prefix, "ad2c0dd0b9c32083ccba25b8861ec455"},
 	{VendorGSSAPI, "A GSS-API Authentication Method for IKE\\n", prefix, "b46d8914f3aaa3f2fedeb7c7db2943ca"},
@@ -239,8 +241,8 @@ const (
 )
 
 // VendorPayload makes the vendor id payload of v: DPD and Unity with the version
-// we speak, VendorFragmentation and VendorMicrosoft with the word detail unless
-// that is 0. It panics on VendorUnknown.
+// we speak, VendorFragmentation, VendorMicrosoft and VendorMSKeying with the word
+// detail unless that is 0. It panics on VendorUnknown.
 func VendorPayload(v Vendor, detail uint32) Payload {
 	for _, k := range vendors {
 		if k.vendor != v {
@@ -255,7 +257,7 @@ func VendorPayload(v Vendor, detail uint32) Payload {
 			b = binary.BigEndian.AppendUint16(b, dpdVersion)
 		case VendorUnity:
 			b = binary.BigEndian.AppendUint16(b, unityVersion)
-		case VendorFragmentation, VendorMicrosoft:
+		case VendorFragmentation, VendorMicrosoft, VendorMSKeying:
 			if detail != 0 {
 				b = binary.BigEndian.AppendUint32(b, detail)
 			}
