@@ -62,6 +62,11 @@ type Encryption struct {
 	KeyBits int
 }
 
+// String is the cipher with its key length, such as "AES-256".
+func (x Encryption) String() string {
+	return cipherWords(keymat.Suite{Cipher: x.Cipher, KeyBits: x.KeyBits})
+}
+
 // AuthMethod of phase 1.
 type AuthMethod uint16
 
@@ -365,4 +370,3 @@ type ConnInfo struct {
 
 // Reason is the typed reason of an end, a refusal or a drop; stable text.
 type Reason string
-

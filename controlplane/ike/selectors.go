@@ -17,15 +17,3 @@ func hostIs(id isakmp.ID, a netip.AddrPort) bool {
 	p, ok := id.Prefix()
 	return ok && p.IsSingleIP() && p.Addr().Unmap() == a.Addr()
 }
-
-// selectorWords shows a selector in tables.
-func selectorWords(body []byte) string {
-	if body == nil {
-		return "any"
-	}
-	id, err := isakmp.Payload{Type: isakmp.TypeID, Body: body}.ID()
-	if err != nil {
-		return "unreadable"
-	}
-	return id.String()
-}

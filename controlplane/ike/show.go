@@ -11,33 +11,38 @@ import (
 
 // Phase1Info is one line of the table of phase 1 SAs.
 type Phase1Info struct {
-	Local, Remote            netip.AddrPort
-	LocalCookie, PeerCookie  string // hexadecimal
-	Initiator                bool
-	State                    State
-	Conn                     ConnID        // 0 while half open
-	Remaining                time.Duration // lifetime left; of a half-open SA until it is given up
-	Encryption, Hash, Group  string        // "" before they are negotiated
-	Rule, Key, PeerID, Peer  string
-	NATT                     string // version of NAT traversal, "none" without
-	NATPeer, NATLocal, Encap bool
-	Replaced                 bool // a newer SA has taken over
+	Local, Remote             netip.AddrPort
+	LocalCookie, RemoteCookie string // 16 hexadecimal digits each, RemoteCookie "" before the peer has answered
+	Initiator                 bool
+	State                     string // a name of K6
+	Authenticated             bool
+	NATT                      bool   // moved to the NAT-T port (C13r)
+	NATTVersion               string // "RFC3947", "draft-02" …, "none"
+	NATPeer, NATLocal         bool   // where a NAT was detected
+	Conn                      ConnID // 0 before it is authenticated
+	Proposal                  string // "AES-256/SHA1/MODP2048", "" before it is chosen
+	Rule, Key, PeerID, Peer   string
+	Since                     time.Time
+	Expires                   time.Time // end of life, or when a half-open SA is given up; zero: not known yet
+	Replaced                  bool      // a newer SA has taken over
 }
 
 // ChildInfo is one pair of ESP SAs.
 type ChildInfo struct {
-	Conn          ConnID
-	InSPI, OutSPI uint32
-	Local, Remote netip.AddrPort
-	Encap         bool
-	ESP           string
-	Profile       string
-	Selectors     string        // "192.0.2.1[17/1701] <-> 10.0.0.5[17/1701]"
-	Remaining     time.Duration // until the hard lifetime
-	Rekey         time.Duration // until we replace it, 0 if that is under way or not ours
-	LifeKB        uint64        // hard limit of volume, 0 none
-	Installed     bool          // both directions
-	Replaced      bool
+	Conn                                ConnID
+	InboundSPI, OutboundSPI             uint32
+	InboundInstalled, OutboundInstalled bool // in the kernel by its own word
+	Local, Remote                       netip.AddrPort
+	Encap                               bool
+	Transform                           string
+	Profile                             string
+	LocalPort, RemotePort               uint16 // UDP selectors, 0 any
+	Since                               time.Time
+	Lifetime                            time.Duration // as negotiated
+	LifeKB                              uint64        // as negotiated, 0 none
+	Rekey                               time.Time     // when we replace it, zero if that is under way or not due
+	Expires                             time.Time
+	Replaced                            bool
 }
 
 // Phase1SAs lists all phase 1 SAs, half-open ones included, by remote address.
@@ -45,25 +50,24 @@ func (e *Engine) Phase1SAs() []Phase1Info {
 	ps := e.sortedPhase1()
 	out := make([]Phase1Info, 0, len(ps))
 	for _, p := range ps {
-		i := Phase1Info{Local: p.Local, Remote: p.Remote, Initiator: p.Initiator, State: p.State, Conn: p.Conn,
-			LocalCookie: p.Cookies.R.String(), PeerCookie: p.Cookies.I.String(),
-			Rule: p.Rule, Key: p.KeyName, Peer: p.Vendor.Name, NATT: p.Vendor.NATT.String(),
-			NATPeer: p.NATPeer, NATLocal: p.NATLocal, Encap: p.encap(), Replaced: !p.Replaced.IsZero()}
+		i := Phase1Info{Local: p.Local, Remote: p.Remote, Initiator: p.Initiator, State: p.State.String(), Authenticated: p.done(), Conn: p.Conn,
+			LocalCookie: p.Cookies.R.String(), RemoteCookie: p.Cookies.I.String(), NATT: p.Marker, NATTVersion: p.Vendor.NATT.String(),
+			NATPeer: p.NATPeer, NATLocal: p.NATLocal, Rule: p.Rule, Key: p.KeyName, Peer: p.Vendor.Name,
+			Since: p.Created, Expires: p.Expires, Replaced: !p.Replaced.IsZero()}
 		if p.Initiator {
-			i.LocalCookie, i.PeerCookie = i.PeerCookie, i.LocalCookie
+			i.LocalCookie, i.RemoteCookie = p.Cookies.I.String(), ""
+			if !p.Cookies.R.IsZero() {
+				i.RemoteCookie = p.Cookies.R.String()
+			}
 		}
 		if p.PeerID != nil {
 			i.PeerID = describe(p.PeerID)
 		}
 		if p.Group != 0 {
-			i.Encryption, i.Hash, i.Group = cipherWords(p.Suite), p.Suite.Hash.String(), p.Group.String()
+			i.Proposal = phase1Words(p)
 		}
-		end := p.Expires
 		if p.neg != nil {
-			end = p.neg.Expires
-		}
-		if !end.IsZero() {
-			i.Remaining = max(0, end.Sub(e.now))
+			i.Expires = p.neg.Expires
 		}
 		out = append(out, i)
 	}
@@ -75,11 +79,13 @@ func (e *Engine) Children() []ChildInfo {
 	var out []ChildInfo
 	for _, c := range e.sortedConns() {
 		for _, ch := range c.Children {
-			i := ChildInfo{Conn: c.Info.ID, InSPI: ch.In.SPI, OutSPI: ch.Out.SPI, Local: ch.In.Local, Remote: ch.In.Remote, Encap: ch.In.Encap,
-				ESP: espWords(ch.Proposal, ch.PFS), Profile: ch.Profile, Selectors: selectorWords(ch.LocalID) + " <-> " + selectorWords(ch.RemoteID),
-				Remaining: max(0, ch.Hard.Sub(e.now)), LifeKB: ch.In.HardKB, Installed: ch.ready(), Replaced: !ch.Replaced.IsZero()}
+			i := ChildInfo{Conn: c.Info.ID, InboundSPI: ch.In.SPI, OutboundSPI: ch.Out.SPI,
+				InboundInstalled: ch.InState == saUp, OutboundInstalled: ch.OutState == saUp,
+				Local: ch.In.Local, Remote: ch.In.Remote, Encap: ch.In.Encap, Transform: espWords(ch.Proposal, ch.PFS), Profile: ch.Profile,
+				LocalPort: ch.In.LocalPort, RemotePort: ch.In.RemotePort, Since: ch.Since, Lifetime: ch.Hard.Sub(ch.Since), LifeKB: ch.In.HardKB,
+				Expires: ch.Hard, Replaced: !ch.Replaced.IsZero()}
 			if !ch.Rekeying && !i.Replaced {
-				i.Rekey = max(0, ch.Soft.Sub(e.now))
+				i.Rekey = ch.Soft
 			}
 			out = append(out, i)
 		}
@@ -96,6 +102,10 @@ func (e *Engine) Conns() []ConnInfo {
 	}
 	return out
 }
+
+// Rules returns the IKE policy rules in force, highest priority first. The caller
+// must not change them.
+func (e *Engine) Rules() []PolicyRule { return e.cfg.Rules }
 
 // Counters returns a copy of the counters: reasons of failures and drops, and
 // what the Count constants name.
