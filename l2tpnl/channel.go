@@ -36,20 +36,23 @@ func sockaddr(fd int, s SessionSpec) [sizeSockaddr]byte {
 	return b
 }
 
-// Channel is a PPPoL2TP socket: the lower half of a PPP channel. While it is
+// channel is a PPPoL2TP socket: the lower half of a PPP channel. While it is
 // open its session lives.
-type Channel struct {
+type channel struct {
 	index int
 
 	mu sync.Mutex
 	fd int // -1: closed
 }
 
-// Connect ties a new PPPoL2TP socket to an existing session and registers its
-// PPP channel. udp is the tunnel's UDP socket. It waits for an RCU grace period,
+// openChannel ties a new PPPoL2TP socket to a session and registers its PPP
+// channel. udp is the tunnel's UDP socket. It waits for an RCU grace period,
 // after which frames that came before are in the channel's queue, none lost
 // (kernel.md section 1.1 step 5).
-func (k *Kernel) Connect(udp int, spec SessionSpec) (*Channel, error) {
+//
+// The session must have been made: the kernel would make one by itself, in LAC
+// mode and without sequencing.
+func (k *Kernel) openChannel(udp int, spec SessionSpec) (*channel, error) {
 	op := fmt.Sprintf("connect session %d/%d", spec.Tunnel, spec.Session)
 	if err := spec.validate(); err != nil {
 		return nil, err
@@ -62,12 +65,12 @@ func (k *Kernel) Connect(udp int, spec SessionSpec) (*Channel, error) {
 	if err != nil {
 		return nil, mapSessionError(op, err)
 	}
-	c := &Channel{fd: fd}
+	c := &channel{fd: fd}
 	if err := connect(fd, sockaddr(udp, spec)); err != nil {
-		return nil, errors.Join(mapError(op, err), c.Close())
+		return nil, errors.Join(mapError(op, err), c.close())
 	}
 	if c.index, err = unix.IoctlGetInt(fd, unix.PPPIOCGCHAN); err != nil {
-		return nil, errors.Join(mapError(op, err), c.Close())
+		return nil, errors.Join(mapError(op, err), c.close())
 	}
 	return c, nil
 }
@@ -82,20 +85,16 @@ func connect(fd int, sa [sizeSockaddr]byte) error {
 	return nil
 }
 
-// Index is the channel's number for PPPIOCATTCHAN, valid in the namespace.
-func (c *Channel) Index() int { return c.index }
-
-// FD is the socket, for handing it over at a restart; -1 after Close.
-func (c *Channel) FD() int {
+// descriptor is the socket, -1 after close.
+func (c *channel) descriptor() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.fd
 }
 
-// Close unregisters the channel and ends the session, which waits for RCU grace
-// periods. PPP units and their descriptors must have been closed before. It is
-// idempotent.
-func (c *Channel) Close() error {
+// close unregisters the channel and ends the session, which waits for RCU grace
+// periods. It is idempotent.
+func (c *channel) close() error {
 	c.mu.Lock()
 	fd := c.fd
 	c.fd = -1

@@ -64,7 +64,7 @@ func (t *Tunnel) Sessions() int {
 type Session struct {
 	tunnel  *Tunnel
 	spec    SessionSpec
-	channel *Channel
+	channel *channel
 	once    sync.Once
 	err     error
 }
@@ -86,7 +86,7 @@ func (t *Tunnel) Open(spec SessionSpec) (*Session, error) {
 		t.release()
 		return nil, err
 	}
-	ch, err := t.kernel.Connect(t.fd, spec)
+	ch, err := t.kernel.openChannel(t.fd, spec)
 	if err != nil {
 		err = errors.Join(err, t.kernel.DeleteSession(spec.Tunnel, spec.Session))
 		t.release()
@@ -95,11 +95,11 @@ func (t *Tunnel) Open(spec SessionSpec) (*Session, error) {
 	return &Session{tunnel: t, spec: spec, channel: ch}, nil
 }
 
-// Index is the PPP channel's number.
+// Index is the PPP channel's number for PPPIOCATTCHAN, valid in the namespace.
 func (s *Session) Index() int { return s.channel.index }
 
-// FD is the PPPoL2TP socket; -1 after Close.
-func (s *Session) FD() int { return s.channel.FD() }
+// FD is the PPPoL2TP socket, for handing it over at a restart; -1 after Close.
+func (s *Session) FD() int { return s.channel.descriptor() }
 
 // Counters reads the session's counters.
 func (s *Session) Counters() (Counters, error) {
@@ -110,7 +110,7 @@ func (s *Session) Counters() (Counters, error) {
 // closed before. It waits for RCU grace periods, and is idempotent.
 func (s *Session) Close() error {
 	s.once.Do(func() {
-		s.err = s.channel.Close()
+		s.err = s.channel.close()
 		s.tunnel.release()
 	})
 	return s.err
