@@ -1,0 +1,137 @@
+package ike
+
+import (
+	"testing"
+	"time"
+)
+
+// TestRekeyByTime lets two hours pass: phase 2 is replaced each hour and nothing
+// is lost, whoever starts.
+func TestRekeyByTime(t *testing.T) {
+	for _, side := range []string{"initiator", "responder"} {
+		t.Run(side, func(t *testing.T) {
+			w, client, server := pair(t)
+			if side == "responder" {
+				client.e.cfg.RekeyMargin = 1000 // never
+			} else {
+				server.e.cfg.RekeyMargin = 1000
+			}
+			client.dial("192.0.2.1", 1, 1701)
+			w.run(5 * time.Second)
+			mustUp(t, client, server)
+			id := server.up[0].ID
+			for range 24 * 60 {
+				w.run(time.Minute)
+				agree(t, client, server)
+				if c := server.only(t); c.Info.ID != id || c.current() == nil {
+					t.Fatalf("after %v: %+v\n%s", w.now, c.Info, words(server.reports))
+				}
+			}
+			if n := server.e.counters[CountChildRekey]; n < 24 || n > 30 {
+				t.Errorf("%d phase 2 rekeys in a day", n)
+			}
+			if n := server.e.counters[CountPhase1Rekey]; n < 3 || n > 4 {
+				t.Errorf("%d phase 1 rekeys in a day", n)
+			}
+			if c := server.only(t); len(c.Children) > 2 || len(c.Phase1) > 2 {
+				t.Errorf("%d children, %d phase 1 SAs at the end", len(c.Children), len(c.Phase1))
+			}
+			if len(client.up) != 1 || len(client.down) != 0 || len(server.up) != 1 || len(server.down) != 0 {
+				t.Errorf("connections came and went: %v %v", client.down, server.down)
+			}
+			server.step(CloseAll{Reason: ReasonShutdown})
+			w.run(time.Minute)
+			empty(t, client, server)
+		})
+	}
+}
+
+// TestRekeySimultaneous has both sides rekey in the same instant, again and
+// again: afterwards both have kept the same SAs.
+func TestRekeySimultaneous(t *testing.T) {
+	for _, phase1 := range []bool{false, true} {
+		w, client, server := pair(t)
+		for _, n := range []*node{client, server} {
+			n.e.cfg.Transports[0].Lifetime = 1000 * time.Hour // no rekey but ours
+			for i := range n.e.cfg.Rules {
+				n.e.cfg.Rules[i].Lifetime = 1000 * time.Hour
+			}
+		}
+		client.dial("192.0.2.1", 1, 1701)
+		w.run(5 * time.Second)
+		mustUp(t, client, server)
+		for i := range 100 {
+			client.step(Rekey{Conn: client.up[0].ID, Phase1: phase1})
+			server.step(Rekey{Conn: server.up[0].ID, Phase1: phase1})
+			for range 40 {
+				w.run(5 * time.Second)
+				agree(t, client, server)
+			}
+			cc, sc := client.only(t), server.only(t)
+			if len(cc.Children) != 1 || len(sc.Children) != 1 || cc.Children[0].In.SPI != sc.Children[0].Out.SPI {
+				t.Fatalf("round %d phase1=%v: children %d and %d\n%s", i, phase1, len(cc.Children), len(sc.Children), words(client.reports, server.reports))
+			}
+			if len(cc.Phase1) != 1 || len(sc.Phase1) != 1 || cc.Phase1[0].Cookies != sc.Phase1[0].Cookies {
+				t.Fatalf("round %d phase1=%v: phase 1 SAs %d and %d", i, phase1, len(cc.Phase1), len(sc.Phase1))
+			}
+			if t.Failed() {
+				t.FailNow()
+			}
+		}
+	}
+}
+
+// TestRekeyVolume has the kernel report the soft limit of kilobytes.
+func TestRekeyVolume(t *testing.T) {
+	w, client, server := pair(t)
+	server.e.cfg.Transports[0].LifeKB = 250000
+	client.dial("192.0.2.1", 1, 1701)
+	w.run(5 * time.Second)
+	mustUp(t, client, server)
+	ch := server.only(t).Children[0]
+	if ch.In.SoftKB != 225000 || ch.In.HardKB != 250000 {
+		t.Errorf("limits of the SA: %d and %d kB", ch.In.SoftKB, ch.In.HardKB)
+	}
+	server.step(SAExpired{SPI: ch.In.SPI, Dir: Inbound})
+	server.step(SAExpired{SPI: ch.Out.SPI, Dir: Outbound})
+	w.run(10 * time.Second)
+	agree(t, client, server)
+	if n := server.e.counters[CountChildRekey]; n != 1 {
+		t.Errorf("%d rekeys after the soft limit in both directions", n)
+	}
+	// The hard limit of the old one finds it replaced and harms nothing.
+	delete(server.kernel, saKey(Inbound, ch.In.SPI, client.addr))
+	server.kernel[saKey(Inbound, ch.In.SPI, client.addr)] = ch.In
+	server.step(SAExpired{SPI: ch.In.SPI, Dir: Inbound, Hard: true})
+	w.run(10 * time.Second)
+	agree(t, client, server)
+	if len(server.down) != 0 {
+		t.Errorf("connection ended: %+v", server.down)
+	}
+}
+
+// TestPhase1Expires: Z-6, the phase 2 SAs outlive phase 1, and the next rekey
+// makes a new one.
+func TestPhase1Expires(t *testing.T) {
+	w, client, server := pair(t)
+	client.e.cfg.RekeyMargin, server.e.cfg.RekeyMargin = 1000, 1000
+	for _, n := range []*node{client, server} {
+		for i := range n.e.cfg.Rules {
+			n.e.cfg.Rules[i].Lifetime = 10 * time.Minute
+		}
+	}
+	client.dial("192.0.2.1", 1, 1701)
+	w.run(5 * time.Second)
+	mustUp(t, client, server)
+	w.run(20 * time.Minute)
+	agree(t, client, server)
+	if c := server.only(t); len(c.Phase1) != 0 || len(c.Children) != 1 {
+		t.Fatalf("%d phase 1 SAs, %d children", len(c.Phase1), len(c.Children))
+	}
+	server.step(Rekey{Conn: server.up[0].ID})
+	w.run(5 * time.Second)
+	agree(t, client, server)
+	if c := server.only(t); len(c.Phase1) != 1 || len(c.Children) != 2 {
+		t.Errorf("after the rekey: %d phase 1 SAs, %d children\n%s", len(c.Phase1), len(c.Children), words(server.reports, client.reports))
+	}
+}
