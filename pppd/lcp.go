@@ -388,7 +388,13 @@ func (y lcp) diverged() {
 }
 
 // lcpLate ends a negotiation that goes on for too long.
-func (l *Link) lcpLate() { l.end(l.silence()) }
+func (l *Link) lcpLate() {
+	if l.s.LCP.PeerQuit { // it has said goodbye, there is nobody to take leave of
+		l.finish()
+		return
+	}
+	l.end(l.silence())
+}
 
 // silence tells a peer that never spoke LCP from one that did and did not agree.
 func (l *Link) silence() Down {

@@ -236,7 +236,7 @@ func (l *Link) expire() {
 	if l.due(&l.s.NetworkBy) {
 		l.end(Down{Reason: ReasonNetwork, Text: "no network protocol came up in time", Cause: DisconnectCause{causeNCPTimeout, ProtocolIPCP, 0}})
 	}
-	if l.closing {
+	if l.closing || l.s.Done {
 		return
 	}
 	if l.due(&l.s.Auth.Retry) {
