@@ -157,8 +157,8 @@ func (b *builder) vrf(f *fileRouter, r *Router) {
 }
 
 // serverAddress checks a reference to one of the router's addresses.
-func (b *builder) serverAddress(a address, key string, r *Router) {
-	if a.given() && a.v.IsValid() && !slices.Contains(r.ServerAddresses, a.v) {
+func (b *builder) serverAddress(a address, key string, f *fileRouter, r *Router) {
+	if a.given() && a.v.IsValid() && f.sound("server-addresses") && !slices.Contains(r.ServerAddresses, a.v) {
 		b.errorf(a.pos, "%q is %v but must be one of \"server-addresses\"", key, a.v)
 	}
 }

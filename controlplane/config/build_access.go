@@ -59,7 +59,7 @@ func (b *builder) hosts(d *fileDestination, f *fileRouter, r *Router) []HostProf
 			name.pos = h.pos
 		}
 		b.unique(seen, name, "host profile")
-		b.serverAddress(h.LocalAddress, "local-address", r)
+		b.serverAddress(h.LocalAddress, "local-address", f, r)
 		p := HostProfile{
 			RemoteHost:     h.RemoteHost.v,
 			LocalHost:      h.LocalHost.v,
@@ -79,7 +79,7 @@ func (b *builder) hosts(d *fileDestination, f *fileRouter, r *Router) []HostProf
 		if h.ReceiveWindow.given() {
 			p.ReceiveWindow = int(h.ReceiveWindow.v)
 		}
-		if h.present && p.IPsecRequired && len(f.IPsec.TransportProfiles) == 0 {
+		if h.present && p.IPsecRequired && len(f.IPsec.TransportProfiles) == 0 && f.sound("ipsec") {
 			b.errorf(h.pos, "the host profile requires IPsec, but the virtual router has no transport profile that would accept it")
 		}
 		if h.present && !p.IPsecRequired {
@@ -99,15 +99,15 @@ func (b *builder) ipProfileOf(h *fileHost, f *fileRouter) string {
 	name := h.IPProfile
 	switch {
 	case name.given():
-		if name.v != "" && !slices.Contains(names, name.v) {
+		if name.v != "" && !slices.Contains(names, name.v) && f.sound("ip-profiles") {
 			b.errorf(name.pos, "\"ip-profile\" is %s but there is no such IP profile%s", quoteShort(name.v), suggest(name.v, names))
 		}
 		return name.v
 	case len(names) == 1:
 		return names[0]
-	case len(names) == 0 && h.present:
+	case len(names) == 0 && h.present && f.sound("ip-profiles"):
 		b.errorf(h.pos, "the host profile needs an IP profile, but the virtual router has none")
-	case h.present:
+	case h.present && f.sound("ip-profiles"):
 		b.errorf(h.pos, "key \"ip-profile\" is missing; the virtual router has %d IP profiles to choose from", len(names))
 	}
 	return ""
@@ -134,15 +134,12 @@ func (b *builder) ipProfiles(f *fileRouter, r *Router) {
 		b.unique(seen, p.Name, "IP profile")
 		q := IPProfile{
 			Name:       p.Name.v,
-			Router:     p.Router.v,
+			Router:     p.terminating(r),
 			Unnumbered: p.Unnumbered.v,
 			Pool:       p.Pool.v,
 			DNS:        b.addresses(p.DNS, "dns"),
 			NBNS:       b.addresses(p.NBNS, "nbns"),
 			MTU:        int(p.MTU.v),
-		}
-		if q.Router == "" {
-			q.Router = r.Name
 		}
 		r.IPProfiles = append(r.IPProfiles, q)
 	}

@@ -32,7 +32,7 @@ func (b *builder) policy(f *fileRouter, r *Router) {
 				seen[p.Priority.v] = p.Priority.pos.Line
 			}
 		}
-		b.serverAddress(p.LocalAddress, "local-address", r)
+		b.serverAddress(p.LocalAddress, "local-address", f, r)
 		r.Policy = append(r.Policy, PolicyRule{
 			Priority:       int(p.Priority.v),
 			Auth:           p.Auth.v,
@@ -87,7 +87,7 @@ func (b *builder) transportProfiles(f *fileRouter, r *Router) {
 		}
 		for j := range t.Locals {
 			l := &t.Locals[j]
-			b.serverAddress(l.Address, "address", r)
+			b.serverAddress(l.Address, "address", f, r)
 			if e := (ends{l.Address.v, p.RemoteAddress}); e.local.IsValid() {
 				if first, dup := seenEnds[e]; dup {
 					b.errorf(l.Address.pos, "local address %v with remote address %v is there twice; the first is in line %d", e.local, e.remote, first.Line)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -27,7 +28,12 @@ type decoder struct {
 type section struct {
 	pos     Pos
 	present bool
+	bad     []string
 }
+
+// sound says whether everything below a key was decoded. Checks that need all
+// of it would otherwise report what follows from a mistake as another one.
+func (s *section) sound(key string) bool { return !slices.Contains(s.bad, key) }
 
 func (s *section) at() *section { return s }
 
@@ -218,7 +224,11 @@ func (d *decoder) section(n *yaml.Node, v reflect.Value, name string) {
 			continue
 		}
 		seen[k.Value] = k.Line
+		before := len(d.diag)
 		d.value(val, v.FieldByIndex(f.Index), f.Tag, fmt.Sprintf("%q", k.Value))
+		if len(d.diag) > before {
+			s.bad = append(s.bad, k.Value)
+		}
 	}
 	for _, f := range reflect.VisibleFields(v.Type()) {
 		key, ok := f.Tag.Lookup("yaml")

@@ -32,6 +32,11 @@ func (b *builder) links() {
 // find returns a router by name; links has sorted them.
 func (b *builder) find(name string) *Router { return b.cfg.Router(name) }
 
+// fileOf returns the file behind a router; both lists are in the same order.
+func (b *builder) fileOf(r *Router) *fileRouter {
+	return b.routers[slices.Index(b.cfg.Routers, r)].file
+}
+
 func (b *builder) routerNames() []string {
 	names := make([]string, len(b.routers))
 	for i, s := range b.routers {
@@ -103,6 +108,7 @@ func (b *builder) serving(s *routerSource) {
 	f, r := s.file, s.r
 	listens := len(f.ServerAddresses) > 0
 	switch {
+	case !f.sound("server-addresses"), !f.L2TP.sound("destination-profiles"):
 	case !listens && len(f.IPsec.TransportProfiles) > 0:
 		b.errorf(f.IPsec.pos, "there are transport profiles but no \"server-addresses\" on which clients could arrive")
 	case !listens && len(f.L2TP.Destinations) > 0:
@@ -137,13 +143,13 @@ func (b *builder) addressOwners() {
 
 // keysFor finds server addresses at which no key could authenticate anybody.
 func (b *builder) keysFor(f *fileRouter, r *Router) {
-	if len(r.Keys) > 0 {
+	if len(r.Keys) > 0 || !f.IPsec.sound("pre-shared-keys") {
 		return
 	}
 	for i := range f.IPsec.TransportProfiles {
 		for j := range f.IPsec.TransportProfiles[i].Locals {
 			l := &f.IPsec.TransportProfiles[i].Locals[j]
-			if l.present && len(l.GroupKeys) == 0 {
+			if l.present && l.sound("group-keys") && len(l.GroupKeys) == 0 {
 				b.errorf(l.pos, "no key can authenticate a client of %v: it has no \"group-keys\" and the virtual router no \"pre-shared-keys\"", l.Address.v)
 			}
 		}
@@ -157,12 +163,16 @@ func (b *builder) terminating(s *routerSource, f *fileIPProfile) {
 	if p == nil {
 		return
 	}
-	t := b.find(p.Router)
+	name := f.terminating(s.r)
+	t := b.find(name)
 	if t == nil {
-		b.errorf(f.Router.pos, "\"virtual-router\" is %s but there is no such virtual router%s", quoteShort(p.Router), suggest(p.Router, b.routerNames()))
+		b.errorf(f.Router.pos, "\"virtual-router\" is %s but there is no such virtual router%s", quoteShort(name), suggest(name, b.routerNames()))
 		return
 	}
 	if !b.sameNamespace(s.r, t, f.Router) {
+		return
+	}
+	if ts := b.fileOf(t); !ts.sound("pools") {
 		return
 	}
 	switch {
@@ -195,26 +205,32 @@ func (b *builder) subscriberRules() {
 		for _, s := range b.routers {
 			for i := range s.file.IPProfiles {
 				f := &s.file.IPProfiles[i]
-				p := s.r.IPProfile(f.Name.v)
-				if p == nil {
-					continue
-				}
+				router := f.terminating(s.r)
 				v := rule.get(f)
-				if o := first[p.Router]; o == nil {
-					first[p.Router] = f
+				if o := first[router]; o == nil {
+					first[router] = f
 				} else if rule.get(o).v != v.v {
 					at, other := v.pos, o
 					if !v.given() {
 						at = f.pos
 					}
-					b.errorf(at, "%q must be the same in all IP profiles that terminate in the virtual router %q; it differs from %v", rule.key, p.Router, other.pos)
+					b.errorf(at, "%q must be the same in all IP profiles that terminate in the virtual router %q; it differs from %v", rule.key, router, other.pos)
 				}
-				if t := b.find(p.Router); t != nil {
+				if t := b.find(router); t != nil {
 					rule.set(t, v.v)
 				}
 			}
 		}
 	}
+}
+
+// terminating is the router in which subscribers of the profile terminate, and
+// r is the router that has the profile.
+func (f *fileIPProfile) terminating(r *Router) string {
+	if f.Router.v == "" {
+		return r.Name
+	}
+	return f.Router.v
 }
 
 func poolNames(r *Router) []string {
@@ -259,7 +275,7 @@ func (b *builder) userLinks(s *routerSource, f *fileUser) {
 	}
 	for i := range s.r.IPProfiles {
 		p := &s.r.IPProfiles[i]
-		if t := b.find(p.Router); t != nil && len(t.Pools) == 0 {
+		if t := b.find(p.Router); t != nil && len(t.Pools) == 0 && b.fileOf(t).sound("pools") {
 			b.errorf(f.pos, "the user needs a fixed address: the virtual router %q, in which the IP profile %q terminates, has no pool", t.Name, p.Name)
 			return
 		}
@@ -278,8 +294,8 @@ func (b *builder) reserve() {
 	for _, s := range b.routers {
 		for i := range s.file.IPProfiles {
 			f := &s.file.IPProfiles[i]
-			if p := s.r.IPProfile(f.Name.v); p != nil && f.Unnumbered.v.IsValid() {
-				gateways[held{p.Router, f.Unnumbered.v}] = f.Unnumbered.pos
+			if f.Unnumbered.v.IsValid() {
+				gateways[held{f.terminating(s.r), f.Unnumbered.v}] = f.Unnumbered.pos
 			}
 		}
 	}
