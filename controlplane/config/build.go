@@ -69,11 +69,12 @@ func firstSecret(v reflect.Value) (Pos, bool) {
 			}
 		}
 	case reflect.Struct:
-		for _, f := range reflect.VisibleFields(v.Type()) {
-			if f.Tag.Get("yaml") == "" {
-				continue
-			}
-			if p, ok := firstSecret(v.FieldByIndex(f.Index)); ok {
+		if reflect.PointerTo(v.Type()).Implements(scalarType) {
+			break
+		}
+		shape := shapeOf(v.Type())
+		for _, key := range shape.keys {
+			if p, ok := firstSecret(v.FieldByIndex(shape.fields[key].Index)); ok {
 				return p, true
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v4"
@@ -208,15 +209,16 @@ func (d *decoder) section(n *yaml.Node, v reflect.Value, name string) {
 	s := v.Addr().Interface().(interface{ at() *section }).at()
 	s.pos, s.present = d.pos(n), true
 	seen := map[string]int{}
+	shape := shapeOf(v.Type())
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		k, val := n.Content[i], n.Content[i+1]
 		if k.Kind != yaml.ScalarNode {
 			d.errorf(d.pos(k), "a key must be a word")
 			continue
 		}
-		f, ok := fieldByKey(v.Type(), k.Value)
+		f, ok := shape.fields[k.Value]
 		if !ok {
-			d.errorf(d.pos(k), "unknown key %s%s", quoteShort(k.Value), suggest(k.Value, keysOf(v.Type())))
+			d.errorf(d.pos(k), "unknown key %s%s", quoteShort(k.Value), suggest(k.Value, shape.keys))
 			continue
 		}
 		if line, dup := seen[k.Value]; dup {
@@ -230,9 +232,8 @@ func (d *decoder) section(n *yaml.Node, v reflect.Value, name string) {
 			s.bad = append(s.bad, k.Value)
 		}
 	}
-	for _, f := range reflect.VisibleFields(v.Type()) {
-		key, ok := f.Tag.Lookup("yaml")
-		if _, given := seen[key]; ok && !given && f.Tag.Get("required") == "true" {
+	for _, key := range shape.keys {
+		if _, given := seen[key]; !given && shape.fields[key].Tag.Get("required") == "true" {
 			d.errorf(s.pos, "key %q is missing", key)
 		}
 	}
@@ -241,48 +242,52 @@ func (d *decoder) section(n *yaml.Node, v reflect.Value, name string) {
 // defaults sets every scalar below v that has a default tag, and places it at
 // nowhere in particular.
 func (d *decoder) defaults(v reflect.Value) {
-	if v.Kind() != reflect.Struct {
+	if v.Kind() != reflect.Struct || reflect.PointerTo(v.Type()).Implements(scalarType) {
 		return
 	}
-	if _, ok := v.Addr().Interface().(scalar); ok {
-		return
+	v.Set(shapeOf(v.Type()).defaults)
+}
+
+// shape is what decoding needs to know of a file type, worked out once.
+type shape struct {
+	keys   []string
+	fields map[string]reflect.StructField
+	// defaults is a value of the type with all defaults. It holds no pointers
+	// that a copy would share.
+	defaults reflect.Value
+}
+
+var (
+	scalarType = reflect.TypeFor[scalar]()
+	shapes     sync.Map // reflect.Type to *shape
+)
+
+func shapeOf(t reflect.Type) *shape {
+	if s, ok := shapes.Load(t); ok {
+		return s.(*shape)
 	}
-	for _, f := range reflect.VisibleFields(v.Type()) {
-		if f.Tag.Get("yaml") == "" {
+	s := &shape{fields: map[string]reflect.StructField{}, defaults: reflect.New(t).Elem()}
+	for _, f := range reflect.VisibleFields(t) {
+		key, ok := f.Tag.Lookup("yaml")
+		if !ok {
 			continue
 		}
-		fv := v.FieldByIndex(f.Index)
-		if s, ok := fv.Addr().Interface().(scalar); ok {
-			if def, ok := f.Tag.Lookup("default"); ok {
-				if err := s.parse(def, f.Tag); err != nil {
-					panic(fmt.Sprintf("config: default of %s.%s %v", v.Type(), f.Name, err))
-				}
+		s.keys = append(s.keys, key)
+		s.fields[key] = f
+		fv := s.defaults.FieldByIndex(f.Index)
+		sc, isScalar := fv.Addr().Interface().(scalar)
+		def, hasDefault := f.Tag.Lookup("default")
+		switch {
+		case isScalar && hasDefault:
+			if err := sc.parse(def, f.Tag); err != nil {
+				panic(fmt.Sprintf("config: default of %s.%s %v", t, f.Name, err))
 			}
-			continue
-		}
-		if fv.Kind() == reflect.Struct {
-			d.defaults(fv)
+		case !isScalar && fv.Kind() == reflect.Struct:
+			fv.Set(shapeOf(f.Type).defaults)
 		}
 	}
-}
-
-func fieldByKey(t reflect.Type, key string) (reflect.StructField, bool) {
-	for _, f := range reflect.VisibleFields(t) {
-		if k, ok := f.Tag.Lookup("yaml"); ok && k == key {
-			return f, true
-		}
-	}
-	return reflect.StructField{}, false
-}
-
-func keysOf(t reflect.Type) []string {
-	var keys []string
-	for _, f := range reflect.VisibleFields(t) {
-		if k, ok := f.Tag.Lookup("yaml"); ok {
-			keys = append(keys, k)
-		}
-	}
-	return keys
+	actual, _ := shapes.LoadOrStore(t, s)
+	return actual.(*shape)
 }
 
 func kindWord(n *yaml.Node) string {

@@ -1,0 +1,268 @@
+package config
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+)
+
+// checkInvariants checks what config.go promises, with numbers written down
+// again rather than taken from the struct tags.
+func checkInvariants(t *testing.T, c *Config) {
+	t.Helper()
+	in := func(what string, v, lo, hi int64, zero bool) {
+		t.Helper()
+		if (v < lo || v > hi) && (v != 0 || !zero) {
+			t.Errorf("%s is %d, promised %d to %d (0: %v)", what, v, lo, hi, zero)
+		}
+	}
+	within := func(what string, d time.Duration, lo, hi int64, zero bool) {
+		t.Helper()
+		if d%time.Second != 0 {
+			t.Errorf("%s is %v", what, d)
+		}
+		in(what, int64(d/time.Second), lo, hi, zero)
+	}
+	secret := func(what string, s Secret) {
+		t.Helper()
+		in(what, int64(len(s)), 1, 256, false)
+	}
+	p := c.Process
+	in("dh", int64(p.Workers.DH), 1, 1024, false)
+	in("kernel", int64(p.Workers.Kernel), 1, 1024, false)
+	in("total", int64(p.HalfOpen.Total), 1, 1000000, false)
+	in("per source", int64(p.HalfOpen.PerSource), 1, int64(p.HalfOpen.Total), false)
+	within("shutdown", p.ShutdownTimeout, 1, 600, false)
+	in("socket", int64(len(p.API.Socket)), 1, 107, false)
+	if !strings.HasPrefix(p.API.Socket, "/") || !strings.HasPrefix(p.StateDir, "/") {
+		t.Errorf("relative paths in %+v", p)
+	}
+	for i, r := range c.Routers {
+		if i > 0 && c.Routers[i-1].Name >= r.Name {
+			t.Errorf("routers %q and %q are not in order", c.Routers[i-1].Name, r.Name)
+		}
+		if (r.Kind == KindVRF) != (r.VRF != VRF{}) {
+			t.Errorf("kind %v with %+v", r.Kind, r.VRF)
+		}
+		in("rules", int64(len(r.Policy)), 0, 10, false)
+		for j, rule := range r.Policy {
+			in("priority", int64(rule.Priority), 1, 10000, false)
+			within("phase 1 lifetime", rule.Lifetime, 60, 86400, false)
+			if len(rule.Encryption) == 0 || len(rule.Hash) == 0 || len(rule.Group) == 0 {
+				t.Errorf("rule with an empty list: %+v", rule)
+			}
+			if j > 0 && r.Policy[j-1].Priority >= rule.Priority {
+				t.Errorf("rules not in order: %+v", r.Policy)
+			}
+		}
+		served := map[netip.Addr]bool{{}: true}
+		for _, a := range r.ServerAddresses {
+			if served[a] || !a.Is4() {
+				t.Errorf("server address %v", a)
+			}
+			served[a] = true
+		}
+		for _, tp := range r.TransportProfiles {
+			within("phase 2 lifetime", tp.Lifetime, 1800, 864000, false)
+			in("kilobytes", int64(tp.LifetimeKilobytes), 102400, 4294967295, false)
+			if len(tp.Locals) == 0 || !tp.RemoteAddress.Is4() {
+				t.Errorf("transport profile %+v", tp)
+			}
+			for _, l := range tp.Locals {
+				if !served[l.Address] || !l.Address.IsValid() || len(l.GroupKeys) > 8 {
+					t.Errorf("local %+v", l)
+				}
+				for _, k := range l.GroupKeys {
+					secret("group key", k.Key)
+				}
+			}
+			for _, x := range tp.Transforms {
+				if x.Encryption.AEAD() != (x.Integrity == IntegrityNone) || x.Encryption == 0 || x.Integrity == 0 {
+					t.Errorf("transform %v", x)
+				}
+			}
+		}
+		for _, k := range r.Keys {
+			secret("key", k.Key)
+			if k.PeerAddress.IsValid() == (k.PeerIdentity.Kind != 0) {
+				t.Errorf("key %+v", k)
+			}
+		}
+		l := r.L2TP
+		within("destruct", l.DestructTimeout, 10, 3600, false)
+		within("idle", l.IdleTimeout, 0, 86400, true)
+		within("hello", l.HelloInterval, 1, 3600, true)
+		within("setup", l.SetupTimeout, 5, 300, false)
+		in("retransmit", int64(l.RetransmitEstablished), 2, 7, false)
+		in("retransmit", int64(l.RetransmitNotEstablished), 2, 7, false)
+		in("window", int64(l.ReceiveWindow), 1, 32, true)
+		in("sessions", int64(l.MaxSessions), 1, 1000000, true)
+		in("destinations", int64(len(r.Destinations)), 0, 4000, false)
+		for _, d := range r.Destinations {
+			if !d.LACAddress.Is4() || len(d.Hosts) == 0 {
+				t.Errorf("destination profile %+v", d)
+			}
+			for _, h := range d.Hosts {
+				if r.IPProfile(h.IPProfile) == nil || !served[h.LocalAddress] || h.LocalHost == "" {
+					t.Errorf("host profile %+v", h)
+				}
+				in("window", int64(h.ReceiveWindow), 1, 32, true)
+			}
+		}
+		in("mru", int64(r.PPP.MRU), 576, 1500, false)
+		within("echo", r.PPP.EchoInterval, 1, 3600, true)
+		in("failures", int64(r.PPP.EchoFailures), 1, 100, false)
+		in("methods", int64(len(r.PPP.Authentication)), 1, 3, false)
+		for _, ip := range r.IPProfiles {
+			term := c.Router(ip.Router)
+			if term == nil || term.Namespace != r.Namespace || !ip.Unnumbered.Is4() || len(ip.DNS) > 2 || len(ip.NBNS) > 2 {
+				t.Errorf("IP profile %+v", ip)
+				continue
+			}
+			if (ip.Pool == "") != (len(term.Pools) == 0) || ip.Pool != "" && term.Pool(ip.Pool) == nil {
+				t.Errorf("IP profile %+v with pools %+v", ip, term.Pools)
+			}
+			in("mtu", int64(ip.MTU), 576, 1500, true)
+			for _, pool := range term.Pools {
+				if inRanges(pool.Ranges, ip.Unnumbered) && !inRanges(pool.Exclude, ip.Unnumbered) {
+					t.Errorf("the gateway %v can be leased from %+v", ip.Unnumbered, pool)
+				}
+			}
+		}
+		var all []AddrRange
+		for _, pool := range r.Pools {
+			ascending(t, pool.Ranges)
+			ascending(t, pool.Exclude)
+			if len(pool.Ranges) == 0 || count(pool.Ranges) <= count(pool.Exclude) {
+				t.Errorf("pool without addresses %+v", pool)
+			}
+			for _, o := range all {
+				for _, x := range pool.Ranges {
+					if _, both := overlap(o, x); both {
+						t.Errorf("%v and %v are in two pools", o, x)
+					}
+				}
+			}
+			all = append(all, pool.Ranges...)
+		}
+		names := map[string]bool{}
+		for _, u := range r.Users {
+			secret("password", u.Password)
+			if names[u.Name] || u.Name == "" || u.Router != "" && c.Router(u.Router) == nil {
+				t.Errorf("user %+v", u)
+			}
+			names[u.Name] = true
+		}
+	}
+}
+
+func ascending(t *testing.T, rs []AddrRange) {
+	t.Helper()
+	for i, r := range rs {
+		if r.Last.Less(r.First) || i > 0 && r.First.Compare(rs[i-1].Last) <= 0 {
+			t.Errorf("ranges %v", rs)
+		}
+	}
+}
+
+// FuzzParse: no input panics or makes a message without a place; what is
+// accepted keeps every promise of config.go, and twice the same gives the same.
+func FuzzParse(f *testing.F) {
+	f.Add("", good)
+	f.Add("log: {level: debug}\nhalf-open: {total: 3}\n", "namespace: {name: x, create: true}\nvrf: {device: d, table: 7}\n"+good)
+	f.Add("workers: {dh: -1}\n", "users: [{name: 1, password: ~}]\n")
+	f.Add("a: &a [*a]\n", "? {a: b}\n: c\n<<: [x]\n")
+	f.Add("!!binary x: 1", "pools:\n- name: p\n  ranges: [0.0.0.0/0, 255.255.255.255, 1.1.1.1-1.1.1.0]\n")
+	f.Add("\xef\xbb\xbflog: {}", "ip-profiles:\n- {name: a, unnumbered-address: 1.1.1.1, virtual-router: r, dns: [1.1.1.1]}\n")
+	f.Fuzz(func(t *testing.T, process, router string) {
+		files := map[string]string{"vrgate": process, "r": router}
+		c, warnings, errs := parseFiles(files)
+		if (c == nil) != (len(errs) > 0) {
+			t.Fatal("there must be a Config iff there are no errors")
+		}
+		for _, d := range append(errs, warnings...) {
+			if d.Pos.File == "" || d.Message == "" || strings.ContainsAny(d.Message, "\n\r") || d.Pos.Line < 0 || d.Pos.Column < 0 {
+				t.Errorf("bad diagnostic %#v", d)
+			}
+			if lines := strings.Count(process+router, "\n") + strings.Count(process+router, "\r") + 2; d.Pos.Line > lines {
+				t.Errorf("%v is behind the end of the file", d)
+			}
+		}
+		if c != nil {
+			checkInvariants(t, c)
+		}
+		again, _, errsAgain := parseFiles(files)
+		if diff := cmp.Diff(errs, errsAgain); diff != "" {
+			t.Errorf("another time other errors: %s", diff)
+		}
+		if diff := cmp.Diff(c, again, compareConfig); diff != "" {
+			t.Errorf("another time another Config: %s", diff)
+		}
+	})
+}
+
+// TestRangeArithmetic compares range functions with sets of addresses.
+func TestRangeArithmetic(t *testing.T) {
+	const base = uint32(0x0a0000fe) // 10.0.0.254, so that carries happen
+	addr := func(i int) netip.Addr {
+		n := base + uint32(i)
+		return netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
+	}
+	const span = 40
+	rapid.Check(t, func(t *rapid.T) {
+		var rs []AddrRange
+		var set [span + 20]bool
+		for range rapid.IntRange(0, 8).Draw(t, "ranges") {
+			first := rapid.IntRange(0, span).Draw(t, "first")
+			last := first + rapid.IntRange(0, 15).Draw(t, "length")
+			rs = append(rs, AddrRange{addr(first), addr(last)})
+			for i := first; i <= last; i++ {
+				set[i] = true
+			}
+		}
+		got := normalise(rs)
+		n := uint64(0)
+		for i := range set {
+			if set[i] {
+				n++
+			}
+			if inRanges(got, addr(i)) != set[i] {
+				t.Fatalf("%v in %v: want %v", addr(i), got, set[i])
+			}
+		}
+		if count(got) != n {
+			t.Fatalf("%v counts %d, want %d", got, count(got), n)
+		}
+		for i := range got {
+			if i > 0 && got[i].First.Compare(got[i-1].Last.Next()) <= 0 {
+				t.Fatalf("%v touches the one before in %v", got[i], got)
+			}
+		}
+		for _, a := range rs {
+			for _, b := range rs {
+				o, both := overlap(a, b)
+				for i := range set {
+					if want := a.Contains(addr(i)) && b.Contains(addr(i)); want != (both && o.Contains(addr(i))) {
+						t.Fatalf("overlap of %v and %v is %v, %v", a, b, o, both)
+					}
+				}
+			}
+		}
+	})
+	last := netip.MustParseAddr("255.255.255.255")
+	if got := normalise([]AddrRange{{last, last}, {last, last}}); len(got) != 1 {
+		t.Errorf("the last address: %v", got)
+	}
+	for word, want := range map[string]string{
+		"10.0.0.0/24": "10.0.0.1-10.0.0.254", "10.0.0.0/30": "10.0.0.1-10.0.0.2", "10.0.0.0/31": "10.0.0.0-10.0.0.1", "10.0.0.9/32": "10.0.0.9",
+		"10.0.0.1 - 10.0.0.3": "10.0.0.1-10.0.0.3", "10.0.0.0/15": "10.0.0.1-10.1.255.254",
+	} {
+		if got, err := parseRange(word); err != nil || got.String() != want {
+			t.Errorf("%s is %v, %v; want %s", word, got, err, want)
+		}
+	}
+}

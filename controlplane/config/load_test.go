@@ -1,0 +1,418 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// write makes a configuration directory.
+func write(t *testing.T, files map[string]string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+var compareConfig = cmp.Options{
+	cmpopts.EquateComparable(netip.Addr{}),
+	cmp.Comparer(func(a, b Secret) bool { return a.Equal(b) }),
+}
+
+// TestLoadDefaults is the whole result for a router with nothing but what is
+// required.
+func TestLoadDefaults(t *testing.T) {
+	dir := write(t, map[string]string{"vrgate.yaml": "workers: {dh: 3}\n", "vr/office.yaml": good, "vr/.hidden.yaml": "!", "vr/office.yaml~": "!", "vr/README": "!"})
+	got, warnings, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(warnings) != 1 {
+		t.Errorf("warnings %v, want that about the group key", warnings)
+	}
+	gw := netip.MustParseAddr("10.0.0.1")
+	server := netip.MustParseAddr("192.0.2.1")
+	anyone := netip.MustParseAddr("0.0.0.0")
+	want := &Config{
+		Process: Process{
+			Log: Log{LogInfo, LogConsole}, API: API{Socket: "/run/vrgate/api.sock"}, StateDir: "/var/lib/vrgate",
+			Workers: Workers{DH: 3, Kernel: 32}, HalfOpen: HalfOpen{16384, 512}, ShutdownTimeout: 10 * time.Second,
+		},
+		Routers: []*Router{{
+			Name: "office", File: filepath.Join(dir, "vr", "office.yaml"), Kind: KindNamespace,
+			ServerAddresses: []netip.Addr{server}, NATT: true, Proposals: ProposalCompatible,
+			TransportProfiles: []TransportProfile{{
+				Name: "clients", RemoteAddress: anyone, Lifetime: 8 * time.Hour, LifetimeKilobytes: 4294967295,
+				Locals: []TransportLocal{{server, []GroupKey{{"main", Secret("0123456789abcdef")}}}},
+			}},
+			L2TP: L2TP{
+				DestructTimeout: 600 * time.Second, IdleTimeout: time.Minute, RetransmitEstablished: 5, RetransmitNotEstablished: 5,
+				HelloInterval: time.Minute, Challenge: true, SetupTimeout: time.Minute,
+			},
+			Destinations: []DestinationProfile{{
+				Name: "any", LACAddress: anyone,
+				Hosts: []HostProfile{{LocalHost: "office", IPsecRequired: true, IPProfile: "default"}},
+			}},
+			PPP: PPP{
+				Authentication: []PPPAuth{PPPMSCHAPv2, PPPCHAP}, MRU: 1400, EchoInterval: 30 * time.Second, EchoFailures: 4,
+				SetupTimeout: time.Minute,
+			},
+			IPProfiles: []IPProfile{{Name: "default", Router: "office", Unnumbered: gw, Pool: "main"}},
+			Pools: []Pool{{
+				Name:    "main",
+				Ranges:  []AddrRange{{gw, netip.MustParseAddr("10.0.0.254")}},
+				Exclude: []AddrRange{{gw, gw}},
+			}},
+			MSSClamp: true, SourceValidation: true,
+			Users: []User{{Name: "alice", Password: Secret("secret of alice")}},
+		}},
+	}
+	if diff := cmp.Diff(want, got, compareConfig); diff != "" {
+		t.Errorf("config (-want +got):\n%s", diff)
+	}
+}
+
+// TestLoadEverything sets every key and looks at every value.
+func TestLoadEverything(t *testing.T) {
+	dir := write(t, map[string]string{
+		"vrgate.yaml": `
+log: {level: debug, format: json}
+api: {socket: /run/x.sock, group: adm}
+state-dir: /state
+workers: {dh: 2, kernel: 5}
+half-open: {total: 9, per-source: 8}
+shutdown-timeout: 1m
+`,
+		"secret": "the key\n",
+		"vr/in.yaml": `
+namespace: {name: n, create: true}
+vrf: {device: inside, table: 20, create: true}
+pools:
+  - {name: p, ranges: [10.1.0.9, 10.1.0.0/29, 10.1.0.7-10.1.0.8], exclude: [10.1.0.2-10.1.0.3]}
+`,
+		"vr/out.yaml": `
+namespace: {name: n, create: true}
+vrf: {device: outside, table: 10, create: false}
+server-addresses: [192.0.2.1, 192.0.2.2]
+ipsec:
+  nat-t: false
+  proposals: legacy
+  ike-policy-rules:
+    - {priority: 2, encryption: [3des], hash: [md5], group: [modp1024], lifetime: 1m, authentication: psk, aggressive-mode: none}
+    - {priority: 1, encryption: [aes128, aes192], hash: [sha512, sha1], group: [ecp521, modp4096], local-address: 192.0.2.2}
+  transport-profiles:
+    - name: t
+      remote-address: 198.51.100.1
+      local-addresses: [{address: 192.0.2.2, group-keys: [{name: g, key-file: secret}]}]
+      lifetime: 864000
+      lifetime-kilobytes: 102400
+      pfs: ecp384
+      transforms: [des-md5, aes192gcm16, aes256-sha256_96]
+  pre-shared-keys:
+    - {name: a, peer-address: 198.51.100.1, key: "a key"}
+    - {name: b, peer-identity: Host.Example, key: "b key"}
+    - {name: c, peer-identity: Me@Host.Example, key: 0123}
+    - {name: d, peer-identity: 10.9.9.9, key: ~x}
+l2tp:
+  destruct-timeout: 1h
+  idle-timeout: 0
+  retransmissions-established: 2
+  retransmissions-not-established: 7
+  hello-interval: 0
+  receive-window: 4
+  challenge: false
+  disconnect-cause: true
+  max-sessions: 100
+  setup-timeout: 5
+  destination-profiles:
+    - name: z
+      lac-address: 198.51.100.1
+      max-sessions: 10
+      host-profiles:
+        - remote-host: lac
+          local-host: lns
+          local-address: 192.0.2.1
+          ipsec-required: false
+          tunnel-password: tp
+          max-sessions: 5
+          receive-window: 8
+          ip-profile: i
+        - {ip-profile: j}
+ppp: {authentication: [pap, mschapv2], mru: 576, echo-interval: 0, echo-failures: 1, setup-timeout: 300}
+ip-profiles:
+  - {name: j, unnumbered-address: 10.1.0.1, virtual-router: in, mss-clamp: false, source-validation: false}
+  - name: i
+    virtual-router: in
+    unnumbered-address: 10.1.0.1
+    pool: p
+    dns: [9.9.9.9, 1.1.1.1]
+    nbns: [10.1.0.1]
+    mtu: 1300
+    mss-clamp: false
+    source-validation: false
+users:
+  - {name: u, password-file: secret, address: 10.1.0.5, virtual-router: in}
+  - {name: t, password: pw}
+`,
+	})
+	got, _, err := Load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := netip.MustParseAddr
+	want := &Config{
+		Process: Process{
+			Log: Log{LogDebug, LogJSON}, API: API{"/run/x.sock", "adm"}, StateDir: "/state", Workers: Workers{2, 5},
+			HalfOpen: HalfOpen{9, 8}, ShutdownTimeout: time.Minute,
+		},
+		Routers: []*Router{{
+			Name: "in", File: filepath.Join(dir, "vr", "in.yaml"), Kind: KindVRF, Namespace: Namespace{"n", true}, VRF: VRF{"inside", 20, true},
+			NATT: true, Proposals: ProposalCompatible,
+			L2TP: L2TP{
+				DestructTimeout: 600 * time.Second, IdleTimeout: time.Minute, RetransmitEstablished: 5, RetransmitNotEstablished: 5,
+				HelloInterval: time.Minute, Challenge: true, SetupTimeout: time.Minute,
+			},
+			PPP: PPP{[]PPPAuth{PPPMSCHAPv2, PPPCHAP}, 1400, 30 * time.Second, 4, time.Minute},
+			Pools: []Pool{{
+				Name:   "p",
+				Ranges: []AddrRange{{a("10.1.0.1"), a("10.1.0.9")}},
+				// The gateway, the configured ones, and the fixed address.
+				Exclude: []AddrRange{{a("10.1.0.1"), a("10.1.0.3")}, {a("10.1.0.5"), a("10.1.0.5")}},
+			}},
+		}, {
+			Name: "out", File: filepath.Join(dir, "vr", "out.yaml"), Kind: KindVRF, Namespace: Namespace{"n", true}, VRF: VRF{"outside", 10, false},
+			ServerAddresses: []netip.Addr{a("192.0.2.1"), a("192.0.2.2")}, Proposals: ProposalLegacy,
+			Policy: []PolicyRule{
+				{1, AuthPSK, []Encryption{EncryptionAES128, EncryptionAES192}, []Hash{HashSHA512, HashSHA1}, []Group{GroupECP521, GroupMODP4096}, 8 * time.Hour, AggressiveNone, a("192.0.2.2")},
+				{2, AuthPSK, []Encryption{Encryption3DES}, []Hash{HashMD5}, []Group{GroupMODP1024}, time.Minute, AggressiveNone, netip.Addr{}},
+			},
+			TransportProfiles: []TransportProfile{{
+				Name: "t", RemoteAddress: a("198.51.100.1"), Locals: []TransportLocal{{a("192.0.2.2"), []GroupKey{{"g", Secret("the key")}}}},
+				Lifetime: 240 * time.Hour, LifetimeKilobytes: 102400, PFS: GroupECP384,
+				Transforms: []ESPTransform{{ESPDES, IntegrityMD5}, {ESPAES192GCM, IntegrityNone}, {ESPAES256, IntegritySHA256Trunc96}},
+			}},
+			Keys: []PreSharedKey{
+				{"a", a("198.51.100.1"), Identity{}, Secret("a key")},
+				{"b", netip.Addr{}, Identity{IdentityFQDN, "host.example"}, Secret("b key")},
+				// Written without quotes: the key is what is written.
+				{"c", netip.Addr{}, Identity{IdentityUserFQDN, "Me@host.example"}, Secret("0123")},
+				{"d", netip.Addr{}, Identity{IdentityAddress, "10.9.9.9"}, Secret("~x")},
+			},
+			L2TP: L2TP{time.Hour, 0, 2, 7, 0, 4, false, true, 100, 5 * time.Second},
+			Destinations: []DestinationProfile{{
+				Name: "z", LACAddress: a("198.51.100.1"), MaxSessions: 10,
+				Hosts: []HostProfile{
+					{
+						RemoteHost: "lac", LocalHost: "lns", LocalAddress: a("192.0.2.1"), TunnelPassword: Secret("tp"), MaxSessions: 5,
+						ReceiveWindow: 8, IPProfile: "i",
+					},
+					{LocalHost: "out", IPsecRequired: true, ReceiveWindow: 4, IPProfile: "j"},
+				},
+			}},
+			PPP: PPP{[]PPPAuth{PPPPAP, PPPMSCHAPv2}, 576, 0, 1, 5 * time.Minute},
+			IPProfiles: []IPProfile{
+				{Name: "i", Router: "in", Unnumbered: a("10.1.0.1"), Pool: "p", DNS: []netip.Addr{a("9.9.9.9"), a("1.1.1.1")}, NBNS: []netip.Addr{a("10.1.0.1")}, MTU: 1300},
+				{Name: "j", Router: "in", Unnumbered: a("10.1.0.1"), Pool: "p"},
+			},
+			MSSClamp: true, SourceValidation: true,
+			Users: []User{
+				{Name: "t", Password: Secret("pw")},
+				{Name: "u", Password: Secret("the key"), Address: a("10.1.0.5"), Router: "in"},
+			},
+		}},
+	}
+	if diff := cmp.Diff(want, got, compareConfig); diff != "" {
+		t.Errorf("config (-want +got):\n%s", diff)
+	}
+	for _, r := range got.Routers {
+		if got.Router(r.Name) != r {
+			t.Errorf("Router(%q) does not find it", r.Name)
+		}
+		for i := range r.IPProfiles {
+			if r.IPProfile(r.IPProfiles[i].Name) != &r.IPProfiles[i] {
+				t.Errorf("IPProfile(%q) does not find it", r.IPProfiles[i].Name)
+			}
+		}
+	}
+	if got.Router("nobody") != nil || got.Routers[0].IPProfile("x") != nil || got.Routers[0].Pool("x") != nil {
+		t.Error("a look-up finds what is not there")
+	}
+	// Every enumeration prints the word it is written with.
+	text := fmt.Sprint(got.Routers[1].Policy, got.Routers[1].TransportProfiles[0], got.Routers[1].PPP, got.Process.Log, got.Routers[1].Keys)
+	for _, w := range []string{"aes192", "sha512", "ecp521", "psk", "none", "ecp384", "des-md5", "aes192gcm16", "aes256-sha256_96", "pap", "debug", "json", "user-fqdn"} {
+		if !strings.Contains(text, w) {
+			t.Errorf("%q is not in %s", w, text)
+		}
+	}
+}
+
+func TestLoadDirectoryErrors(t *testing.T) {
+	if _, _, err := Load(filepath.Join(t.TempDir(), "nowhere")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no directory: %v", err)
+	}
+	for name, test := range map[string]struct {
+		files map[string]string
+		want  []string // after the directory's name
+	}{
+		"empty": {nil, []string{
+			"vr: cannot be read: no such file or directory; it holds one NAME.yaml per virtual router",
+			"vrgate.yaml: cannot be read: no such file or directory",
+		}},
+		"no router": {map[string]string{"vrgate.yaml": "", "vr/x.txt": ""}, []string{
+			"vr: there is no virtual router: the directory has no NAME.yaml",
+		}},
+		"wrong names": {map[string]string{"vrgate.yaml": "", "vr/a b.yaml": "", "vr/x.yml": ""}, []string{
+			`vr/a b.yaml: "a b" cannot be the name of a virtual router: it must be 1 to 31 letters, digits, '-', '_' or '.', starting with a letter or digit`,
+			"vr/x.yml: the name must end in .yaml, not .yml",
+		}},
+		"several files": {map[string]string{"vrgate.yaml": "x: 1\n", "vr/a.yaml": "y: 1\n", "vr/b.yaml/c": ""}, []string{
+			`vr/a.yaml:1:1: unknown key "y"`,
+			"vr/b.yaml: cannot be read: it is not a regular file",
+			`vrgate.yaml:1:1: unknown key "x"`,
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := write(t, test.files)
+			_, _, err := Load(dir)
+			var errs Errors
+			if !errors.As(err, &errs) {
+				t.Fatalf("%v is not Errors", err)
+			}
+			var got []string
+			for _, l := range lines(errs) {
+				got = append(got, strings.TrimPrefix(l, dir+"/"))
+			}
+			if diff := cmp.Diff(test.want, got); diff != "" {
+				t.Errorf("errors (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestLoadReadsOnlyFiles: a FIFO must not make it wait, nor a huge file fill the
+// memory.
+func TestLoadReadsOnlyFiles(t *testing.T) {
+	dir := write(t, map[string]string{
+		"vrgate.yaml": "",
+		"vr/a.yaml":   strings.NewReplacer("key: 0123456789abcdef", "key-file: fifo", "password: secret of alice", "password-file: big").Replace(good),
+		"big":         strings.Repeat("x", maxSecretFileSize+1),
+	})
+	if err := syscall.Mkfifo(filepath.Join(dir, "fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := Load(dir)
+	want := dir + `/vr/a.yaml:9:25: "key-file" is "fifo" but the file cannot be read: it is not a regular file` + "\n" +
+		dir + `/vr/a.yaml:23:20: "password-file" is "big" but the file cannot be read: it is too large`
+	if err == nil || err.Error() != want {
+		t.Errorf("got\n%v\nwant\n%s", err, want)
+	}
+}
+
+func TestSocket(t *testing.T) {
+	dir := write(t, map[string]string{"good.yaml": "api: {socket: /a/b}\n", "empty.yaml": "", "bad.yaml": "api: 3\n"})
+	for _, test := range []struct{ file, want string }{{"good.yaml", "/a/b"}, {"empty.yaml", DefaultSocket}} {
+		if got, err := Socket(filepath.Join(dir, test.file)); err != nil || got != test.want {
+			t.Errorf("%s: %q, %v; want %q", test.file, got, err, test.want)
+		}
+	}
+	if _, err := Socket(filepath.Join(dir, "nowhere.yaml")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("missing file: %v", err)
+	}
+	var errs Errors
+	if _, err := Socket(filepath.Join(dir, "bad.yaml")); !errors.As(err, &errs) {
+		t.Errorf("bad file: %v", err)
+	}
+}
+
+// TestSecretPrintsRedacted tries every way in which a value gets into a log.
+func TestSecretPrintsRedacted(t *testing.T) {
+	u := User{Name: "u", Password: Secret("hunter2")}
+	data, err := json.Marshal(u)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := string(data) + fmt.Sprintf("%v %+v %#v %s %q %x %X %d %o", u, u, u, u.Password, u.Password, u.Password, u.Password, u.Password, u.Password) +
+		u.Password.String() + u.Password.GoString() + fmt.Sprintln([]Secret{u.Password}, &u, errors.New(u.Password.String()))
+	for _, leak := range []string{"hunter2", "68756e74", "68756E74", "104 117", "[104"} {
+		if strings.Contains(all, leak) {
+			t.Errorf("%q is in %s", leak, all)
+		}
+	}
+	if n := strings.Count(all, redacted); n < 15 {
+		t.Errorf("only %d times %s in %s", n, redacted, all)
+	}
+	if !u.Password.Equal(Secret("hunter2")) || u.Password.Equal(Secret("hunter3")) || u.Password.Equal(nil) {
+		t.Error("Equal is wrong")
+	}
+}
+
+// TestExamples: the example configurations are good, and say only what they say
+// on purpose.
+func TestExamples(t *testing.T) {
+	dirs, err := filepath.Glob(filepath.Join(deployDir, "examples", "*"))
+	if err != nil || len(dirs) < 4 {
+		t.Fatalf("examples %v, %v", dirs, err)
+	}
+	for _, dir := range dirs {
+		c, warnings, err := Load(dir)
+		if err != nil {
+			t.Errorf("%s:\n%v", dir, err)
+			continue
+		}
+		for _, w := range warnings {
+			t.Logf("%v", w)
+		}
+		checkInvariants(t, c)
+	}
+}
+
+// TestLoadIsFastEnough loads the largest configuration that design.md allows in
+// one router, and 1000 routers; a reload of it may take 1 s in all. The bound is
+// wide because other tests run beside this one.
+func TestLoadIsFastEnough(t *testing.T) {
+	files := map[string]string{"vrgate": ""}
+	var big strings.Builder
+	big.WriteString(strings.Replace(good[:strings.Index(good, "    - name: any\n")], "destination-profiles:", "destination-profiles:", 1))
+	for i := range MaxDestinationProfiles {
+		fmt.Fprintf(&big, "    - name: d%d\n      lac-address: 10.7.%d.%d\n      host-profiles: [{remote-host: h}]\n", i, i/250, i%250+1)
+	}
+	big.WriteString(good[strings.Index(good, "ip-profiles:"):])
+	for i := range 10000 {
+		fmt.Fprintf(&big, "  - {name: u%d, password: p}\n", i)
+	}
+	files["big"] = "namespace: {name: big}\n" + big.String()
+	for i := range MaxRouters - 1 {
+		files[fmt.Sprintf("r%03d", i)] = fmt.Sprintf("namespace: {name: n%d}\n", i) + good
+	}
+	start := time.Now()
+	c, _, errs := parseFiles(files)
+	if len(errs) > 0 {
+		t.Fatal(Errors(errs[:1]))
+	}
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("loading took %v", d)
+	} else {
+		t.Logf("loading took %v", d)
+	}
+	if len(c.Routers) != MaxRouters || len(c.Router("big").Destinations) != MaxDestinationProfiles {
+		t.Error("not everything is there")
+	}
+}
