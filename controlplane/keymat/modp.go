@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"math/bits"
 	"sync"
 
 	"filippo.io/bigmod"
@@ -21,7 +22,19 @@ type modp struct {
 	once    sync.Once
 	modulus *bigmod.Modulus
 	last    []byte // p-1, big endian
+
+	// comb[i][j] is 2^(j * 32^i) mod p, the powers of the generator by windows
+	// of five bits; see generate. It is public and never changes once made.
+	combOnce sync.Once
+	comb     [][combWidth][]uint
 }
+
+// Windows of the fixed-base exponentiation: five bits are the balance between
+// multiplications and reading the whole window in constant time.
+const (
+	combBits  = 5
+	combWidth = 1 << combBits
+)
 
 // modpGroups are the primes 2^n - 2^(n-64) - 1 + 2^64 * (floor(2^(n-130) pi) + k)
 // of RFC 2409 section 6 and RFC 3526, which a test recomputes. Exponents are at
@@ -119,9 +132,82 @@ func (p *modp) generate(g Group, rand io.Reader) (KeyPair, error) {
 	// The top bit set keeps the exponent long and away from zero whatever the
 	// source gives.
 	x[0] |= 0x80
-	base := bigmod.NewNat().SetUint(2).ExpandFor(p.modulus)
-	y := bigmod.NewNat().Exp(base, x, p.modulus)
-	return KeyPair{Group: g, Private: x, Public: y.Bytes(p.modulus)}, nil
+	return KeyPair{Group: g, Private: x, Public: p.power(x)}, nil
+}
+
+// power computes 2^x mod p for an exponent of the group's length, in a time that
+// does not depend on x.
+//
+// With all powers of two by windows of the exponent at hand no squaring is left:
+// 52 multiplications for 256 bits, against 320 of Montgomery's kind and more in
+// bigmod's general Exp, which makes it two to three times as fast. The table of
+// MODP2048 has 425 KB and is made once, at the first use of the group.
+func (p *modp) power(x []byte) []byte {
+	p.combOnce.Do(p.makeComb)
+	y := bigmod.NewNat().ExpandFor(p.modulus)
+	t := bigmod.NewNat().ExpandFor(p.modulus)
+	for i := range p.comb {
+		row, out := &p.comb[i], t
+		if i == 0 {
+			out = y
+		}
+		selectPower(out.Bits(), row, window(x, i))
+		if i > 0 {
+			y.Mul(t, p.modulus)
+		}
+	}
+	return y.Bytes(p.modulus)
+}
+
+// makeComb computes the table of power.
+func (p *modp) makeComb() {
+	comb := make([][combWidth][]uint, (8*p.short+combBits-1)/combBits)
+	one := bigmod.NewNat().SetUint(1).ExpandFor(p.modulus)
+	step := bigmod.NewNat().SetUint(2).ExpandFor(p.modulus) // 2^(32^i)
+	for i := range comb {
+		// power is 2^(j * 32^i); after the last j it is the step of the next row.
+		power := copyNat(one, p.modulus)
+		for j := range combWidth {
+			comb[i][j] = append([]uint(nil), power.Bits()...)
+			power.Mul(step, p.modulus)
+		}
+		step = power
+	}
+	p.comb = comb
+}
+
+// copyNat copies a number that is expanded for m.
+func copyNat(x *bigmod.Nat, m *bigmod.Modulus) *bigmod.Nat {
+	y := bigmod.NewNat().ExpandFor(m)
+	copy(y.Bits(), x.Bits())
+	return y
+}
+
+// window returns the i-th group of five bits of the big-endian number x,
+// counted from the least significant, zero-extended at the top.
+func window(x []byte, i int) uint {
+	bit := i * combBits
+	k := len(x) - 1 - bit/8
+	w := uint(x[k])
+	if k > 0 {
+		w |= uint(x[k-1]) << 8
+	}
+	return w >> (bit % 8) % combWidth
+}
+
+// selectPower copies row[k] to out, reading every entry so that neither time
+// nor cache tells k.
+func selectPower(out []uint, row *[combWidth][]uint, k uint) {
+	clear(out)
+	for j := range row {
+		// All ones if j == k, else zero: only then is the exclusive or zero and
+		// its predecessor's top bit set.
+		mask := -((uint(j) ^ k - 1) >> (bits.UintSize - 1))
+		entry := row[j][:len(out)]
+		for i, v := range entry {
+			out[i] |= v & mask
+		}
+	}
 }
 
 // shared computes peer^x; peer has passed checkRange.
