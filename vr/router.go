@@ -34,6 +34,9 @@ type Spec struct {
 	SourceValidation bool
 	// ClampMSS lowers the MSS of forwarded TCP connections of subscribers to what the routes' MTU allows.
 	ClampMSS bool
+	// SubscriberMTU in bytes, 0 for 1400: what ClampMSS takes for the MTU of the subscribers' links in the
+	// direction in which the kernel cannot tell, that is from subscribers of a router in a VRF. 576 to 1500.
+	SubscriberMTU int
 }
 
 // Router is one virtual router in the kernel.
@@ -208,7 +211,7 @@ func (r *Router) clean() error {
 	return errors.Join(r.removeTable(), r.removeRoutes(), r.removeGateway(), r.removeVRF())
 }
 
-// clone copies the slices and puts addresses into one form, so that Specs can be compared.
+// clone copies the slices, puts addresses into one form and fills in defaults.
 func (s Spec) clone() Spec {
 	tidy := func(in []netip.Addr) []netip.Addr {
 		out := make([]netip.Addr, 0, len(in))
@@ -219,12 +222,20 @@ func (s Spec) clone() Spec {
 		return slices.Compact(out)
 	}
 	s.Gateway, s.Server = tidy(s.Gateway), tidy(s.Server)
+	if s.SubscriberMTU == 0 {
+		s.SubscriberMTU = defaultMTU
+	}
 	return s
 }
 
 const (
 	maxName     = 64 // characters of a router's name
 	maxLinkName = unix.IFNAMSIZ - 1
+
+	// defaultMTU leaves room for ESP in UDP with every algorithm on an Ethernet path.
+	defaultMTU = 1400
+	minMTU     = 576 // RFC 791: every host takes that
+	maxMTU     = 1500
 )
 
 // check finds what cannot be asked for.
@@ -251,6 +262,9 @@ func (s Spec) check() error {
 		return bad("routing table %d without a VRF", s.Table)
 	case s.Table >= unix.RT_TABLE_DEFAULT && s.Table <= unix.RT_TABLE_LOCAL:
 		return bad("routing table %d belongs to the system", s.Table)
+	}
+	if s.SubscriberMTU < minMTU || s.SubscriberMTU > maxMTU {
+		return bad("subscribers' MTU %d is not %d to %d", s.SubscriberMTU, minMTU, maxMTU)
 	}
 	for _, a := range slices.Concat(s.Gateway, s.Server) {
 		if !a.Is4() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() {

@@ -138,13 +138,13 @@ func steering(spec Spec, vrf int) ruleset {
 		prerouting.rules = append(prerouting.rules, b.spoofed())
 	}
 	if spec.ClampMSS {
-		forward.rules = append(forward.rules, b.clamp(true), b.clamp(false))
+		forward.rules = append(forward.rules, b.clamp(true, spec.SubscriberMTU), b.clamp(false, spec.SubscriberMTU))
 	}
 	set.chains = []chain{prerouting, input, output, postrouting, forward}
 	return set
 }
 
-// builder builds rules; those for received packets match the router's VRF.
+// builder builds rules. Those for received packets match the router's VRF.
 type builder struct{ vrf uint32 }
 
 // in matches what a router without VRF receives anywhere and a router with VRF receives by it. On the way in
@@ -245,27 +245,34 @@ func (b builder) spoofed() rule {
 	return append(r, drop(dropSpoofed)...)
 }
 
-// clamp is for one direction. Forwarded packets of a VRF have lost the link they came by, so there the
-// direction from the subscribers is all that the VRF forwards.
-func (b builder) clamp(from bool) rule {
-	var r rule
+// clamp is for one direction. The kernel computes what the MTUs of the routes to both ends allow, but looks the
+// way back up in the main table, and in a VRF forwarded packets have lost the link they came by. So what a
+// VRF forwards is clamped to a fixed MTU instead; nftables never raises an MSS.
+func (b builder) clamp(from bool, mtu int) rule {
+	const (
+		flagsOffset, syn, rst = 13, 0x02, 0x04
+		headers               = 40 // IPv4 and TCP
+	)
+	r := append(rule{}, b.in()...)
+	fixed := from && b.vrf != 0
 	switch {
 	case !from:
 		r = subscriber(expr.MetaKeyOIFGROUP)
-	case b.vrf != 0:
-		r = b.in()
-	default:
+	case !fixed:
 		r = subscriber(expr.MetaKeyIIFGROUP)
 	}
 	r = append(r, protocol(unix.IPPROTO_TCP)...)
-	const flagsOffset, syn, rst = 13, 0x02, 0x04
-	return append(r,
+	r = append(r,
 		load(expr.PayloadBaseTransportHeader, flagsOffset, 1),
 		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 1, Mask: []byte{syn | rst}, Xor: []byte{0}},
-		equal([]byte{syn}),
-		&expr.Rt{Register: register, Key: expr.RtTCPMSS},
-		&expr.Byteorder{SourceRegister: register, DestRegister: register, Op: expr.ByteorderHton, Len: 2, Size: 2},
-		&expr.Exthdr{SourceRegister: register, Type: tcpOptionMSS, Offset: tcpOptionMSS, Len: 2, Op: expr.ExthdrOpTcpopt})
+		equal([]byte{syn}))
+	if fixed {
+		r = append(r, &expr.Immediate{Register: register, Data: be16(uint16(mtu - headers))})
+	} else {
+		r = append(r, &expr.Rt{Register: register, Key: expr.RtTCPMSS},
+			&expr.Byteorder{SourceRegister: register, DestRegister: register, Op: expr.ByteorderHton, Len: 2, Size: 2})
+	}
+	return append(r, &expr.Exthdr{SourceRegister: register, Type: tcpOptionMSS, Offset: tcpOptionMSS, Len: 2, Op: expr.ExthdrOpTcpopt})
 }
 
 func meta(key expr.MetaKey) expr.Any { return &expr.Meta{Key: key, Register: register} }
