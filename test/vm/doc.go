@@ -14,6 +14,10 @@
 // APT configuration names or $VRGATE_MIRROR, and kept in $VRGATE_CACHE (default vrgate in the user's cache
 // directory) under a hash of its recipe. Building needs root and the packages that deps.sh installs.
 //
+// With -kernel host there is no machine: the command runs on the host's own kernel, in namespaces of its own,
+// on the same root, so that nothing has to be installed on the host and nothing of it is changed. That is for
+// hosts whose kernel has all features; it needs root.
+//
 // It also serves as `go test -exec`: without -share it shares the working directory and the directory of the
 // command.
 package main

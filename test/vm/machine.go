@@ -186,18 +186,8 @@ func (m *machine) prepare(dir, control string) error {
 	if err := os.Mkdir(control, 0o755); err != nil {
 		return err
 	}
-	var command strings.Builder
-	for _, e := range m.environment {
-		name, value, _ := strings.Cut(e, "=")
-		fmt.Fprintf(&command, "export %s=%s\n", name, quote(value))
-	}
-	fmt.Fprintf(&command, "cd %s || exit %d\nexec", quote(m.shares[0]), statusFailed)
-	for _, arg := range m.command {
-		command.WriteString(" " + quote(arg))
-	}
-	command.WriteString("\n")
 	for name, text := range map[string]string{
-		"command": command.String(),
+		"command": commandScript(m.environment, m.shares[0], m.command),
 		"shares":  strings.Join(m.shares, "\n") + "\n",
 	} {
 		if err := os.WriteFile(filepath.Join(control, name), []byte(text), 0o644); err != nil {

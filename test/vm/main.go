@@ -34,7 +34,7 @@ func main() {
 func run(args []string) int {
 	flags := flag.NewFlagSet("vm", flag.ContinueOnError)
 	var shares, environment list
-	version := flags.String("kernel", "6.1", "kernel `version` to boot, by the beginning of its release: 6.1 or 6.12")
+	version := flags.String("kernel", "6.1", "kernel `version` to boot, by the beginning of its release: 6.1 or 6.12; or host: no machine, the host's own kernel")
 	memory := flags.Int("mem", 2048, "memory of the machine in `MiB`")
 	cpus := flags.Int("cpus", 2, "virtual `processors`")
 	timeout := flags.Duration("timeout", 10*time.Minute, "time limit for boot and command")
@@ -70,13 +70,30 @@ func run(args []string) int {
 		if err != nil || *prepare {
 			return err
 		}
+		resolved, err := resolveShares(shares, flags.Arg(0))
+		if err != nil {
+			return err
+		}
+		for i, e := range environment {
+			if !strings.Contains(e, "=") {
+				environment[i] = e + "=" + os.Getenv(e)
+			}
+		}
+		runs := filepath.Join(cache, "run")
+		if *version == hostKernel {
+			d := direct{
+				image: img, timeout: *timeout, shares: resolved, environment: environment,
+				command: flags.Args(), stdout: os.Stdout, stderr: os.Stderr,
+			}
+			return d.run(ctx, runs)
+		}
 		k, err := img.kernel(*version)
 		if err != nil {
 			return err
 		}
 		m := machine{
-			image: img, kernel: k, memory: *memory, cpus: *cpus, timeout: *timeout,
-			command: flags.Args(), stdout: os.Stdout, stderr: os.Stderr,
+			image: img, kernel: k, memory: *memory, cpus: *cpus, timeout: *timeout, shares: resolved,
+			environment: environment, command: flags.Args(), stdout: os.Stdout, stderr: os.Stderr,
 		}
 		if *console {
 			m.console = os.Stderr
@@ -84,16 +101,7 @@ func run(args []string) int {
 		if !*quiet {
 			m.log = os.Stderr
 		}
-		if m.shares, err = resolveShares(shares, m.command[0]); err != nil {
-			return err
-		}
-		for _, e := range environment {
-			if !strings.Contains(e, "=") {
-				e += "=" + os.Getenv(e)
-			}
-			m.environment = append(m.environment, e)
-		}
-		return m.run(ctx, filepath.Join(cache, "run"))
+		return m.run(ctx, runs)
 	}()
 
 	var exit exitError
