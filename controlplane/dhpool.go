@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"vrgate/controlplane/ike"
+	"vrgate/controlplane/keymat"
 )
 
 // dhPool computes Diffie-Hellman in a bounded number of goroutines. Jobs of peers that are
@@ -68,7 +69,7 @@ func computeDH(job ike.ComputeDH) ike.DHDone {
 		done.Pair = pair
 	}
 	if job.Peer != nil {
-		shared, err := job.Group.Shared(done.Pair, job.Peer)
+		shared, err := keymat.Shared(done.Pair, job.Peer)
 		if err != nil {
 			done.Err = err.Error()
 			return done

@@ -7,6 +7,7 @@ import (
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/l2tp"
 	"vrgate/controlplane/subscriber"
+	"vrgate/pppd"
 )
 
 // machine is one virtual router's three engines joined into one pure value: an event of
@@ -159,11 +160,10 @@ func callUp(s l2tp.SessionInfo) subscriber.CallUp {
 
 func closeSession(f subscriber.CloseCall) l2tp.CloseSession {
 	c := l2tp.CloseSession{
-		Tunnel: l2tp.TunnelID(f.Call.Tunnel), Session: l2tp.SessionID(f.Call.Session),
-		Result: f.Result, Message: f.Text, Reason: l2tp.Reason(f.Reason),
+		Tunnel: l2tp.TunnelID(f.Call.Tunnel), Session: l2tp.SessionID(f.Call.Session), Message: f.Text, Reason: l2tp.Reason(f.Reason),
 	}
-	if f.Code != 0 {
-		c.Cause = &l2tp.DisconnectCause{Code: f.Code, Protocol: f.Protocol, Direction: f.Direction}
+	if f.Cause != (pppd.DisconnectCause{}) {
+		c.Cause = &l2tp.DisconnectCause{Code: f.Cause.Code, Protocol: f.Cause.Protocol, Direction: f.Cause.Direction}
 	}
 	return c
 }

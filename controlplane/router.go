@@ -23,6 +23,7 @@ import (
 type router struct {
 	name    string
 	machine *machine
+	rules   []ike.PolicyRule // for show
 	inbox   *inbox
 	data    Dataplane
 	shared  *shared
@@ -82,7 +83,7 @@ func newRouter(name string, c machineConfig, s *shared, method aaa.Method, log *
 		random = rand.Reader
 	}
 	return &router{
-		name: name, machine: newMachine(c, random), inbox: newInbox(), shared: s, method: method,
+		name: name, machine: newMachine(c, random), rules: c.ike.Rules, inbox: newInbox(), shared: s, method: method,
 		log: log.With(zap.String("vr", name)),
 	}
 }

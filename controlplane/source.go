@@ -43,7 +43,7 @@ func (p *Process) VRs(ctx context.Context) ([]api.VR, error) {
 		v := api.VR{
 			Name: c.Name, Kind: c.Kind.String(), Namespace: c.Namespace.Name, Device: c.VRF.Device, Table: c.VRF.Table, State: "up",
 			ServerAddresses: c.ServerAddresses, NATT: c.NATT, Proposals: c.Proposals.String(), Connections: len(r.machine.ike.Conns()),
-			PolicyRules: policyRules(r.machine.ike),
+			PolicyRules: policyRules(r.rules),
 		}
 		if r.stopping != running {
 			v.State = "stopping"
@@ -75,9 +75,9 @@ func (p *Process) VRs(ctx context.Context) ([]api.VR, error) {
 	})
 }
 
-func policyRules(e *ike.Engine) []api.PolicyRule {
+func policyRules(rules []ike.PolicyRule) []api.PolicyRule {
 	var out []api.PolicyRule
-	for _, p := range e.Rules() {
+	for _, p := range rules {
 		rule := api.PolicyRule{Priority: p.Priority, Authentication: "psk", LifetimeSeconds: int64(p.Lifetime / time.Second), AggressiveMode: "none"}
 		for _, x := range p.Encryption {
 			rule.Encryption = append(rule.Encryption, x.String())

@@ -3,11 +3,12 @@ package main
 import (
 	"go.uber.org/zap"
 
+	"vrgate/cmd/vrgate/kernel"
 	"vrgate/controlplane"
 	"vrgate/controlplane/config"
 )
 
 // productionControlPlane is the control plane on this machine's kernel.
 func productionControlPlane(cfg *config.Config, log *zap.Logger) (controlPlane, error) {
-	return controlplane.New(cfg, newKernel(), log)
+	return controlplane.New(cfg, kernel.New(), log)
 }

@@ -30,7 +30,7 @@ const (
 	maxQuicks        = 8                // quick modes at once in one phase 1 SA
 	maxChildren      = 4                // pairs of ESP SAs of one connection (K8)
 	maxPhase1PerConn = 4                // phase 1 SAs of one connection
-	maxSeenQuick     = 128              // quick mode message ids remembered per phase 1 SA
+	maxSeenQuick     = 512              // quick mode message ids remembered per phase 1 SA
 	maxSeenInfo      = 16               // informational message ids remembered per phase 1 SA
 	grace            = 60 * time.Second // of a connection without phase 2 SA (J9)
 	overlap          = 60 * time.Second // an SA that has been replaced is deleted after it

@@ -270,7 +270,11 @@ func (e *Engine) endConn(c *conn, r Reason, text string, byPeer bool) {
 	c.Phase1 = nil
 	e.count(r)
 	if c.Announced || c.Initiator {
-		e.emit(ConnDown{Conn: c.Info, Reason: r, Text: text, ByPeer: byPeer})
+		info := c.Info
+		if !c.Announced {
+			info.ID = 0 // it has never been one to the outside
+		}
+		e.emit(ConnDown{Conn: info, Reason: r, Text: text, ByPeer: byPeer})
 	} else {
 		e.emit(Report{Level: LevelInfo, Reason: r, Text: "connection ended before it had an IPsec SA: " + string(r),
 			Local: c.Info.Local, Remote: c.Info.Remote, Conn: c.Info.ID})
@@ -279,10 +283,10 @@ func (e *Engine) endConn(c *conn, r Reason, text string, byPeer bool) {
 
 // rekeying returns the half-open SAs that were started for c.
 func (e *Engine) rekeying(c *conn) []*phase1 {
-	if c.Opening == nil {
+	if c.opening == nil {
 		return nil
 	}
-	return []*phase1{c.Opening}
+	return []*phase1{c.opening}
 }
 
 // closeAll ends everything (process stop).
@@ -329,7 +333,7 @@ func (e *Engine) childGone(c *conn, r Reason, byPeer bool) {
 	if e.conns[c.Info.ID] != c || len(c.Children) > 0 {
 		return
 	}
-	if len(c.Phase1) == 0 && c.Opening == nil {
+	if len(c.Phase1) == 0 && c.opening == nil {
 		e.endConn(c, r, "", byPeer)
 		return
 	}
@@ -388,10 +392,13 @@ func (e *Engine) peerMoved(ev PeerMoved) {
 	}
 }
 
-// heard notes an authenticated message of the peer, which proves that it lives
-// and, behind a NAT, where (RFC 3947 section 6).
-func (e *Engine) heard(p *phase1, pk Packet) {
-	p.DPD.alive(e.now)
+// heard notes an authenticated message of the peer, which proves that it lives.
+func (e *Engine) heard(p *phase1) { p.DPD.alive(e.now) }
+
+// located follows a peer behind a NAT to where an authenticated message came from
+// (RFC 3947 section 6). It is called only for messages that cannot be replays: a
+// recorded one would let anybody move the peer.
+func (e *Engine) located(p *phase1, pk Packet) {
 	c := e.conns[p.Conn]
 	if c == nil || pk.Remote == p.Remote {
 		return

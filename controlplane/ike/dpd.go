@@ -12,6 +12,7 @@ type dpd struct {
 	Sent     uint32 // sequence number of our last R-U-THERE
 	Received uint32 // of the peer's last one
 	Seen     bool   // Received is valid
+	Acked    bool   // Sent was answered
 	Tries    int    // unanswered repeats of ours
 	Heard    time.Time
 	next     time.Time
@@ -49,6 +50,7 @@ func (e *Engine) probe(p *phase1) {
 	}
 	if d.Tries == 0 {
 		d.Sent++
+		d.Acked = false
 	}
 	d.Tries++
 	d.next = e.now.Add(e.cfg.Retransmit.retryAfter(d.Tries))
@@ -56,7 +58,7 @@ func (e *Engine) probe(p *phase1) {
 }
 
 // dpdNotify takes R-U-THERE and R-U-THERE-ACK.
-func (e *Engine) dpdNotify(p *phase1, n isakmp.Notify) {
+func (e *Engine) dpdNotify(p *phase1, pk Packet, n isakmp.Notify) {
 	seq, ok := n.DPD(p.Cookies.I, p.Cookies.R)
 	if !ok {
 		e.count(DropMalformed)
@@ -64,16 +66,22 @@ func (e *Engine) dpdNotify(p *phase1, n isakmp.Notify) {
 	}
 	d := &p.DPD
 	if n.Type == isakmp.RUThereAck {
-		if seq != d.Sent {
+		if seq != d.Sent || d.Acked {
 			e.count(DropReplay)
+			return
 		}
-		return // that it came was noted already
+		d.Acked = true
+		e.located(p, pk)
+		return
 	}
 	// An old number is a replay; the same one again is a repeat, and the answer
 	// to it was lost.
 	if d.Seen && int32(seq-d.Received) < 0 {
 		e.count(DropReplay)
 		return
+	}
+	if !d.Seen || seq != d.Received {
+		e.located(p, pk)
 	}
 	d.Seen, d.Received = true, seq
 	e.sendInfo(p, isakmp.DPDNotify(isakmp.RUThereAck, p.Cookies.I, p.Cookies.R, seq).Payload())

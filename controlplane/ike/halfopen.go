@@ -179,9 +179,6 @@ func (e *Engine) failed(s *source) {
 		s.FailedAt = e.now
 	}
 	s.Failed++
-	if e.guard.sweepAt.IsZero() {
-		e.guard.sweepAt = e.now.Add(forgetFailures)
-	}
 }
 
 // mayReply tells whether one more clear-text error may go to the source.

@@ -37,7 +37,7 @@ func (e *Engine) informational(p *phase1, pk Packet, h isakmp.Header, body []byt
 		return
 	}
 	p.SeenInfo = remember(p.SeenInfo, h.MessageID, maxSeenInfo)
-	e.heard(p, pk)
+	e.heard(p)
 	for _, x := range o.payloads[1:] {
 		if p.State == StateDeleted {
 			return // an earlier payload was its end
@@ -45,7 +45,7 @@ func (e *Engine) informational(p *phase1, pk Packet, h isakmp.Header, body []byt
 		switch x.Type {
 		case isakmp.TypeNotify:
 			if n, err := x.Notify(); err == nil {
-				e.notified(p, n)
+				e.notified(p, pk, n)
 			} else {
 				e.count(DropMalformed)
 			}
@@ -69,17 +69,20 @@ func (e *Engine) clearInfo(p *phase1, h isakmp.Header, body []byte) {
 	}
 	for _, x := range isakmp.All(ps, isakmp.TypeNotify) {
 		if n, err := x.Notify(); err == nil {
+			if p.neg != nil && n.Type.IsError() {
+				p.neg.Hint = n.Type
+			}
 			e.report(LevelDebug, ReasonPeerRefused, fmt.Sprintf("unauthenticated notify %v ignored in state %v", n.Type, p.State), p)
 		}
 	}
 }
 
 // notified takes an authenticated notify.
-func (e *Engine) notified(p *phase1, n isakmp.Notify) {
+func (e *Engine) notified(p *phase1, pk Packet, n isakmp.Notify) {
 	c := e.conns[p.Conn]
 	switch n.Type {
 	case isakmp.RUThere, isakmp.RUThereAck:
-		e.dpdNotify(p, n)
+		e.dpdNotify(p, pk, n)
 		return
 	case isakmp.InitialContact:
 		e.initialContact(p, c)

@@ -51,7 +51,7 @@ func (e *Engine) startPhase1(open Initiate, c *conn) *phase1 {
 		neg: &negotiation{Offer: offer, Open: open},
 	}
 	if c != nil {
-		p.neg.Rekey, c.Opening = c.Info.ID, p
+		p.neg.Rekey, c.opening = c.Info.ID, p
 		p.Marker = c.newest() != nil && c.newest().Marker || c.Info.Encap
 	}
 	payload := sa.Payload()
@@ -231,7 +231,7 @@ func (e *Engine) mainMode6(p *phase1, pk Packet, h isakmp.Header, body []byte, d
 	}
 	open, rekey := n.Open, e.conns[n.Rekey]
 	if rekey != nil {
-		rekey.Opening = nil
+		rekey.opening = nil
 	}
 	if !e.authenticated(p, false) {
 		return
@@ -267,7 +267,7 @@ func (e *Engine) failInitiate(p *phase1, r Reason, text string) {
 	e.count(r)
 	e.dropPhase1(p, r)
 	if c != nil {
-		c.Opening = nil
+		c.opening = nil
 		e.emit(Report{Level: LevelInfo, Reason: r, Text: "phase 1 rekey failed: " + text, Local: p.Local, Remote: p.Remote, Conn: c.Info.ID})
 		switch {
 		case len(c.Phase1) == 0 && len(c.Children) == 0:
@@ -351,6 +351,9 @@ func (e *Engine) retransmit(p *phase1) {
 		case StateMMFinalI:
 			text = "no answer to message 5: the pre-shared keys may differ"
 		}
+		if n.Hint != 0 {
+			text += fmt.Sprintf(" (somebody sent an unauthenticated %v)", n.Hint)
+		}
 		e.failInitiate(p, ReasonTimeout, text)
 		return
 	}
@@ -363,7 +366,7 @@ func (e *Engine) retransmit(p *phase1) {
 // rekeyPhase1 replaces an SA that nears its end, if it still carries anything.
 func (e *Engine) rekeyPhase1(p *phase1) {
 	c := e.conns[p.Conn]
-	if c == nil || c.newest() != p || c.Opening != nil || len(c.Children) == 0 {
+	if c == nil || c.newest() != p || c.opening != nil || len(c.Children) == 0 {
 		return
 	}
 	e.reopen(c)

@@ -138,7 +138,7 @@ func (e *Engine) repeat(p *phase1, pk Packet) {
 // reassemble adds a fragment and returns the whole message when it is complete.
 // Fragments are taken only from peers to whom we have said so.
 func (e *Engine) reassemble(p *phase1, h isakmp.Header, body []byte) []byte {
-	if !e.cfg.Fragmentation || !p.Vendor.Frag || p.neg != nil && !p.neg.Verified && p.State != StateMMSAR {
+	if !e.cfg.Fragmentation || !p.Vendor.Frag {
 		e.count(DropFragment)
 		return nil
 	}

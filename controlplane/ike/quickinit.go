@@ -17,7 +17,7 @@ func (e *Engine) openChild(c *conn) {
 	p := c.newest()
 	if p == nil {
 		c.WantChild = true
-		if c.Opening == nil && e.reopen(c) == nil {
+		if c.opening == nil && e.reopen(c) == nil {
 			c.Retry = e.now.Add(rekeyRetry)
 			e.arm(c)
 		}
@@ -115,7 +115,8 @@ func (e *Engine) quickMode2(q *quick, pk Packet, o opened, d digest) {
 		e.count(DropBadHash)
 		return
 	}
-	e.heard(p, pk)
+	e.heard(p)
+	e.located(p, pk)
 	if text := e.readChoice(q, o.payloads); text != "" {
 		e.count(ReasonBadAnswer)
 		e.report(LevelInfo, ReasonBadAnswer, "quick mode: "+text, p)
@@ -230,7 +231,7 @@ func (e *Engine) rekeyNow(ev Rekey) {
 	case c == nil:
 	case !ev.Phase1:
 		e.openChild(c)
-	case c.Opening == nil:
+	case c.opening == nil:
 		e.reopen(c)
 	}
 }

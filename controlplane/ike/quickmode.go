@@ -114,7 +114,8 @@ func (e *Engine) newQuick(p *phase1, pk Packet, h isakmp.Header, body []byte, d 
 		return
 	}
 	p.SeenQuick = remember(p.SeenQuick, h.MessageID, maxSeenQuick)
-	e.heard(p, pk)
+	e.heard(p)
+	e.located(p, pk)
 	q := &quick{ID: h.MessageID, IV: o.next, State: quickDH, p: p, Last: answer{To: d}}
 	if r, n, text := e.judgeQuick(c, q, o.payloads); r != "" {
 		e.count(r)
@@ -392,7 +393,8 @@ func (e *Engine) quickMode3(q *quick, pk Packet, o opened) {
 		e.count(DropBadHash)
 		return
 	}
-	e.heard(p, pk)
+	e.heard(p)
+	e.located(p, pk)
 	ch := q.child
 	q.child = nil // it lives on without the exchange
 	e.dropQuick(q, "")

@@ -124,11 +124,12 @@ type negotiation struct {
 	Keys     keymat.Keys // initiator, once derived
 	Job      JobID       // outstanding, 0 if none
 
-	Source   netip.Addr // counted at
-	Counted  bool       // among the half-open
-	Verified bool       // the peer has shown that it receives what we send
-	Attempts int        // messages 5 that no key fits
-	Notified bool       // the one error notify was sent
+	Source   netip.Addr        // counted at
+	Counted  bool              // among the half-open
+	Verified bool              // the peer has shown that it receives what we send
+	Attempts int               // messages 5 that no key fits
+	Notified bool              // the one error notify was sent
+	Hint     isakmp.NotifyType // last error notify in clear: told when all has failed, never acted upon
 	Expires  time.Time
 	LifeCut  bool           // the peer wanted a longer lifetime
 	First    netip.AddrPort // where message 1 came from
@@ -156,7 +157,7 @@ type conn struct {
 	Grace     time.Time // end of it if there still is no child
 	WantChild bool      // a quick mode waits for a phase 1 SA
 	Retry     time.Time // of a rekey that failed
-	Opening   *phase1   // half-open SA that we have started for it
+	opening   *phase1   // half-open SA that we have started for it
 	timer     timer
 }
 

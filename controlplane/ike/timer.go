@@ -80,10 +80,14 @@ func (e *Engine) due() {
 
 // Deadline returns when Timer wants to be given to Step next, zero if never.
 func (e *Engine) Deadline() time.Time {
-	if len(e.timers) == 0 {
-		return time.Time{}
+	var at, sweep time.Time
+	if len(e.timers) > 0 {
+		at = e.timers[0].alarm().at
 	}
-	return e.timers[0].alarm().at
+	if len(e.guard.Sources) > 0 {
+		sweep = e.guard.sweepAt
+	}
+	return earliest(at, sweep)
 }
 
 // earliest returns the earliest of the times that are not zero.

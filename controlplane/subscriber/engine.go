@@ -40,8 +40,9 @@ type session struct {
 	pending     pppd.AuthProtocol // of the Authenticate that is being decided
 	decision    aaa.Decision
 	linkDone    bool
-	deadline    time.Time // of the link
-	queued      time.Time // earliest entry in the timer heap
+	cause       pppd.DisconnectCause // for the CDN
+	deadline    time.Time            // of the link
+	queued      time.Time            // earliest entry in the timer heap
 }
 
 type kernelState uint8
@@ -216,7 +217,7 @@ func (e *Engine) run(now time.Time, s *session, ev pppd.Event) {
 				}
 			}
 		case pppd.Down:
-			s.linkDone = true
+			s.linkDone, s.cause = true, f.Cause
 			e.note(s, Reason(f.Reason), f.Text, f.ByPeer)
 		}
 	}
@@ -406,10 +407,7 @@ func (e *Engine) settle(now time.Time, s *session) {
 	s.linkDone = true
 	if !s.callGone {
 		e.dropCall(s)
-		c := pppd.CauseOf(pppd.Reason(s.Reason))
-		e.emit(CloseCall{
-			Call: s.Call, Reason: s.Reason, Code: c.Code, Protocol: c.Protocol, Direction: c.Direction, Text: s.Text,
-		})
+		e.emit(CloseCall{Call: s.Call, Reason: s.Reason, Cause: s.cause, Text: s.Text})
 	}
 	switch s.kernel {
 	case kernelOpening, kernelClosing:

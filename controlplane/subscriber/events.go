@@ -225,13 +225,10 @@ type CloseSession struct {
 
 // CloseCall ends the L2TP session with CDN.
 type CloseCall struct {
-	Call      CallKey
-	Reason    Reason
-	Result    uint16
-	Code      uint16 // RFC 3145 cause, 0 none
-	Protocol  uint16
-	Direction uint8
-	Text      string
+	Call   CallKey
+	Reason Reason
+	Cause  pppd.DisconnectCause
+	Text   string
 }
 
 // DropTunnels says that a connection's SAs have gone: its tunnels end without a word (K12).

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -180,6 +182,34 @@ func (d *Daemon) Kill() error {
 
 // API returns a client of the daemon's control API.
 func (d *Daemon) API() *api.Client { return api.NewClient(d.socket()) }
+
+// Metrics returns what the daemon's /metrics says, lines of its own counters only.
+func (d *Daemon) Metrics(ctx context.Context) (string, error) {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", d.socket())
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://vrgate/metrics", nil)
+	if err != nil {
+		return "", err
+	}
+	transport := &http.Transport{DialContext: dial, DisableKeepAlives: true}
+	resp, err := transport.RoundTrip(req)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", err
+	}
+	var out strings.Builder
+	for line := range strings.Lines(string(body)) {
+		if strings.HasPrefix(line, "vrgate_") {
+			out.WriteString(line)
+		}
+	}
+	return out.String(), nil
+}
 
 // WaitLog returns when the log holds text, or when ctx ends.
 func (d *Daemon) WaitLog(ctx context.Context, text string) error {

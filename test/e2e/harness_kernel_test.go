@@ -53,7 +53,8 @@ func newNet(t *testing.T, timeout time.Duration) *world {
 	w := &world{Net: n, t: t, ctx: ctx}
 	t.Cleanup(func() {
 		if t.Failed() && w.daemon != nil {
-			t.Logf("vrgate:\n%s", w.daemon.Log())
+			metrics, err := w.daemon.Metrics(context.Background())
+			t.Logf("vrgate:\n%s%s%v", w.daemon.Log(), metrics, err)
 		}
 		if w.daemon != nil {
 			if err := w.daemon.Kill(); err != nil {

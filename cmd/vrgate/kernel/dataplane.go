@@ -1,4 +1,4 @@
-package main
+package kernel
 
 import (
 	"context"
@@ -19,7 +19,7 @@ import (
 
 // dataplane implements [controlplane.Dataplane] for one virtual router.
 type dataplane struct {
-	kernel *kernel
+	kernel *Kernel
 	in     controlplane.Inlet
 	name   string
 	create bool // the namespace is ours to remove

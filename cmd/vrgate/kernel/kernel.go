@@ -1,4 +1,6 @@
-package main
+// Package kernel joins the packages that touch the kernel (vr, xfrm, l2tpnl, pppd/unit) into
+// the data plane that package controlplane asks for. It is the only place where they meet.
+package kernel
 
 import (
 	"context"
@@ -19,9 +21,9 @@ import (
 	"vrgate/xfrm"
 )
 
-// kernel implements [controlplane.Kernel] with the packages that touch the kernel. It knows
+// Kernel implements [controlplane.Kernel]. It knows
 // every open virtual router, because a subscriber may end in another one than it came to.
-type kernel struct {
+type Kernel struct {
 	mu      sync.Mutex
 	routers map[string]place
 }
@@ -32,29 +34,30 @@ type place struct {
 	net *unit.Net
 }
 
-func newKernel() *kernel { return &kernel{routers: map[string]place{}} }
+// New returns the kernel of this machine.
+func New() *Kernel { return &Kernel{routers: map[string]place{}} }
 
-func (k *kernel) router(name string) (*vr.Router, *unit.Net) {
+func (k *Kernel) router(name string) (*vr.Router, *unit.Net) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	p := k.routers[name]
 	return p.vr, p.net
 }
 
-func (k *kernel) add(name string, p place) {
+func (k *Kernel) add(name string, p place) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.routers[name] = p
 }
 
-func (k *kernel) remove(name string) {
+func (k *Kernel) remove(name string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.routers, name)
 }
 
 // Open implements [controlplane.Kernel].
-func (k *kernel) Open(cfg *config.Config, c *config.Router, in controlplane.Inlet) (controlplane.Dataplane, error) {
+func (k *Kernel) Open(cfg *config.Config, c *config.Router, in controlplane.Inlet) (controlplane.Dataplane, error) {
 	d := &dataplane{
 		kernel: k, in: in, name: c.Name, create: c.Namespace.Create, ike: map[netip.AddrPort]*vr.Socket{},
 		tunnels: map[l2tp.TunnelID]*tunnel{}, sessions: map[subscriber.ID]*session{}, sas: map[xfrm.ID]ike.Direction{},

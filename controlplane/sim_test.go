@@ -1,0 +1,389 @@
+package controlplane
+
+import (
+	"container/heap"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"vrgate/controlplane/aaa"
+	"vrgate/controlplane/config"
+	"vrgate/controlplane/ike"
+	"vrgate/controlplane/keymat"
+	"vrgate/controlplane/l2tp"
+	"vrgate/controlplane/pool"
+	"vrgate/controlplane/subscriber"
+	"vrgate/pppd"
+)
+
+// A simulated world: one virtual router's machine, the same code that serves real clients,
+// and any number of clients made of the same engines in their other role, on a network that
+// loses, duplicates and reorders, in simulated time. What the kernel would do is done by
+// simKernel with the kernel's rules: nothing is delivered without its SA, a tunnel's port
+// takes only its own connection's packets, and data of sessions that are in the kernel does
+// not pass the process as L2TP.
+type simWorld struct {
+	t       testing.TB
+	now     time.Time
+	queue   simQueue
+	serial  int
+	rand    *rand.Rand
+	network simNetwork
+	server  *simServer
+	clients []*simClient
+	byAddr  map[netip.Addr]*simClient
+	wake    map[any]time.Time
+}
+
+// simNetwork is how bad the network is.
+type simNetwork struct {
+	Loss, Duplicate float64
+	Delay, Jitter   time.Duration
+}
+
+type simEvent struct {
+	at     time.Time
+	serial int
+	run    func()
+}
+
+type simQueue []simEvent
+
+func (q simQueue) Len() int { return len(q) }
+func (q simQueue) Less(i, j int) bool {
+	return q[i].at.Before(q[j].at) || q[i].at.Equal(q[j].at) && q[i].serial < q[j].serial
+}
+func (q simQueue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *simQueue) Push(x any)   { *q = append(*q, x.(simEvent)) }
+func (q *simQueue) Pop() any {
+	old := *q
+	x := old[len(old)-1]
+	old[len(old)-1] = simEvent{}
+	*q = old[:len(old)-1]
+	return x
+}
+
+func (w *simWorld) at(when time.Time, run func()) {
+	w.serial++
+	heap.Push(&w.queue, simEvent{when, w.serial, run})
+}
+
+func (w *simWorld) after(d time.Duration, run func()) { w.at(w.now.Add(d), run) }
+
+// send carries a datagram over the network.
+func (w *simWorld) send(deliver func()) {
+	copies := 1
+	if w.rand.Float64() < w.network.Duplicate {
+		copies = 2
+	}
+	for range copies {
+		if w.rand.Float64() < w.network.Loss {
+			continue
+		}
+		d := w.network.Delay
+		if w.network.Jitter > 0 {
+			d += time.Duration(w.rand.Int64N(int64(w.network.Jitter)))
+		}
+		w.after(d, deliver)
+	}
+}
+
+// timer makes sure that tick runs when an owner's deadline comes.
+func (w *simWorld) timer(owner any, deadline time.Time, tick func()) {
+	if deadline.IsZero() {
+		return
+	}
+	if at, ok := w.wake[owner]; ok && !deadline.Before(at) {
+		return
+	}
+	w.wake[owner] = deadline
+	w.at(deadline, func() {
+		if w.wake[owner].Equal(deadline) {
+			delete(w.wake, owner)
+			tick()
+		}
+	})
+}
+
+// run goes on until done says so or the time is over, and tells which.
+func (w *simWorld) run(limit time.Duration, done func() bool) bool {
+	end := w.now.Add(limit)
+	for len(w.queue) > 0 && !done() {
+		if w.queue[0].at.After(end) {
+			break
+		}
+		ev := heap.Pop(&w.queue).(simEvent)
+		if ev.at.After(w.now) {
+			w.now = ev.at
+		}
+		ev.run()
+	}
+	return done()
+}
+
+// random is a deterministic stand-in for crypto/rand.
+type random struct{ *rand.ChaCha8 }
+
+var (
+	simServerAddr = netip.MustParseAddr("192.0.2.1")
+	simKey        = keymat.Secret("simulated group key")
+)
+
+// simServer is the machine with its kernel.
+type simServer struct {
+	w          *simWorld
+	m          *machine
+	leases     *leases
+	users      aaa.Method
+	inbound    map[uint32]ike.SA // by SPI
+	outbound   map[ike.ConnID]ike.SA
+	all        map[SAKey]ike.SA
+	tunnels    map[l2tp.TunnelID]l2tp.OpenSocket
+	sessions   map[subscriber.ID]subscriber.OpenSession
+	byCall     map[subscriber.CallKey]subscriber.ID
+	ended      []subscriber.Record
+	started    map[subscriber.ID]int
+	failKernel func(subscriber.OpenSession) string // reason to fail with
+}
+
+func newSimWorld(t testing.TB, seed uint64, network simNetwork, change func(*machineConfig)) *simWorld {
+	t.Helper()
+	var key [32]byte
+	binary.LittleEndian.PutUint64(key[:], seed)
+	w := &simWorld{
+		t: t, now: time.Unix(1_800_000_000, 0), rand: rand.New(rand.NewPCG(seed, 1)), network: network,
+		byAddr: map[netip.Addr]*simClient{}, wake: map[any]time.Time{},
+	}
+	rules, esp, err := ike.ProposalProfile("compatible")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gateway := netip.MustParseAddr("10.0.0.1")
+	c := machineConfig{
+		ike: ike.Config{
+			NATT: true, Rules: rules, Fragmentation: true,
+			Keys:       []ike.PresharedKey{{Name: "group", Key: simKey, Local: simServerAddr, Group: true}},
+			Transports: []ike.TransportProfile{{Name: "l2tp", Local: simServerAddr, ESP: esp}},
+		},
+		l2tp: l2tp.Config{HostName: "sim", Profiles: []l2tp.DestinationProfile{{
+			Name: "any", LAC: netip.IPv4Unspecified(), Hosts: []l2tp.HostProfile{{Name: "default", RequireIPsec: true}},
+		}}},
+		subs: subscriber.Config{
+			Router: "sim", FirstID: 1,
+			Link:         pppd.Config{MRU: 1400, Name: "sim", Auth: []pppd.AuthProtocol{pppd.AuthMSCHAPv2, pppd.AuthCHAPMD5, pppd.AuthPAP}, EchoInterval: 30 * time.Second, EchoFailures: 4},
+			Profiles:     map[string]subscriber.IPProfile{"users": {Name: "users", Terminating: "sim", Gateway: gateway, Pool: "main"}},
+			HostProfiles: map[string]string{"any/default": "users"},
+		},
+	}
+	if change != nil {
+		change(&c)
+	}
+	p, err := pool.New(pool.Config{Ranges: []pool.Range{{First: netip.MustParseAddr("10.0.0.2"), Last: netip.MustParseAddr("10.0.63.254")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.server = &simServer{
+		w: w, m: newMachine(c, random{rand.NewChaCha8(key)}), users: aaa.NewLocal(simUsers(2000)),
+		leases:  &leases{pools: map[poolKey]*pool.Pool{{"sim", "main"}: p}, holders: map[string]map[netip.Addr]subscriber.ID{"sim": {}}},
+		inbound: map[uint32]ike.SA{}, outbound: map[ike.ConnID]ike.SA{}, all: map[SAKey]ike.SA{},
+		tunnels: map[l2tp.TunnelID]l2tp.OpenSocket{}, sessions: map[subscriber.ID]subscriber.OpenSession{},
+		byCall: map[subscriber.CallKey]subscriber.ID{}, started: map[subscriber.ID]int{},
+	}
+	return w
+}
+
+func simUsers(n int) []aaa.User {
+	users := make([]aaa.User, n)
+	for i := range users {
+		users[i] = aaa.User{Name: simUser(i), Password: simPassword(i)}
+	}
+	return users
+}
+
+func simUser(i int) string            { return fmt.Sprintf("user%d", i) }
+func simPassword(i int) keymat.Secret { return keymat.Secret(fmt.Sprintf("password %d", i)) }
+
+func (s *simServer) step(ev any) {
+	for _, f := range s.m.step(s.w.now, ev) {
+		s.perform(f)
+	}
+	s.w.timer(s, s.m.deadline(), func() { s.step(tick{}) })
+}
+
+// answer delivers the result of work that takes a moment.
+func (s *simServer) answer(ev any) {
+	s.w.after(time.Duration(1+s.w.rand.IntN(5000))*time.Microsecond, func() { s.step(ev) })
+}
+
+func (s *simServer) perform(f any) {
+	w := s.w
+	switch f := f.(type) {
+	case ike.Send:
+		if c := w.byAddr[f.Remote.Addr()]; c != nil {
+			w.send(func() { c.ikePacket(f.Remote, f.Local, f.Marker, f.Data) })
+		}
+	case ike.ComputeDH:
+		s.answer(computeDH(f))
+	case ike.InstallSA:
+		key := SAKey{f.SA.Dir, f.SA.SPI}
+		if _, dup := s.all[key]; dup {
+			w.t.Errorf("SA %v installed twice", key)
+		}
+		s.all[key] = f.SA
+		if f.SA.Dir == ike.Inbound {
+			s.inbound[f.SA.SPI] = f.SA
+		} else {
+			s.outbound[f.SA.Conn] = f.SA
+		}
+		s.answer(ike.SAInstalled{Conn: f.SA.Conn, SPI: f.SA.SPI, Dir: f.SA.Dir})
+	case ike.RemoveSA:
+		s.removeSA(f)
+	case l2tp.OpenSocket:
+		if _, used := s.tunnels[f.Tunnel]; used {
+			s.answer(l2tp.SocketOpened{Tunnel: f.Tunnel, InUse: true})
+			return
+		}
+		s.tunnels[f.Tunnel] = f
+		s.answer(l2tp.SocketOpened{Tunnel: f.Tunnel})
+	case l2tp.CloseSocket:
+		delete(s.tunnels, f.Tunnel)
+	case l2tp.Send:
+		if t, ok := s.tunnels[f.Tunnel]; ok {
+			s.throughTunnel(t, f.Data)
+		} else {
+			w.t.Errorf("sent through tunnel %d, which has no socket", f.Tunnel)
+		}
+	case subscriber.Decide:
+		s.answer(s.leases.decide(context.Background(), s.users, f))
+	case subscriber.ReleaseAddress:
+		s.leases.release(f)
+	case subscriber.OpenSession:
+		if s.failKernel != nil {
+			if reason := s.failKernel(f); reason != "" {
+				s.answer(subscriber.SessionOpened{ID: f.ID, Reason: subscriber.Reason(reason), Text: "injected"})
+				return
+			}
+		}
+		s.sessions[f.ID], s.byCall[f.Call] = f, f.ID
+		s.answer(subscriber.SessionOpened{ID: f.ID, Interface: fmt.Sprint("vg", f.ID), Ifindex: int(f.ID)})
+	case subscriber.Activate:
+		s.answer(subscriber.SessionActivated{ID: f.ID})
+	case subscriber.CloseSession:
+		if o, ok := s.sessions[f.ID]; ok {
+			delete(s.byCall, o.Call)
+		} else {
+			w.t.Errorf("session %d closed twice", f.ID)
+		}
+		delete(s.sessions, f.ID)
+		s.answer(subscriber.SessionClosed{ID: f.ID})
+	case subscriber.SendFrame:
+		o := s.sessions[f.ID]
+		if t, ok := s.tunnels[l2tp.TunnelID(f.Call.Tunnel)]; ok {
+			head := []byte{0, 2, byte(o.PeerTunnel >> 8), byte(o.PeerTunnel), byte(o.PeerSession >> 8), byte(o.PeerSession), 0xff, 3}
+			s.throughTunnel(t, append(head, f.Data...))
+		}
+	case subscriber.Started:
+		s.started[f.Record.ID]++
+	case subscriber.Ended:
+		s.ended = append(s.ended, f.Record)
+	}
+}
+
+func (s *simServer) removeSA(f ike.RemoveSA) {
+	key := SAKey{f.Dir, f.SPI}
+	if _, ok := s.all[key]; !ok {
+		s.w.t.Errorf("SA %v removed that is not there", key)
+	}
+	delete(s.all, key)
+	if f.Dir == ike.Inbound {
+		delete(s.inbound, f.SPI)
+	} else if s.outbound[f.Conn].SPI == f.SPI {
+		delete(s.outbound, f.Conn)
+		for _, sa := range s.all { // an older one serves again, as in the kernel
+			if sa.Conn == f.Conn && sa.Dir == ike.Outbound {
+				s.outbound[f.Conn] = sa
+			}
+		}
+	}
+}
+
+// throughTunnel sends by the tunnel's socket: its policy demands an SA of its connection.
+func (s *simServer) throughTunnel(t l2tp.OpenSocket, data []byte) {
+	sa, ok := s.outbound[ike.ConnID(t.Conn)]
+	if !ok {
+		return
+	}
+	c := s.w.byAddr[sa.Remote.Addr()]
+	if c == nil {
+		return
+	}
+	s.w.send(func() { c.esp(sa.SPI, data) })
+}
+
+// esp takes what a client sends: decrypted if the SA is there, steered by tunnel id.
+func (s *simServer) esp(from netip.AddrPort, spi uint32, data []byte) {
+	sa, ok := s.inbound[spi]
+	if !ok || len(data) < 6 {
+		return
+	}
+	p := l2tp.Packet{Local: netip.AddrPortFrom(simServerAddr, 1701), Remote: from, Conn: l2tp.ConnID(sa.Conn), Data: data}
+	control := data[0]&0x80 != 0
+	id := l2tp.TunnelID(binary.BigEndian.Uint16(data[2:]))
+	if control {
+		id = l2tp.TunnelID(binary.BigEndian.Uint16(data[4:]))
+	}
+	if id != 0 {
+		t, ok := s.tunnels[id]
+		if !ok || t.Conn != p.Conn {
+			return
+		}
+		p.Socket = id
+		if session := binary.BigEndian.Uint16(data[4:]); !control {
+			call := subscriber.CallKey{Tunnel: uint16(id), Session: session}
+			if _, inKernel := s.byCall[call]; inKernel {
+				s.step(subscriber.Frame{Call: call, Data: data[8:]})
+				return
+			}
+		}
+	}
+	s.step(p)
+}
+
+// left describes whatever state remains; empty when nothing does.
+func (s *simServer) left() string {
+	out := ""
+	add := func(what string, n int) {
+		if n > 0 {
+			out += fmt.Sprintf(" %d %s", n, what)
+		}
+	}
+	add("subscribers", s.m.subs.Len())
+	add("L2TP tunnels", s.m.l2tp.Live())
+	add("L2TP sessions", len(s.m.l2tp.Sessions()))
+	add("IPsec connections", len(s.m.ike.Conns()))
+	add("phase 1 SAs", len(s.m.ike.Phase1SAs()))
+	add("kernel SAs", len(s.all))
+	add("tunnel sockets", len(s.tunnels))
+	add("kernel sessions", len(s.sessions))
+	add("addresses held", len(s.leases.holders["sim"]))
+	used, _ := s.leases.pools[poolKey{"sim", "main"}].Usage()
+	add("pool leases", used)
+	add("ESP sizes", len(s.m.esp))
+	return out
+}
+
+// reasons counts how sessions ended.
+func (s *simServer) reasons() map[subscriber.Reason]int {
+	out := map[subscriber.Reason]int{}
+	for _, r := range s.ended {
+		out[r.Reason]++
+	}
+	return maps.Clone(out)
+}
+
+var _ = config.Config{}
