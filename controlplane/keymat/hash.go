@@ -1,7 +1,6 @@
 package keymat
 
 import (
-	"crypto"
 	"crypto/hmac"
 	"crypto/md5"
 	"crypto/sha1"
@@ -63,24 +62,6 @@ func (h Hash) Size() int {
 		return sha512.Size384
 	case SHA512:
 		return sha512.Size
-	}
-	return 0
-}
-
-// crypto returns the standard library's name of the hash, used by signatures
-// that carry the algorithm.
-func (h Hash) crypto() crypto.Hash {
-	switch h {
-	case MD5:
-		return crypto.MD5
-	case SHA1:
-		return crypto.SHA1
-	case SHA256:
-		return crypto.SHA256
-	case SHA384:
-		return crypto.SHA384
-	case SHA512:
-		return crypto.SHA512
 	}
 	return 0
 }
