@@ -133,7 +133,12 @@ func TestStateNames(t *testing.T) {
 			t.Errorf("state %d has no name", s)
 		}
 	}
-	if got := fmt.Sprint(State(77)); got != "State(77)" {
-		t.Errorf("unknown state prints %q", got)
+	for want, v := range map[string]fmt.Stringer{
+		"State(77)": State(77), "Phase(77)": Phase(77), "AuthProtocol(77)": AuthProtocol(77),
+		"network": PhaseNetwork, "none": AuthNone, "pap": AuthPAP, "chap-md5": AuthCHAPMD5, "mschap-v2": AuthMSCHAPv2, "Req-Sent": ReqSent,
+	} {
+		if got := v.String(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
 	}
 }

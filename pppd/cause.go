@@ -113,6 +113,32 @@ func (l *Link) encryptionInsisted(beforeNetwork bool) bool {
 	return !at.IsZero() && (beforeNetwork || l.now.Sub(at) < l.cfg.Restart)
 }
 
+// MPPE's option of CCP and its bits for 40, 128 and 56-bit keys and the obsolete one (RFC 3078 section 2.1).
+const (
+	ccpMPPE     = 18
+	mppeEncrypt = 0x20 | 0x40 | 0x80 | 0x10
+)
+
+// asksEncryption tells a peer that wants PPP encryption, by ECP or MPPE, from one that only offers to compress, as
+// pppd does unasked, or only says that MPPE exists, as Windows does over IPsec.
+func asksEncryption(f Frame) bool {
+	if f.Protocol == ProtocolECP || f.Protocol == ProtocolECPOne {
+		return true
+	}
+	p, err := parsePacket(f.Data)
+	if err != nil || p.code != codeConfigureRequest || checkOptions(p.data) != nil {
+		return false
+	}
+	for rest := p.data; len(rest) > 0; {
+		var o option
+		o, rest = nextOption(rest)
+		if bits, ok := o.uint32(); ok && o.kind == ccpMPPE && bits&mppeEncrypt != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // windowsCode reads the RAS error code out of a Terminate-Request of Windows: magic number, windowsMark, code.
 func windowsCode(data []byte) (code uint32, ok bool) {
 	if len(data) != 12 || !bytes.Equal(data[4:8], windowsMark) {

@@ -140,7 +140,9 @@ func TestBothEndsAuthenticate(t *testing.T) {
 	s := newSim(t, 5, server, cfg)
 	s.network = Network{}
 	s.open()
-	s.run(func() bool { return s.ends[0].link.Info().Phase == PhaseNetwork && s.ends[1].link.Info().Phase == PhaseNetwork })
+	s.run(func() bool {
+		return s.ends[0].link.Info().Phase == PhaseNetwork && s.ends[1].link.Info().Phase == PhaseNetwork
+	})
 	for _, e := range s.ends {
 		if i := e.link.Info(); !i.Accepted || i.User != testUser || len(e.asked) != 1 {
 			t.Errorf("%s: %+v", e.name, i)

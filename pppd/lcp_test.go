@@ -485,8 +485,11 @@ func TestWhyThePeerLeaves(t *testing.T) {
 		return string(binary.BigEndian.AppendUint32([]byte("\xca\xfe\xba\xbe\x00<\xcdt"), code))
 	}
 	ccp := func(s *script) { s.frame(ProtocolCCP, codeConfigureRequest, 1, 0x12, 6, 1, 0, 0, 0x60) }
+	deflate := func(s *script) { s.frame(ProtocolCCP, codeConfigureRequest, 1, 0x1a, 4, 0x78, 0, 0x18, 4, 0x78, 0) }
+	mppc := func(s *script) { s.frame(ProtocolCCP, codeConfigureRequest, 1, 0x12, 6, 1, 0, 0, 1) }
 	auth := func(s *script) { s.openAuth() }
 	network := func(s *script) { s.openIPCP() }
+	ecp := func(s *script) { s.frame(ProtocolECP, codeConfigureRequest, 1, 3, 10, 1, 2, 3, 4, 5, 6, 7, 8) }
 	pause := func(s *script) { s.wait(10 * time.Second) }
 	tests := []struct {
 		name   string
@@ -504,7 +507,10 @@ func TestWhyThePeerLeaves(t *testing.T) {
 		{"Windows with another error", []func(*script){auth, network}, windows(691), ReasonUserRequest, DisconnectCause{3, 0, 1}, "691"},
 		{"pppd wants MPPE", []func(*script){auth, ccp}, "MPPE required but peer negotiation failed", ReasonEncryption, DisconnectCause{4, 0, 2}, "MPPE"},
 		{"MikroTik wants MPPE, IPCP was quicker", []func(*script){auth, network, ccp}, "", ReasonEncryption, DisconnectCause{4, 0, 2}, ""},
-		{"ECP before authentication", []func(*script){ccp}, "", ReasonEncryption, DisconnectCause{4, 0, 2}, ""},
+		{"pppd only offers to compress", []func(*script){auth, deflate}, "Hangup", ReasonUserRequest, DisconnectCause{3, 0, 1}, "Hangup"},
+		{"Windows without encryption", []func(*script){auth, mppc}, "", ReasonUserRequest, DisconnectCause{3, 0, 1}, ""},
+		{"MPPE before authentication", []func(*script){ccp}, "", ReasonEncryption, DisconnectCause{4, 0, 2}, ""},
+		{"ECP", []func(*script){auth, ecp}, "", ReasonEncryption, DisconnectCause{4, 0, 2}, ""},
 		{"went on without CCP", []func(*script){ccp, auth, network, pause}, "bye\x1b[2J", ReasonUserRequest, DisconnectCause{3, 0, 1}, "bye.[2J"},
 	}
 	for _, tt := range tests {

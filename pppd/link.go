@@ -110,7 +110,7 @@ type state struct {
 	EchoOff    bool // the peer does not know Echo-Request
 
 	RejectID         uint8     // identifier of the last Code- or Protocol-Reject
-	EncryptionReject time.Time // when CCP or ECP was last refused; zero once the peer went on without (F1)
+	EncryptionReject time.Time // when the peer was last refused PPP encryption; zero: never (F1)
 	Counters         Counters
 }
 
@@ -297,7 +297,9 @@ func (l *Link) receive(f Frame) {
 		}
 		l.control(ipcp{l}, f.Data)
 	case ProtocolCCP, ProtocolCCPOne, ProtocolECP, ProtocolECPOne:
-		l.s.EncryptionReject = l.now
+		if asksEncryption(f) {
+			l.s.EncryptionReject = l.now
+		}
 		l.protocolReject(f)
 	case ProtocolIPv4:
 		// Data that overtook IPCP, or came before the kernel knew the session.
@@ -323,7 +325,7 @@ func (l *Link) protocolReject(f Frame) {
 // peerMRU is the largest information field that the peer takes, at most maxPacket.
 func (l *Link) peerMRU() uint16 {
 	if m := l.s.LCP.Peer.MRU; m != 0 && l.s.LCP.FSM.State == Opened {
-		return min(m, maxPacket)
+		return min(max(m, minPeerMRU), maxPacket)
 	}
 	return defaultMRU
 }

@@ -23,4 +23,6 @@ func (Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // Format writes the name only. Without it a verb that does not suit a struct makes fmt print the fields of a Dialer behind
 // a pointer without asking Secret.
-func (d Dialer) Format(f fmt.State, _ rune) { _, _ = fmt.Fprintf(f, "{User:%q Password:%s}", d.User, redacted) }
+func (d Dialer) Format(f fmt.State, _ rune) {
+	_, _ = fmt.Fprintf(f, "{User:%q Password:%s}", d.User, redacted)
+}
