@@ -1,0 +1,84 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"sync"
+	"time"
+)
+
+var since = time.Date(2026, 11, 21, 20, 0, 0, 0, time.UTC)
+
+// fakeSource is a control plane with two virtual routers.
+type fakeSource struct {
+	mu           sync.Mutex
+	disconnected []string
+	err          error
+	block        chan struct{}
+}
+
+func (f *fakeSource) result(ctx context.Context) error {
+	if f.block != nil {
+		select {
+		case <-f.block:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return f.err
+}
+
+func (f *fakeSource) VRs(ctx context.Context) ([]VR, error) {
+	return []VR{
+		{
+			Name: "blue", Kind: "namespace", Namespace: "blue", State: "up", NATT: true, Proposals: "compatible",
+			ServerAddresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, IKESAs: 3, HalfOpen: 1, Connections: 2, Tunnels: 2, Sessions: 2,
+			Subscribers: Subscribers{Up: 1, Connecting: 1}, Pools: []Pool{{"main", 250, 2}},
+		},
+		{Name: "red", Kind: "vrf", Device: "vrf-red", Table: 10, State: "failed", Reason: "module-missing", Text: "l2tp_ppp is missing: modprobe l2tp_ppp"},
+	}, f.result(ctx)
+}
+
+func (f *fakeSource) IKESAs(ctx context.Context) ([]IKESA, error) {
+	return []IKESA{
+		{VR: "blue", Local: addrPort("192.0.2.1:4500"), Remote: addrPort("198.51.100.7:61000"), RemainingSeconds: 28000, State: "DONE",
+			LocalCookie: "0011223344556677", RemoteCookie: "8899aabbccddeeff", NATT: true, PeerID: "10.9.9.9", Key: "main", Since: since},
+		{VR: "red", State: "MM SA-R"},
+	}, f.result(ctx)
+}
+
+func (f *fakeSource) IPsec(ctx context.Context) ([]IPsec, error) {
+	return []IPsec{{VR: "blue", Connection: 7, State: "up", Application: "l2tp"}, {VR: "red", Connection: 8}}, f.result(ctx)
+}
+
+func (f *fakeSource) L2TPTunnels(ctx context.Context) ([]L2TPTunnel, error) {
+	return []L2TPTunnel{{VR: "blue", LocalID: 20000, RemoteID: 1}, {VR: "red", LocalID: 20001}}, f.result(ctx)
+}
+
+func (f *fakeSource) L2TPSessions(ctx context.Context) ([]L2TPSession, error) {
+	return []L2TPSession{{VR: "blue", LocalTunnel: 20000, LocalID: 3}, {VR: "red"}}, f.result(ctx)
+}
+
+func (f *fakeSource) Subscribers(ctx context.Context) ([]Subscriber, error) {
+	return []Subscriber{
+		{ID: "1001", User: "alice", VR: "blue", TerminatingVR: "blue", Address: netip.MustParseAddr("10.0.0.7"), State: "up", Up: since, InBytes: 5},
+		{ID: "1002", User: "bob", VR: "blue", TerminatingVR: "red", State: "link"},
+		{ID: "1003", User: "alice", VR: "red", TerminatingVR: "red", Address: netip.MustParseAddr("10.0.0.7"), State: "up", Up: since},
+	}, f.result(ctx)
+}
+
+func (f *fakeSource) Counters(ctx context.Context) ([]Counter, error) {
+	return []Counter{{"blue", "ike", "no-proposal-chosen", 4}, {"red", "l2tp", "clear-text-refused", 1 << 40}}, f.result(ctx)
+}
+
+func (f *fakeSource) Disconnect(ctx context.Context, ids []string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.disconnected = append(f.disconnected, ids...)
+	return f.result(ctx)
+}
+
+var errStopping = errors.New("the control plane is stopping")
+
+func addrPort(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }

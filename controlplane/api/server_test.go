@@ -1,0 +1,322 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+)
+
+func TestMain(m *testing.M) {
+	if socket := os.Getenv("VRGATE_TEST_SOCKET"); socket != "" {
+		os.Exit(askAsSomebodyElse(socket))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// start serves a source until the test ends and returns a client.
+func start(t *testing.T, source Source) (*Client, string) {
+	t.Helper()
+	socket := filepath.Join(t.TempDir(), "s")
+	access := Access{Group: -1}
+	l, err := access.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, NewServer(source, access, "v1.2.3", zap.NewNop()), l)
+	return NewClient(socket), socket
+}
+
+func serve(t *testing.T, s *Server, l net.Listener) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error)
+	go func() { done <- s.Run(ctx, l) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Run: %v", err)
+		}
+	})
+}
+
+var compare = cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})
+
+// TestViews: what the source says arrives at the client, whole, and narrowed
+// down by filters.
+func TestViews(t *testing.T) {
+	source := &fakeSource{}
+	c, _ := start(t, source)
+	ctx := t.Context()
+	check := func(what string, got any, err error, want any) {
+		t.Helper()
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if diff := cmp.Diff(want, got, compare); diff != "" {
+			t.Errorf("%s (-want +got):\n%s", what, diff)
+		}
+	}
+	vrs, _ := source.VRs(ctx)
+	got, err := c.VRs(ctx, Filter{})
+	check("vrs", got, err, vrs)
+	got, err = c.VRs(ctx, Filter{VR: "red"})
+	check("one vr", got, err, vrs[1:])
+
+	ike, _ := source.IKESAs(ctx)
+	gotIKE, err := c.IKESAs(ctx, Filter{})
+	check("ike", gotIKE, err, ike)
+	gotIKE, err = c.IKESAs(ctx, Filter{VR: "blue"})
+	check("ike of one", gotIKE, err, ike[:1])
+
+	ipsec, _ := source.IPsec(ctx)
+	gotIPsec, err := c.IPsec(ctx, Filter{VR: "blue"})
+	check("ipsec of one", gotIPsec, err, ipsec[:1])
+	tunnels, _ := source.L2TPTunnels(ctx)
+	gotTunnels, err := c.L2TPTunnels(ctx, Filter{VR: "red"})
+	check("tunnels of one", gotTunnels, err, tunnels[1:])
+	sessions, _ := source.L2TPSessions(ctx)
+	gotSessions, err := c.L2TPSessions(ctx, Filter{VR: "red"})
+	check("sessions of one", gotSessions, err, sessions[1:])
+
+	subs, _ := source.Subscribers(ctx)
+	for _, test := range []struct {
+		filter Filter
+		want   []Subscriber
+	}{
+		{Filter{}, subs},
+		{Filter{User: "alice"}, []Subscriber{subs[0], subs[2]}},
+		{Filter{User: "alice", VR: "red"}, subs[2:]},
+		{Filter{VR: "red"}, subs[1:]}, // bob arrives elsewhere but terminates there
+		{Filter{ID: "1002"}, subs[1:2]},
+		{Filter{Address: netip.MustParseAddr("10.0.0.7")}, []Subscriber{subs[0], subs[2]}},
+		{Filter{Address: netip.MustParseAddr("10.0.0.8")}, []Subscriber{}},
+	} {
+		got, err := c.Subscribers(ctx, test.filter)
+		check("subscribers", got, err, test.want)
+	}
+
+	h, err := c.Health(ctx)
+	if err != nil || h.Status != "degraded" || h.VRs != 2 || h.FailedVRs != 1 || h.Version != "v1.2.3" || time.Since(h.Started) > time.Minute {
+		t.Errorf("health %+v, %v", h, err)
+	}
+}
+
+func TestDisconnect(t *testing.T) {
+	for name, test := range map[string]struct {
+		request  DisconnectRequest
+		ids      []string // selected
+		ended    []string // told to the source
+		reason   Reason
+		sentence string
+	}{
+		"nobody named":   {DisconnectRequest{}, nil, nil, ReasonBadRequest, "an empty filter would end every session; ask for all explicitly"},
+		"all and filter": {DisconnectRequest{Filter: Filter{User: "x"}, All: true}, nil, nil, ReasonBadRequest, "all and a filter exclude each other"},
+		"all":            {DisconnectRequest{All: true}, []string{"1001", "1002", "1003"}, []string{"1001", "1002", "1003"}, "", ""},
+		"all, dry":       {DisconnectRequest{All: true, DryRun: true}, []string{"1001", "1002", "1003"}, nil, "", ""},
+		"user":           {DisconnectRequest{Filter: Filter{User: "alice"}}, []string{"1001", "1003"}, []string{"1001", "1003"}, "", ""},
+		"user in vr":     {DisconnectRequest{Filter: Filter{User: "alice", VR: "blue"}}, []string{"1001"}, []string{"1001"}, "", ""},
+		"unknown":        {DisconnectRequest{Filter: Filter{User: "eve"}}, []string{}, nil, "", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			source := &fakeSource{}
+			c, _ := start(t, source)
+			resp, err := c.Disconnect(t.Context(), test.request)
+			if test.reason != "" {
+				var e *Error
+				if !errors.As(err, &e) || e.Reason != test.reason || e.Text != test.sentence || e.Status != http.StatusBadRequest {
+					t.Errorf("error %#v", err)
+				}
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			var ids []string
+			if resp.Subscribers != nil {
+				ids = []string{}
+			}
+			for _, s := range resp.Subscribers {
+				ids = append(ids, s.ID)
+			}
+			if diff := cmp.Diff(test.ids, ids); diff != "" {
+				t.Errorf("selected (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(test.ended, source.disconnected); diff != "" {
+				t.Errorf("ended (-want +got):\n%s", diff)
+			}
+			if resp.DryRun != test.request.DryRun {
+				t.Error("the answer does not say whether it was a dry run")
+			}
+		})
+	}
+}
+
+// raw asks without the client.
+func raw(t *testing.T, socket, method, path, body string) (int, string) {
+	t.Helper()
+	c := NewClient(socket)
+	req, err := http.NewRequestWithContext(t.Context(), method, "http://x"+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(data)
+}
+
+func TestBadRequests(t *testing.T) {
+	source := &fakeSource{}
+	_, socket := start(t, source)
+	for _, test := range []struct {
+		method, path, body string
+		status             int
+		reason             Reason
+	}{
+		{"GET", "/v1/nothing", "", 404, ReasonNotFound},
+		{"GET", "/", "", 404, ReasonNotFound},
+		{"POST", "/v1/vrs", "", 404, ReasonNotFound},
+		{"GET", "/v1/disconnect", "", 404, ReasonNotFound},
+		{"GET", "/v1/vrs?user=x", "", 400, ReasonBadRequest},
+		{"GET", "/v1/subscribers?address=here", "", 400, ReasonBadRequest},
+		{"GET", "/v1/subscribers?name=x", "", 400, ReasonBadRequest},
+		{"POST", "/v1/disconnect", "", 400, ReasonBadRequest},
+		{"POST", "/v1/disconnect", `{"all": true, "filer": {}}`, 400, ReasonBadRequest},
+		{"POST", "/v1/disconnect", `{"filter": {"address": "x"}}`, 400, ReasonBadRequest},
+		{"POST", "/v1/disconnect", `{"filter": {"user": "` + strings.Repeat("x", maxRequestBody) + `"}}`, 400, ReasonBadRequest},
+	} {
+		status, body := raw(t, socket, test.method, test.path, test.body)
+		var e Error
+		if err := json.Unmarshal([]byte(body), &e); err != nil || status != test.status || e.Reason != test.reason || e.Text == "" {
+			t.Errorf("%s %s: %d %s", test.method, test.path, status, body)
+		}
+	}
+	if len(source.disconnected) > 0 {
+		t.Errorf("a bad request ended %v", source.disconnected)
+	}
+}
+
+func TestSourceFails(t *testing.T) {
+	c, socket := start(t, &fakeSource{err: errStopping})
+	ask := map[string]func() error{
+		"vrs":        func() error { _, err := c.VRs(t.Context(), Filter{}); return err },
+		"health":     func() error { _, err := c.Health(t.Context()); return err },
+		"disconnect": func() error { _, err := c.Disconnect(t.Context(), DisconnectRequest{All: true}); return err },
+	}
+	for name, f := range ask {
+		var e *Error
+		if err := f(); !errors.As(err, &e) || e.Reason != ReasonUnavailable || e.Text != errStopping.Error() || e.Status != 503 {
+			t.Errorf("%s: %#v", name, err)
+		}
+	}
+	if status, body := raw(t, socket, "GET", "/metrics", ""); status != 500 || !strings.Contains(body, errStopping.Error()) {
+		t.Errorf("metrics: %d %s", status, body)
+	}
+}
+
+// TestMetrics is a whole scrape.
+func TestMetrics(t *testing.T) {
+	_, socket := start(t, &fakeSource{})
+	status, body := raw(t, socket, "GET", "/metrics", "")
+	if status != 200 {
+		t.Fatalf("%d %s", status, body)
+	}
+	var got []string
+	for line := range strings.Lines(body) {
+		if !strings.HasPrefix(line, "#") {
+			got = append(got, strings.TrimSpace(line))
+		}
+	}
+	want := []string{
+		`vrgate_build_info{version="v1.2.3"} 1`,
+		`vrgate_events_total{reason="clear-text-refused",subsystem="l2tp",vr="red"} 1.099511627776e+12`,
+		`vrgate_events_total{reason="no-proposal-chosen",subsystem="ike",vr="blue"} 4`,
+		`vrgate_ike_half_open{vr="blue"} 1`,
+		`vrgate_ike_half_open{vr="red"} 0`,
+		`vrgate_ike_sas{vr="blue"} 3`,
+		`vrgate_ike_sas{vr="red"} 0`,
+		`vrgate_ipsec_connections{vr="blue"} 2`,
+		`vrgate_ipsec_connections{vr="red"} 0`,
+		`vrgate_l2tp_sessions{vr="blue"} 2`,
+		`vrgate_l2tp_sessions{vr="red"} 0`,
+		`vrgate_l2tp_tunnels{vr="blue"} 2`,
+		`vrgate_l2tp_tunnels{vr="red"} 0`,
+		`vrgate_pool_addresses{pool="main",vr="blue"} 250`,
+		`vrgate_pool_addresses_used{pool="main",vr="blue"} 2`,
+		`vrgate_subscribers{state="connecting",vr="blue"} 1`,
+		`vrgate_subscribers{state="connecting",vr="red"} 0`,
+		`vrgate_subscribers{state="ending",vr="blue"} 0`,
+		`vrgate_subscribers{state="ending",vr="red"} 0`,
+		`vrgate_subscribers{state="up",vr="blue"} 1`,
+		`vrgate_subscribers{state="up",vr="red"} 0`,
+		`vrgate_vr_up{kind="namespace",vr="blue"} 1`,
+		`vrgate_vr_up{kind="vrf",vr="red"} 0`,
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("metrics (-want +got):\n%s", diff)
+	}
+}
+
+// TestRunEndsWithRunningRequest: a request that hangs does not keep the daemon.
+func TestRunEndsWithRunningRequest(t *testing.T) {
+	source := &fakeSource{block: make(chan struct{})}
+	socket := filepath.Join(t.TempDir(), "s")
+	access := Access{Group: -1}
+	l, err := access.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- NewServer(source, access, "", zap.NewNop()).Run(ctx, l) }()
+	asked := make(chan error)
+	go func() {
+		_, err := NewClient(socket).VRs(context.Background(), Filter{})
+		asked <- err
+	}()
+	time.Sleep(50 * time.Millisecond)
+	begin := time.Now()
+	cancel()
+	if err := <-done; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+	if d := time.Since(begin); d > stopTimeout+3*time.Second {
+		t.Errorf("Run took %v to end", d)
+	}
+	if err := <-asked; err == nil {
+		t.Error("the request was answered by nobody")
+	}
+	if _, err := os.Lstat(socket); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is left: %v", err)
+	}
+}
+
+func TestListenFails(t *testing.T) {
+	l, err := Access{Group: -1}.Listen(filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
+	err = NewServer(&fakeSource{}, Access{Group: -1}, "", zap.NewNop()).Run(t.Context(), l)
+	if !errors.Is(err, net.ErrClosed) {
+		t.Errorf("Run on a closed listener: %v", err)
+	}
+}
