@@ -26,7 +26,6 @@ func TestConnectDirect(t *testing.T) {
 
 func TestConnectBehindNAT(t *testing.T) {
 	w, client, server := pair(t)
-	client.addr = client.addr
 	w.nat("203.0.113.9", false, client)
 	client.dial("192.0.2.1", 1, 1701)
 	w.run(5 * time.Second)
