@@ -276,9 +276,9 @@ func fuzzStep(t *testing.T, in []byte) {
 // TestRandomSteps is FuzzStep without the fuzzer: random moves, most of them sensible.
 func TestRandomSteps(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
-	rounds := 20_000
+	rounds := 4000
 	if testing.Short() {
-		rounds = 2000
+		rounds = 500
 	}
 	for range rounds {
 		in := []byte{byte(rng.Uint32()), 1, 2 + 9*byte(rng.Uint32()%2)}
