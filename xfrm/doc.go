@@ -4,8 +4,9 @@
 // A [Kernel] works in one network namespace. It is given plain [SA] values with
 // addresses, ports, algorithms and keys; it turns them into XFRM netlink
 // messages, and errors into [ErrExists], [ErrNotFound] or *vr.MissingFeature.
-// Keys are of type [Key], which never prints; the kernel's answers are parsed
-// without copying keys out of them, and message buffers are cleared after use.
+// Keys are of type [Key], which never prints; the kernel's answers, which have
+// them too, are parsed without looking at them, and the buffers of messages made
+// and received here are cleared after use.
 //
 // # What is ours
 //

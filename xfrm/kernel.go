@@ -12,7 +12,8 @@ import (
 // Kernel is the IPsec configuration of one network namespace. All methods may
 // be called at the same time; the kernel serialises them per namespace anyway.
 type Kernel struct {
-	netns int // for further sockets; owned by the caller
+	netns       int // for further sockets; owned by the caller
+	watchBuffer int // of Watch's socket, in bytes
 
 	// mu is held during every exchange on conn.
 	mu   sync.Mutex
@@ -28,7 +29,7 @@ func Open(netns int) (*Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Kernel{netns: netns, conn: conn}, nil
+	return &Kernel{netns: netns, watchBuffer: watchBuffer, conn: conn}, nil
 }
 
 func dial(netns int) (*netlink.Conn, error) {

@@ -67,7 +67,7 @@ func (k *Kernel) Watch(ctx context.Context, ready func(), fn func(Event)) error 
 		// Beyond net.core.rmem_max, which the daemon's CAP_NET_ADMIN allows;
 		// without it fewer events fit and Resync comes sooner.
 		_ = raw.Control(func(fd uintptr) {
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, watchBuffer)
+			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, k.watchBuffer)
 		})
 	}
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
@@ -89,7 +89,7 @@ func (k *Kernel) Watch(ctx context.Context, ready func(), fn func(Event)) error 
 		}
 		for _, m := range msgs {
 			ev, err := parseEvent(uint16(m.Header.Type), m.Data)
-			clear(m.Data) // an EXPIRE carries no key, and nobody needs to rely on that
+
 			if err != nil {
 				return fmt.Errorf("xfrm: watch events: %w", err)
 			}

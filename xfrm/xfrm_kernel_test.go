@@ -560,3 +560,54 @@ func TestReplayAndForgery(t *testing.T) {
 		t.Errorf("received %d, counters %+v, %v", got, c, err)
 	}
 }
+
+// TestLostEvents: when more happens than the socket's buffer holds, the watcher
+// is told to look for itself.
+func TestLostEvents(t *testing.T) {
+	const connections = 100
+	k := openKernel(t, netspace.New(t))
+	k.watchBuffer = 4096
+	ctx, cancel := context.WithCancel(context.Background())
+	ready, hold, done := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	var resyncs, expires int
+	resync := make(chan struct{}, connections)
+	go func() {
+		done <- k.Watch(ctx, func() { close(ready) }, func(e Event) {
+			<-hold
+			switch e.(type) {
+			case Resync:
+				resyncs++
+				resync <- struct{}{}
+			case Expire:
+				expires++
+			}
+		})
+	}()
+	<-ready
+	for conn := range uint32(connections) {
+		in, _ := pair(conn+1, serverAddr, clientAddr, nil)
+		in.SoftSeconds, in.HardSeconds = 1, 2
+		if err := k.Add(in); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 100 {
+		if len(listIDs(t, k)) == 0 {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	close(hold)
+	select {
+	case <-resync:
+	case <-time.After(10 * time.Second):
+		t.Error("no Resync")
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	if resyncs == 0 || expires >= 2*connections {
+		t.Errorf("%d resyncs, %d of %d expiries seen", resyncs, expires, 2*connections)
+	}
+}

@@ -336,13 +336,7 @@ func TestSequencing(t *testing.T) {
 // the routing domain of the tunnel.
 func TestVRF(t *testing.T) {
 	lns, lac := pair(t)
-	lns.space.Run(t, "ip", "link", "add", "red", "type", "vrf", "table", "100")
-	lns.space.Run(t, "ip", "link", "set", "red", "up")
-	var master int
-	if _, err := fmt.Sscanf(lns.space.Run(t, "ip", "-o", "link", "show", "red"), "%d:", &master); err != nil {
-		t.Fatal(err)
-	}
-	s := lns.open(t, lnsSpec, unit.Spec{Master: master, Group: 77})
+	s := lns.open(t, lnsSpec, unit.Spec{Master: makeVRF(t, lns.space), Group: 77})
 	c := lac.open(t, lacSpec, unit.Spec{})
 	address(t, lns.space, s.Unit, lnsInner, lacInner)
 	address(t, lac.space, c.Unit, lacInner, lnsInner)
@@ -361,20 +355,45 @@ func TestVRF(t *testing.T) {
 	lac.close(t)
 }
 
-// TestOtherNamespace: tunnel in one namespace, interface in another, whose own
-// network the subscriber reaches.
+// makeVRF makes the VRF device red and returns its index.
+func makeVRF(t *testing.T, space *netspace.Space) int {
+	t.Helper()
+	space.Run(t, "ip", "link", "add", "red", "type", "vrf", "table", "100")
+	space.Run(t, "ip", "link", "set", "red", "up")
+	var index int
+	if _, err := fmt.Sscanf(space.Run(t, "ip", "-o", "link", "show", "red"), "%d:", &index); err != nil {
+		t.Fatal(err)
+	}
+	return index
+}
+
+// TestOtherNamespace: tunnel in one namespace, interface in another, or in a VRF
+// of another, whose own network the subscriber reaches.
 func TestOtherNamespace(t *testing.T) {
+	t.Run("main", func(t *testing.T) { testOtherNamespace(t, false) })
+	t.Run("vrf", func(t *testing.T) { testOtherNamespace(t, true) })
+}
+
+func testOtherNamespace(t *testing.T, vrf bool) {
 	lns, lac := pair(t)
 	inside, host := netspace.New(t), netspace.New(t)
+	var spec unit.Spec
+	if vrf {
+		spec.Master = makeVRF(t, inside)
+	}
 	netspace.Connect(t, "lan0", inside, "10.8.0.1/24", host, "10.8.0.2/24")
 	inside.Run(t, "sysctl", "-qw", "net.ipv4.ip_forward=1")
 	host.Run(t, "ip", "route", "add", "default", "via", "10.8.0.1")
+	if vrf {
+		inside.Run(t, "ip", "link", "set", "lan0", "master", "red")
+	}
 	target, err := unit.OpenNet(inside)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer target.Close()
-	s := lns.open(t, lnsSpec, unit.Spec{Target: target})
+	spec.Target = target
+	s := lns.open(t, lnsSpec, spec)
 	c := lac.open(t, lacSpec, unit.Spec{})
 	address(t, inside, s.Unit, lnsInner, lacInner)
 	address(t, lac.space, c.Unit, lacInner, lnsInner)
