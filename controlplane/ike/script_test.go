@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -492,3 +493,5 @@ func serverRig(t testing.TB, profile string, keys ...PresharedKey) *rig {
 	}
 	return newRig(t, at(testConfig(t, profile, keys...), "192.0.2.1"))
 }
+
+func contains(s, part string) bool { return strings.Contains(s, part) }
