@@ -48,7 +48,7 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 	if c == nil {
 		c = e.conns[e.byPeer[k]]
 		if c != nil && contact && !p.Initiator {
-			e.closeConn(c, ReasonInitialContact, "the peer has restarted", true)
+			e.endConn(c, ReasonInitialContact, "the peer has restarted", true) // which knows nothing we could delete
 			c = nil
 		}
 	}

@@ -120,7 +120,7 @@ func (e *Engine) initialContact(p *phase1, c *conn) {
 	}
 	// The connection ends and p begins another one.
 	c.Phase1 = slices.DeleteFunc(c.Phase1, func(o *phase1) bool { return o == p })
-	e.closeConn(c, ReasonInitialContact, "the peer has restarted", true)
+	e.endConn(c, ReasonInitialContact, "the peer has restarted", true) // which knows nothing we could delete
 	id, ok := e.newConnID()
 	if !ok {
 		e.count(ReasonNoIDs)
