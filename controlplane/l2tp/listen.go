@@ -31,11 +31,10 @@ func (e *Engine) packet(now time.Time, p Packet) {
 		e.opening(now, p, h, body)
 		return
 	}
-	if p.Socket == 0 {
-		// Still served, but an operator must know: with the rules gone, answers leave from the wrong port.
-		e.count(ReasonNotSteered)
-	}
 	t := e.tunnels[h.tunnel]
+	if p.Socket == 0 && h.tunnel >= TunnelIDMin {
+		e.notSteered(now, t, p)
+	}
 	switch {
 	case t == nil:
 		e.count(ReasonUnknownTunnel)
@@ -50,6 +49,18 @@ func (e *Engine) packet(now time.Time, p Packet) {
 	default:
 		e.frame(t, h.session, body)
 	}
+}
+
+// notSteered notes a tunnel's packet at the listener: the kernel's steering rules are lost (kernel.md section 2.5). It is still served, but
+// answers leave from the wrong port, so somebody must put the rules back: one Report a minute says so, when the packet is
+// a real peer's.
+func (e *Engine) notSteered(now time.Time, t *tunnel, p Packet) {
+	e.count(ReasonNotSteered)
+	if t == nil || t.Conn != p.Conn || t.Remote != p.Remote || !e.steeringAt.IsZero() && now.Sub(e.steeringAt) < time.Minute {
+		return
+	}
+	e.steeringAt = now
+	e.report(t, LevelWarn, ReasonNotSteered, "a tunnel's packet came to the 1701 listener: steering rules are missing", 0)
 }
 
 // opening takes a control packet for tunnel id 0: an SCCRQ, a repeated one, or a StopCCN of a peer that never learnt our
@@ -325,7 +336,7 @@ func (e *Engine) socketOpened(now time.Time, ev SocketOpened) {
 		if text == "" {
 			text = "no free port for the tunnel's socket"
 		}
-		e.emit(Report{Level: LevelWarn, Reason: ReasonSocket, Text: text, Remote: t.Remote, Conn: t.Conn, Tunnel: t.ID})
+		e.report(t, LevelWarn, ReasonSocket, text, 0)
 		e.end(now, t, ending{reason: ReasonSocket, text: text, stop: stopSilent})
 		e.release(t)
 		return

@@ -29,6 +29,7 @@ type Engine struct {
 	counters   map[Reason]uint64
 	refusals   [2]refusalBudget // clear text, IPsec
 	serial     uint32           // last call serial number
+	steeringAt time.Time        // last Report of ReasonNotSteered
 
 	out []Effect
 }
