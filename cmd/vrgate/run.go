@@ -86,14 +86,27 @@ func run(ctx context.Context, dir string, stderr io.Writer, manager notifier, bu
 	// can be watched too; hence the order of contexts.
 	apiCtx, stopAPI := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopAPI()
+	serving := make(chan struct{})
 	var g errgroup.Group
 	g.Go(func() error {
 		defer stopAPI()
-		return serve(ctx, plane, manager, cfg, log)
+		return serve(ctx, plane, manager, log, func() {
+			log.Info("serving", zap.String("version", versionText()), zap.Int("virtual_routers", len(cfg.Routers)))
+			close(serving)
+		})
 	})
 	g.Go(func() error { return server.Run(apiCtx, socket) })
 	g.Go(func() error {
-		manager.runWatchdog(apiCtx, func(ctx context.Context) error {
+		// The manager watches from readiness until it has been told of the end.
+		select {
+		case <-serving:
+		case <-apiCtx.Done():
+			return nil
+		}
+		watch, stop := context.WithCancel(ctx)
+		defer stop()
+		defer context.AfterFunc(apiCtx, stop)()
+		manager.runWatchdog(watch, func(ctx context.Context) error {
 			_, err := plane.VRs(ctx)
 			return err
 		}, func(err error) { log.Warn("watchdog not fed", zap.Error(err)) })
@@ -104,25 +117,26 @@ func run(ctx context.Context, dir string, stderr io.Writer, manager notifier, bu
 	return err
 }
 
-// serve runs the control plane and tells the service manager how it goes.
-func serve(ctx context.Context, plane controlPlane, manager notifier, cfg *config.Config, log *zap.Logger) error {
+// serve runs the control plane and tells the service manager how it goes; ready
+// is called when all virtual routers are up.
+func serve(ctx context.Context, plane controlPlane, manager notifier, log *zap.Logger, ready func()) error {
 	tell := func(err error) {
 		if err != nil {
 			log.Warn("service manager not told", zap.Error(err))
 		}
 	}
-	// stop reports the beginning of the end, and is done before serve returns.
-	stopped := make(chan struct{})
+	// The beginning of the end is told at once, and serve waits for that.
+	told := make(chan struct{})
 	unregister := context.AfterFunc(ctx, func() {
-		defer close(stopped)
+		defer close(told)
 		tell(manager.stopping())
 	})
 	err := plane.Run(ctx, func() {
-		log.Info("serving", zap.String("version", versionText()), zap.Int("virtual_routers", len(cfg.Routers)))
-		tell(manager.ready(fmt.Sprintf("serving %s", plural(len(cfg.Routers), "virtual router"))))
+		ready()
+		tell(manager.ready("serving"))
 	})
 	if !unregister() {
-		<-stopped
+		<-told
 	}
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil

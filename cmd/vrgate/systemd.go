@@ -17,12 +17,15 @@ type notifier struct {
 	watchdog time.Duration
 }
 
+// maxWatchdog is far above every interval that makes sense.
+const maxWatchdog = 24 * time.Hour
+
 // newNotifier reads the service manager's environment variables through getenv.
 // They are meant for one process: WATCHDOG_PID says for which.
 func newNotifier(getenv func(string) string) notifier {
 	n := notifier{socket: getenv("NOTIFY_SOCKET")}
 	usec, err := strconv.ParseInt(getenv("WATCHDOG_USEC"), 10, 64)
-	if err != nil || usec <= 0 {
+	if err != nil || usec <= 0 || usec > int64(maxWatchdog/time.Microsecond) {
 		return n
 	}
 	if pid := getenv("WATCHDOG_PID"); pid != "" && pid != strconv.Itoa(os.Getpid()) {

@@ -1,0 +1,575 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"vrgate/controlplane/api"
+	"vrgate/controlplane/config"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// up is when the fake subscriber came up.
+var up = time.Now().Add(-90 * time.Second)
+
+// fakePlane is a control plane that only remembers.
+type fakePlane struct {
+	fail error
+
+	mu    sync.Mutex
+	ended []string
+	stuck bool
+}
+
+func (f *fakePlane) Run(ctx context.Context, ready func()) error {
+	if f.fail != nil {
+		return f.fail
+	}
+	ready()
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (f *fakePlane) VRs(ctx context.Context) ([]api.VR, error) {
+	f.mu.Lock()
+	stuck := f.stuck
+	f.mu.Unlock()
+	if stuck {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return []api.VR{
+		{
+			Name: "office", Kind: "namespace", State: "up", NATT: true, Proposals: "compatible", ServerAddresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+			IKESAs: 2, Connections: 1, Tunnels: 1, Sessions: 1, Subscribers: api.Subscribers{Up: 1}, Pools: []api.Pool{{Name: "main", Size: 253, Used: 1}},
+			PolicyRules: []api.PolicyRule{{Priority: 1, Authentication: "psk", Encryption: []string{"aes256"}, Hash: []string{"sha1"}, Group: []string{"modp2048"}, LifetimeSeconds: 28800, AggressiveMode: "none"}},
+		},
+		{Name: "red", Kind: "vrf", Namespace: "n", Device: "vrf-red", Table: 10, State: "failed", Reason: "module-missing"},
+	}, nil
+}
+
+func (f *fakePlane) IKESAs(context.Context) ([]api.IKESA, error) {
+	return []api.IKESA{{
+		VR: "office", Local: netip.MustParseAddrPort("192.0.2.1:4500"), Remote: netip.MustParseAddrPort("198.51.100.7:61000"), RemainingSeconds: 3601,
+		State: "DONE", LocalCookie: "0011223344556677", RemoteCookie: "8899aabbccddeeff", NATT: true, PeerID: "10.9.9.9", Peer: "Windows 10",
+		Key: "main", Proposal: "aes256-sha1-ecp384",
+	}}, nil
+}
+
+func (f *fakePlane) IPsec(context.Context) ([]api.IPsec, error) {
+	return []api.IPsec{{
+		VR: "office", Connection: 7, State: "up", Application: "l2tp", Profile: "clients",
+		Local: netip.MustParseAddrPort("192.0.2.1:4500"), Remote: netip.MustParseAddrPort("198.51.100.7:61000"), NATPeer: true, UDPEncapsulation: true,
+		Inbound: []api.IPsecSA{
+			{SPI: "c0000001", Transform: "aes256-sha1", RemainingSeconds: 10, Bytes: 1 << 20, AuthErrors: 1},
+			{SPI: "c0000002", Transform: "aes256-sha1", RemainingSeconds: 3600, Bytes: 1 << 20, ReplayErrors: 2},
+		},
+		Outbound: []api.IPsecSA{{SPI: "d0000002", Transform: "aes256-sha1", RemainingSeconds: 3600, Bytes: 99}},
+	}, {VR: "office", Connection: 8, State: "connecting"}}, nil
+}
+
+func (f *fakePlane) L2TPTunnels(context.Context) ([]api.L2TPTunnel, error) {
+	return []api.L2TPTunnel{{
+		VR: "office", LocalID: 20000, RemoteID: 1, State: "established", Local: netip.MustParseAddrPort("192.0.2.1:1701"),
+		Remote: netip.MustParseAddrPort("198.51.100.7:1701"), Connection: 7, Profile: "any", HostProfile: "default", RemoteHost: "PC1", RemoteVendor: "Microsoft",
+		PeerWindow: 8, Ns: 3, Nr: 4, Sessions: 1,
+	}, {VR: "office", LocalID: 20001}}, nil
+}
+
+func (f *fakePlane) L2TPSessions(context.Context) ([]api.L2TPSession, error) {
+	return []api.L2TPSession{{VR: "office", LocalTunnel: 20000, LocalID: 77, RemoteID: 1, State: "established", User: "alice", RemoteHost: "PC1", TxSpeed: 100000000}}, nil
+}
+
+func (f *fakePlane) Subscribers(context.Context) ([]api.Subscriber, error) {
+	return []api.Subscriber{
+		{
+			ID: "1001", User: "alice", Access: "l2tp/ipsec", State: "up", VR: "office", TerminatingVR: "red", Address: netip.MustParseAddr("10.0.0.7"),
+			AddressSource: "pool", Interface: "ppp0", Remote: netip.MustParseAddrPort("198.51.100.7:61000"), Peer: "Windows 10",
+			InBytes: 5 << 30, OutBytes: 10239, Up: up,
+		},
+		{ID: "1002", User: "", State: "link", VR: "office", TerminatingVR: "office"},
+	}, nil
+}
+
+func (f *fakePlane) Counters(context.Context) ([]api.Counter, error) { return nil, nil }
+
+func (f *fakePlane) Disconnect(_ context.Context, ids []string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ended = append(f.ended, ids...)
+	return nil
+}
+
+// configure makes a configuration directory whose socket and state are in a
+// temporary directory.
+func configure(t *testing.T) (dir, socket, state string) {
+	t.Helper()
+	dir = t.TempDir()
+	socket, state = filepath.Join(dir, "run", "s"), filepath.Join(dir, "state")
+	files := map[string]string{
+		"vrgate.yaml":   "api: {socket: " + socket + "}\nstate-dir: " + state + "\nlog: {format: json}\n",
+		"vr/inner.yaml": "pools: [{name: p, ranges: [10.0.0.0/24]}]\n",
+	}
+	for name, text := range files {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir, socket, state
+}
+
+// vrgate runs a command line.
+func vrgate(t *testing.T, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	var out, err bytes.Buffer
+	status = execute(t.Context(), args, &out, &err)
+	return status, out.String(), err.String()
+}
+
+func TestCheck(t *testing.T) {
+	dir, _, _ := configure(t)
+	status, out, stderr := vrgate(t, "check", "-c", dir)
+	if want := "the configuration is good: 1 virtual router, 0 local users\n"; status != 0 || out != want || stderr != "" {
+		t.Errorf("%d %q %q", status, out, stderr)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "vr", "bad.yaml"), []byte("x: 1\nserver-addresses: [y]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, out, stderr = vrgate(t, "check", "--config", dir)
+	want := dir + `/vr/bad.yaml:1:1: unknown key "x"` + "\n" +
+		dir + `/vr/bad.yaml:2:20: entry 1 of "server-addresses" is "y" but must be an IPv4 address such as 192.0.2.1` + "\n" +
+		// Both are in the namespace of the process.
+		dir + `/vr/inner.yaml:1:1: the namespace in which vrgate runs is already the virtual router "bad" (` + dir + `/vr/bad.yaml); give this one a namespace or a VRF of its own` + "\n" +
+		"vrgate: the configuration has 3 mistakes; nothing has been applied\n"
+	if status != exitConfig || out != "" || stderr != want {
+		t.Errorf("%d %q\ngot  %s\nwant %s", status, out, stderr, want)
+	}
+	// check touches nothing.
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) != 2 {
+		t.Errorf("check made something: %v, %v", entries, err)
+	}
+}
+
+func TestExamplesPassCheck(t *testing.T) {
+	dirs, err := filepath.Glob("../../deploy/examples/*")
+	if err != nil || len(dirs) < 4 {
+		t.Fatalf("%v, %v", dirs, err)
+	}
+	for _, dir := range dirs {
+		if status, out, stderr := vrgate(t, "check", "-c", dir); status != 0 || !strings.HasPrefix(out, "the configuration is good") {
+			t.Errorf("%s: %d %s%s", dir, status, out, stderr)
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	for _, test := range []struct {
+		args   []string
+		stderr string
+	}{
+		{[]string{"check", "extra"}, `vrgate: unknown argument "extra" for "vrgate check"; see vrgate check --help`},
+		{[]string{"frobnicate"}, `vrgate: unknown argument "frobnicate" for "vrgate"; see vrgate --help`},
+		{[]string{"show", "nothing"}, `vrgate: unknown argument "nothing" for "vrgate show"; see vrgate show --help`},
+		{[]string{"check", "--frob"}, `vrgate: unknown flag: --frob`},
+		{[]string{"schema"}, `vrgate: say which schema: vrgate schema process, or vrgate schema router`},
+		{[]string{"schema", "x"}, `vrgate: say which schema: vrgate schema process, or vrgate schema router`},
+		{[]string{"disconnect"}, `vrgate: say whom: --id, --user, --address or --vr, or else --all`},
+		{[]string{"disconnect", "--all", "--user", "x"}, `vrgate: say whom: --id, --user, --address or --vr, or else --all`},
+		{[]string{"disconnect", "--address", "x"}, `vrgate: --address: "x" is not an IP address`},
+	} {
+		status, out, stderr := vrgate(t, test.args...)
+		if status != exitUsage || out != "" || strings.TrimSpace(stderr) != test.stderr {
+			t.Errorf("%v: %d %q %q", test.args, status, out, stderr)
+		}
+	}
+	if status, out, _ := vrgate(t); status != 0 || !strings.Contains(out, "Usage:") {
+		t.Errorf("no arguments: %d %q", status, out)
+	}
+}
+
+func TestSchemaAndVersion(t *testing.T) {
+	for _, which := range []string{"process", "router"} {
+		status, out, _ := vrgate(t, "schema", which)
+		var schema struct {
+			Schema     string `json:"$schema"`
+			Properties map[string]any
+		}
+		if err := json.Unmarshal([]byte(out), &schema); err != nil || status != 0 || schema.Schema == "" || len(schema.Properties) < 5 {
+			t.Errorf("%s: %d, %v, %+v", which, status, err, schema)
+		}
+	}
+	if status, out, _ := vrgate(t, "version"); status != 0 || !strings.HasPrefix(out, "vrgate ") {
+		t.Errorf("version: %d %q", status, out)
+	}
+}
+
+// daemon runs a control plane until the test ends and returns the manager's
+// messages.
+func daemon(t *testing.T, dir string, plane *fakePlane, watchdog time.Duration) (messages <-chan string, stop func() error, log *bytes.Buffer) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "notify")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	received := make(chan string, 100)
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		buf := make([]byte, 4096)
+		for {
+			n, err := conn.Read(buf)
+			if err != nil {
+				return
+			}
+			received <- string(buf[:n])
+		}
+	})
+	ctx, cancel := context.WithCancel(context.Background())
+	log = &bytes.Buffer{}
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, dir, log, notifier{path, watchdog}, func(*config.Config, *zap.Logger) (controlPlane, error) { return plane, nil })
+	}()
+	var once sync.Once
+	var result error
+	stop = func() error {
+		once.Do(func() {
+			cancel()
+			result = <-done
+			// What has been sent is still read; closing would discard it.
+			_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+			reader.Wait()
+			_ = conn.Close()
+		})
+		return result
+	}
+	t.Cleanup(func() { _ = stop() })
+	return received, stop, log
+}
+
+func expect(t *testing.T, messages <-chan string, want string) {
+	t.Helper()
+	select {
+	case got := <-messages:
+		if got != want {
+			t.Fatalf("the manager was told %q, want %q", got, want)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatalf("the manager was not told %q", want)
+	}
+}
+
+// TestRun is a whole life: ready, asked, told to stop, gone.
+func TestRun(t *testing.T) {
+	dir, socket, state := configure(t)
+	plane := &fakePlane{}
+	messages, stop, log := daemon(t, dir, plane, 0)
+	expect(t, messages, "READY=1\nSTATUS=serving")
+	if status, out, stderr := vrgate(t, "show", "vr", "-c", dir); status != 0 || !strings.Contains(out, "office") {
+		t.Errorf("show vr: %d %s%s", status, out, stderr)
+	}
+	// A second start is refused and does not disturb the first.
+	status, _, stderr := vrgate(t, "run", "-c", dir)
+	if status != exitRunning || !strings.Contains(stderr, "another vrgate runs already: process ") {
+		t.Errorf("second start: %d %q", status, stderr)
+	}
+	if _, err := api.NewClient(socket).Health(t.Context()); err != nil {
+		t.Errorf("after the second start: %v", err)
+	}
+	if err := stop(); err != nil {
+		t.Errorf("run: %v", err)
+	}
+	expect(t, messages, "STOPPING=1\nSTATUS=ending all sessions")
+	if _, err := os.Lstat(socket); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is left: %v", err)
+	}
+	release, err := lockState(state)
+	if err != nil {
+		t.Errorf("the lock is left: %v", err)
+	} else {
+		release()
+	}
+	var words []string
+	for line := range strings.Lines(log.String()) {
+		var entry struct{ Msg, Level string }
+		if err := json.Unmarshal([]byte(line), &entry); err != nil {
+			t.Errorf("log line %q: %v", line, err)
+		}
+		words = append(words, entry.Level+" "+entry.Msg)
+	}
+	if !slices.Contains(words, "info serving") || !slices.Contains(words, "info stopped") {
+		t.Errorf("log: %v", words)
+	}
+	if status, _, stderr := vrgate(t, "show", "vr", "-c", dir); status != exitFailed || !strings.Contains(stderr, "vrgate is not running") {
+		t.Errorf("show after the end: %d %s", status, stderr)
+	}
+}
+
+func TestRunFails(t *testing.T) {
+	dir, socket, state := configure(t)
+	messages, stop, _ := daemon(t, dir, &fakePlane{fail: errors.New("l2tp_ppp is missing: modprobe l2tp_ppp\nmore")}, 0)
+	expect(t, messages, "STATUS=l2tp_ppp is missing: modprobe l2tp_ppp")
+	if err := stop(); err == nil || !strings.Contains(err.Error(), "l2tp_ppp is missing") {
+		t.Errorf("run: %v", err)
+	}
+	if _, err := os.Lstat(socket); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the socket is left: %v", err)
+	}
+	if release, err := lockState(state); err != nil {
+		t.Errorf("the lock is left: %v", err)
+	} else {
+		release()
+	}
+	if err := os.WriteFile(filepath.Join(dir, "vrgate.yaml"), []byte("x: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, stderr := vrgate(t, "run", "-c", dir); status != exitConfig || !strings.Contains(stderr, `vrgate.yaml:1:1: unknown key "x"`) {
+		t.Errorf("run with a wrong configuration: %d %s", status, stderr)
+	}
+}
+
+// TestWatchdog: fed while the loops answer, hungry when they are stuck.
+func TestWatchdog(t *testing.T) {
+	dir, _, _ := configure(t)
+	plane := &fakePlane{}
+	messages, stop, _ := daemon(t, dir, plane, 40*time.Millisecond)
+	expect(t, messages, "READY=1\nSTATUS=serving")
+	expect(t, messages, "WATCHDOG=1")
+	expect(t, messages, "WATCHDOG=1")
+	plane.mu.Lock()
+	plane.stuck = true
+	plane.mu.Unlock()
+	// What was on its way may still arrive.
+	time.Sleep(100 * time.Millisecond)
+	for len(messages) > 0 {
+		<-messages
+	}
+	time.Sleep(200 * time.Millisecond)
+	if len(messages) > 0 {
+		t.Errorf("a stuck daemon says %q", <-messages)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestNotifierEnvironment(t *testing.T) {
+	env := func(kv map[string]string) func(string) string { return func(k string) string { return kv[k] } }
+	for name, test := range map[string]struct {
+		env  map[string]string
+		want notifier
+	}{
+		"no manager":       {nil, notifier{}},
+		"no watchdog":      {map[string]string{"NOTIFY_SOCKET": "/s"}, notifier{socket: "/s"}},
+		"watchdog":         {map[string]string{"NOTIFY_SOCKET": "@s", "WATCHDOG_USEC": "30000000"}, notifier{"@s", 30 * time.Second}},
+		"for another":      {map[string]string{"NOTIFY_SOCKET": "/s", "WATCHDOG_USEC": "1", "WATCHDOG_PID": "1"}, notifier{socket: "/s"}},
+		"nonsense":         {map[string]string{"WATCHDOG_USEC": "soon"}, notifier{}},
+		"negative":         {map[string]string{"WATCHDOG_USEC": "-5"}, notifier{}},
+		"beyond a number":  {map[string]string{"WATCHDOG_USEC": "99999999999999999999"}, notifier{}},
+		"beyond durations": {map[string]string{"WATCHDOG_USEC": "9223372036854775807"}, notifier{}},
+	} {
+		if got := newNotifier(env(test.env)); got != test.want {
+			t.Errorf("%s: %+v, want %+v", name, got, test.want)
+		}
+	}
+	if err := (notifier{}).ready("x"); err != nil {
+		t.Errorf("nobody to tell: %v", err)
+	}
+	if err := (notifier{socket: filepath.Join(t.TempDir(), "x")}).ready("x"); err == nil {
+		t.Error("a manager that does not listen is no error")
+	}
+}
+
+func TestLock(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	release, err := lockState(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var running *alreadyRunningError
+	if _, err := lockState(dir); !errors.As(err, &running) || running.pid != os.Getpid() || running.path != filepath.Join(dir, "lock") {
+		t.Errorf("second lock: %v", err)
+	}
+	// A holder that could not write its number is still in the way.
+	if err := os.WriteFile(filepath.Join(dir, "lock"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := lockState(dir); !errors.As(err, &running) || running.pid != 0 || running.Error() != "another vrgate runs already: it holds "+filepath.Join(dir, "lock") {
+		t.Errorf("second lock: %v", err)
+	}
+	release()
+	release, err = lockState(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if _, err := lockState("/proc/none"); err == nil {
+		t.Error("a directory that cannot be made is no error")
+	}
+}
+
+// TestTables looks at whole outputs.
+func TestTables(t *testing.T) {
+	dir, _, _ := configure(t)
+	plane := &fakePlane{}
+	messages, _, _ := daemon(t, dir, plane, 0)
+	expect(t, messages, "READY=1\nSTATUS=serving")
+	for _, test := range []struct{ args, want string }{
+		{"show vr", `
+NAME    KIND       PLACE               STATE                    ADDRESSES  NAT-T  PROPOSALS   IKE  IPSEC  TUNNELS  SESSIONS  UP  POOLS
+office  namespace  (own)               up                       192.0.2.1  on     compatible  2    1      1        1         1   main 1/253
+red     vrf        n/vrf-red table 10  failed (module-missing)  -          off    -           0    0      0        0         0   -
+`},
+		{"show ike-sa", `
+VR      LOCAL           REMOTE              REMAINING  STATE  LOCAL COOKIE      REMOTE COOKIE     NAT-T  PEER ID   PEER        KEY   PROPOSAL
+office  192.0.2.1:4500  198.51.100.7:61000  1h0m1s     DONE   0011223344556677  8899aabbccddeeff  on     10.9.9.9  Windows 10  main  aes256-sha1-ecp384
+`},
+		{"show ipsec", `
+VR      CONN  STATE       PROFILE  LOCAL           REMOTE              NAT       SPI IN/OUT         TRANSFORM    REMAINING  IN     OUT  ERRORS
+office  7     up          clients  192.0.2.1:4500  198.51.100.7:61000  peer+udp  c0000002/d0000002  aes256-sha1  1h0m0s     2.0Mi  99   3
+office  8     connecting  -        -               -                   -         -/-                -            0s         0      0    0
+`},
+		{"show l2tp", `
+VR      TUNNEL  PEER  STATE        LOCAL           REMOTE             CONN   PROFILE      HOST  VENDOR     NS/NR  WINDOW  RETRANS  SESSIONS  AGE
+office  20000   1     established  192.0.2.1:1701  198.51.100.7:1701  7      any/default  PC1   Microsoft  3/4    8       0        1         -
+office  20001   0     -            -               -                  clear  /            -     -          0/0    0       0        0         -
+
+VR      TUNNEL  SESSION  PEER  STATE        USER   HOST  SERIAL  CALLING  TX/RX BIT/S  SEQ  AGE
+office  20000   77       1     established  alice  PC1   0       -        100000000/0  off  -
+`},
+		{"show subscribers --user alice", `
+ID    USER   TYPE        STATE  ADDRESS   SOURCE  VR      TERMINATES IN  INTERFACE  FROM                CLIENT      UP     IN     OUT
+1001  alice  l2tp/ipsec  up     10.0.0.7  pool    office  red            ppp0       198.51.100.7:61000  Windows 10  1m30s  5.0Gi  10239
+`},
+		{"disconnect --vr red --dry-run", `
+ID    USER   TYPE        STATE  ADDRESS   SOURCE  VR      TERMINATES IN  INTERFACE  FROM                CLIENT      UP     IN     OUT
+1001  alice  l2tp/ipsec  up     10.0.0.7  pool    office  red            ppp0       198.51.100.7:61000  Windows 10  1m30s  5.0Gi  10239
+would end 1 session
+`},
+	} {
+		status, out, stderr := vrgate(t, append(strings.Fields(test.args), "-c", dir)...)
+		// Ages move on while the test runs.
+		out = regexp.MustCompile(`\b[1-9]m[0-9]{2}s\b`).ReplaceAllString(out, "1m30s")
+		if diff := cmp.Diff(strings.TrimPrefix(test.want, "\n"), out); status != 0 || stderr != "" || diff != "" {
+			t.Errorf("%s: %d %s (-want +got):\n%s", test.args, status, stderr, diff)
+		}
+	}
+	if len(plane.ended) > 0 {
+		t.Errorf("a dry run ended %v", plane.ended)
+	}
+	if status, out, _ := vrgate(t, "disconnect", "--all", "-c", dir); status != 0 || !strings.HasSuffix(out, "ending 2 sessions\n") {
+		t.Errorf("disconnect --all: %d %s", status, out)
+	}
+	if diff := cmp.Diff([]string{"1001", "1002"}, plane.ended); diff != "" {
+		t.Errorf("ended (-want +got):\n%s", diff)
+	}
+}
+
+// TestJSONAndDetail: what JSON has, --detail has too.
+func TestJSONAndDetail(t *testing.T) {
+	dir, socket, _ := configure(t)
+	messages, _, _ := daemon(t, dir, &fakePlane{}, 0)
+	expect(t, messages, "READY=1\nSTATUS=serving")
+	for _, name := range []string{"vr", "ike-sa", "ipsec", "l2tp", "subscribers"} {
+		status, out, stderr := vrgate(t, "show", name, "--json", "--socket", socket)
+		var v any
+		if err := json.Unmarshal([]byte(out), &v); err != nil || status != 0 {
+			t.Errorf("show %s --json: %d %s %v", name, status, stderr, err)
+			continue
+		}
+		status, detail, stderr := vrgate(t, "show", name, "--detail", "-c", dir)
+		if status != 0 {
+			t.Errorf("show %s --detail: %d %s", name, status, stderr)
+		}
+		for _, word := range leaves(v) {
+			if !strings.Contains(detail, word) {
+				t.Errorf("show %s --detail has no %q:\n%s", name, word, detail)
+			}
+		}
+	}
+	if status, out, _ := vrgate(t, "disconnect", "--user", "nobody", "--json", "-c", dir); status != 0 || !strings.Contains(out, `"subscribers": []`) {
+		t.Errorf("disconnect --json: %d %s", status, out)
+	}
+}
+
+// leaves are the words of a JSON value, keys without those of the outermost
+// object (`show l2tp` has one that --detail has not).
+func leaves(v any) []string {
+	var out []string
+	switch v := v.(type) {
+	case map[string]any:
+		for key, e := range v {
+			if _, list := e.([]any); !list {
+				out = append(out, key)
+			}
+			out = append(out, leaves(e)...)
+		}
+	case []any:
+		for _, e := range v {
+			out = append(out, leaves(e)...)
+		}
+	case string:
+		if v != "0001-01-01T00:00:00Z" { // a dash in the table
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+func TestByteSize(t *testing.T) {
+	for n, want := range map[uint64]string{
+		0: "0", 10239: "10239", 10240: "10.0Ki", 1 << 20: "1.0Mi", 3 << 29: "1.5Gi", 1<<64 - 1: "16.0Ei",
+	} {
+		if got := byteSize(n); got != want {
+			t.Errorf("%d is %s, want %s", n, got, want)
+		}
+	}
+}
+
+func TestLogger(t *testing.T) {
+	var out bytes.Buffer
+	log := newLogger(config.Log{Level: config.LogWarn, Format: config.LogConsole}, &out)
+	log.Info("not this")
+	log.Warn("but this", zap.Stringer("key", config.Secret("hunter2")), zap.Any("user", config.User{Name: "u", Password: config.Secret("hunter2")}))
+	if s := out.String(); strings.Contains(s, "not this") || !strings.Contains(s, "warn\tbut this") || strings.Contains(s, "hunter2") || strings.Count(s, "[redacted]") != 2 {
+		t.Errorf("log: %s", s)
+	}
+}
+
+// TestCompletion: flags complete from what the daemon knows.
+func TestCompletion(t *testing.T) {
+	dir, _, _ := configure(t)
+	messages, stop, _ := daemon(t, dir, &fakePlane{}, 0)
+	expect(t, messages, "READY=1\nSTATUS=serving")
+	for _, test := range []struct{ flag, want string }{{"--user", "alice\n:4\n"}, {"--vr", "office\nred\n:4\n"}, {"--id", "1001\n1002\n:4\n"}} {
+		if status, out, _ := vrgate(t, "__complete", "disconnect", "-c", dir, test.flag, ""); status != 0 || out != test.want {
+			t.Errorf("%s: %d %q", test.flag, status, out)
+		}
+	}
+	_ = stop()
+	if status, out, _ := vrgate(t, "__complete", "disconnect", "-c", dir, "--user", ""); status != 0 || out != ":4\n" {
+		t.Errorf("without a daemon: %d %q", status, out)
+	}
+}
