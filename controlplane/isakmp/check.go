@@ -75,7 +75,8 @@ var rules = map[ExchangeType][]rule{
 		{encrypted, []PayloadType{TypeHash, TypeSA}, nil, TypeID, with(anyNATOA, want{TypeHash, 1, 1}, want{TypeSA, 1, 1}, want{TypeNonce, 1, 1}, want{TypeKE, 0, 1}, want{TypeID, 0, 2}, anyVendorIDs, anyNotifies)},
 		{encrypted, []PayloadType{TypeHash, TypeSA}, nil, TypeID, with(anyNATOA, want{TypeHash, 1, 1}, want{TypeSA, 1, 1}, want{TypeNonce, 1, 1}, want{TypeKE, 0, 1}, want{TypeID, 0, 2}, anyVendorIDs, anyNotifies)},
 		{encrypted, []PayloadType{TypeHash}, nil, TypeNone, []want{{TypeHash, 1, 1}, anyVendorIDs, anyNotifies}},
-		// CONNECTED, after the commit bit.
+		// CONNECTED, which a peer that set the commit bit waits for or sends (RFC
+		// 2408 section 3.1).
 		{encrypted, []PayloadType{TypeHash}, nil, TypeNone, []want{{TypeHash, 1, 1}, {TypeNotify, 1, maxNotifies}, anyVendorIDs}},
 	},
 	Informational: {

@@ -12,38 +12,38 @@ type Vendor uint8
 
 // Vendor ids. The NAT-T ones are in the order of the drafts.
 const (
-	VendorUnknown       Vendor = iota
-	VendorNATT00               // draft-ietf-ipsec-nat-t-ike-00
-	VendorNATT01               // -01, no widespread implementation
-	VendorNATT02               // -02
-	VendorNATT02n              // -02 hashed with a newline behind
-	VendorNATT03               // -03
-	VendorNATT04               // -04 to -08 number their payloads 15 and 16
-	VendorNATT05               //
-	VendorNATT06               //
-	VendorNATT07               //
-	VendorNATT08               //
-	VendorNATTApple            // "draft-ietf-ipsec-nat-t-ike" without a number
-	VendorRFC3947              //
-	VendorDPD                  // RFC 3706; Detail is its version
-	VendorXAuth                // draft-ietf-ipsra-isakmp-xauth-06 (J10)
-	VendorUnity                // Cisco Unity; Detail is the version
-	VendorFragmentation        // Detail is the capability word, 0 if none was sent
-	VendorMicrosoft            // "MS NT5 ISAKMPOAKLEY"; Detail is the version word, see WindowsVersion
-	VendorMSInitial            // "Vid-Initial-Contact"
-	VendorMSCGA                // "IKE CGA version 1"
-	VendorMSNegotiation        // "MS-Negotiation Discovery Capable"
-	VendorMSMamie              // "MS-MamieExists"
-	VendorMSLoadBalance        // network load balancing is present
-	VendorMSKeying             // no name published; Windows 8 and later send it with Detail 1 in IKEv1, 2 in IKEv2
-	VendorGSSAPI               // GSS-API authentication, Windows domain members
-	VendorStrongSwan           //
-	VendorRacoon               // KAME's racoon
-	VendorShrew                // Shrew Soft client
-	VendorNetScreen            // Juniper/NetScreen; Shrew claims it too
-	VendorSidewinder           // Shrew claims it
-	VendorCheckPoint           // Check Point; Detail are the first four bytes of its own data
-	VendorLibreswan            // OE… of openswan and libreswan
+	VendorUnknown Vendor = iota
+	VendorNATT00         // draft-ietf-ipsec-nat-t-ike-00
+	VendorNATT01         // -01, no widespread implementation
+	VendorNATT02         // -02
+	VendorNATT02n        // -02 hashed with a newline behind
+	VendorNATT03         // -03
+	VendorNATT04         // -04 to -08 number their payloads 15 and 16
+	VendorNATT05
+	VendorNATT06
+	VendorNATT07
+	VendorNATT08
+	VendorNATTApple // "draft-ietf-ipsec-nat-t-ike" without a number
+	VendorRFC3947
+	VendorDPD           // RFC 3706; Detail is its version
+	VendorXAuth         // draft-ietf-ipsra-isakmp-xauth-06 (J10)
+	VendorUnity         // Cisco Unity; Detail is the version
+	VendorFragmentation // Detail is the capability word, 0 if none was sent
+	VendorMicrosoft     // "MS NT5 ISAKMPOAKLEY"; Detail is the version word, see WindowsVersion
+	VendorMSInitial     // "Vid-Initial-Contact"
+	VendorMSCGA         // "IKE CGA version 1"
+	VendorMSNegotiation // "MS-Negotiation Discovery Capable"
+	VendorMSMamie       // "MS-MamieExists"
+	VendorMSLoadBalance // network load balancing is present
+	VendorMSKeying      // no name published; Windows 8 and later send it with Detail 1 in IKEv1, 2 in IKEv2
+	VendorGSSAPI        // GSS-API authentication, Windows domain members
+	VendorStrongSwan
+	VendorRacoon     // KAME's racoon
+	VendorShrew      // Shrew Soft client
+	VendorNetScreen  // Juniper/NetScreen; Shrew claims it too
+	VendorSidewinder // Shrew claims it
+	VendorCheckPoint // Check Point; Detail are the first four bytes of its own data
+	VendorLibreswan  // OE… of openswan and libreswan
 )
 
 // String names the vendor id.

@@ -135,13 +135,6 @@ func (k Keys) HashQuick3(mid uint32, ni, nr []byte) []byte {
 	return k.Suite.Hash.PRF(k.A, []byte{0}, be32(mid), ni, nr)
 }
 
-// HashQuick4 is HASH(4) of the answer that the commit bit asks for:
-// prf(SKEYID_a, M-ID | Ni_b | Nr_b | rest), rest being the CONNECTED notify, as
-// strongSwan and libreswan compute it.
-func (k Keys) HashQuick4(mid uint32, ni, nr, rest []byte) []byte {
-	return k.Suite.Hash.PRF(k.A, be32(mid), ni, nr, rest)
-}
-
 // HashInfo is the HASH of informational exchanges (RFC 2409 section 5.7) and of
 // transaction exchanges (mode config and XAuth): prf(SKEYID_a, M-ID | rest).
 func (k Keys) HashInfo(mid uint32, rest []byte) []byte {

@@ -50,7 +50,6 @@ for number, name in HASHES.items():
         "quick1": prf(a, struct.pack(">I", mid) + rest),
         "quick2": prf(a, struct.pack(">I", mid) + qni + rest),
         "quick3": prf(a, b"\0" + struct.pack(">I", mid) + qni + qnr),
-        "quick4": prf(a, struct.pack(">I", mid) + qni + qnr + rest),
         "natd4": H(ci + cr + ipaddress.ip_address("192.0.2.17").packed + struct.pack(">H", 4500)),
         "natd6": H(ci + cr + ipaddress.ip_address("2001:db8::17").packed + struct.pack(">H", 500)),
         "ciphers": [],
