@@ -6,6 +6,7 @@
 # stays as it is, and a running daemon is not restarted, because that would end
 # its sessions.
 set -eu
+umask 022
 
 binary=${1:?usage: install.sh BINARY}
 root=${DESTDIR:-}
