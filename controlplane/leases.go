@@ -47,7 +47,8 @@ func newLeases(c *config.Config) (*leases, error) {
 	return l, nil
 }
 
-// lease gives an accepted subscriber its address: the fixed one, or one of the pool. On
+// lease gives an accepted subscriber its address: the fixed one, or one of the pool, which
+// remembers it by the user. A second device of the user gets another. On
 // failure the decision becomes a refusal with its reason.
 func (l *leases) lease(id subscriber.ID, p subscriber.IPProfile, d aaa.Decision) (aaa.Decision, netip.Addr) {
 	l.mu.Lock()
@@ -68,7 +69,7 @@ func (l *leases) lease(id subscriber.ID, p subscriber.IPProfile, d aaa.Decision)
 	if q == nil {
 		return refuse(aaa.ReasonNoPool, "user %q has no fixed address and virtual router %s no pool %q", d.User, router, p.Pool), netip.Addr{}
 	}
-	a, err := q.Lease(leaseKey(id, d.User))
+	a, err := q.Lease(d.User)
 	if errors.Is(err, pool.ErrExhausted) {
 		used, total := q.Usage()
 		return refuse(aaa.ReasonPoolEmpty, "pool %s of virtual router %s is exhausted: %d of %d addresses leased", p.Pool, router, used, total), netip.Addr{}
@@ -77,7 +78,7 @@ func (l *leases) lease(id subscriber.ID, p subscriber.IPProfile, d aaa.Decision)
 		return refuse(aaa.ReasonPoolEmpty, "pool %s of virtual router %s: %v", p.Pool, router, err), netip.Addr{}
 	}
 	if holder, taken := holders[a]; taken {
-		q.Release(leaseKey(id, d.User), a)
+		q.Release(d.User, a)
 		return refuse(aaa.ReasonAddressInUse, "pool address %v is held by session %d", a, holder), netip.Addr{}
 	}
 	holders[a] = id
@@ -88,10 +89,6 @@ func refuse(r aaa.Reason, format string, args ...any) aaa.Decision {
 	return aaa.Decision{Reason: r, Text: fmt.Sprintf(format, args...)}
 }
 
-// leaseKey is what a pool remembers a lease by: the user. One user's second device at the
-// same time gets another address, because the first is taken.
-func leaseKey(_ subscriber.ID, user string) string { return user }
-
 // release gives an address back.
 func (l *leases) release(f subscriber.ReleaseAddress) {
 	l.mu.Lock()
@@ -100,7 +97,7 @@ func (l *leases) release(f subscriber.ReleaseAddress) {
 		delete(holders, f.Address)
 	}
 	if q := l.pools[poolKey{f.Terminating, f.Pool}]; q != nil {
-		q.Release(leaseKey(f.ID, f.User), f.Address)
+		q.Release(f.User, f.Address)
 	}
 }
 
@@ -108,7 +105,7 @@ func (l *leases) release(f subscriber.ReleaseAddress) {
 func (l *leases) decide(ctx context.Context, m aaa.Method, f subscriber.Decide) subscriber.Decided {
 	d := m.Decide(ctx, f.Request)
 	out := subscriber.Decided{ID: f.ID, Decision: d}
-	if d.Accept {
+	if d.Accept && !f.Again {
 		out.Decision, out.Address = l.lease(f.ID, f.Profile, d)
 	}
 	return out

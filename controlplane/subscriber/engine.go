@@ -253,7 +253,7 @@ func (e *Engine) authenticate(now time.Time, s *session, r pppd.AuthRequest) {
 		s.State = StateDeciding
 	}
 	s.User, s.Protocol, s.pending, s.peerMRU = r.User, protocols[r.Protocol], r.Protocol, int(r.PeerMRU)
-	e.emit(Decide{ID: s.ID, Profile: s.profile, Request: aaa.Request{
+	e.emit(Decide{ID: s.ID, Profile: s.profile, Again: s.leased, Request: aaa.Request{
 		Router: e.cfg.Router, Access: s.Access, User: r.User, Protocol: s.Protocol, Password: []byte(r.Password),
 		ID: r.ID, Challenge: r.Challenge, Response: r.Response, Remote: s.Remote, CallingNumber: s.CallingNumber, IPProfile: s.profile.Name,
 	}})
@@ -276,11 +276,17 @@ func (e *Engine) decided(now time.Time, ev Decided) {
 		return
 	}
 	s.decision = ev.Decision
-	if s.kernel == kernelOpen { // authenticated again after an LCP renegotiation
+	switch {
+	case s.kernel == kernelOpen: // authenticated again after an LCP renegotiation
 		e.accept(now, s)
+		return
+	case s.leased: // the same, and the kernel is at work on the first answer
 		return
 	}
 	s.Address, s.leased = ev.Address, true
+	if ev.Decision.User != "" {
+		s.User = ev.Decision.User
+	}
 	if ev.Decision.Terminating != "" {
 		s.Terminating = ev.Decision.Terminating
 	}

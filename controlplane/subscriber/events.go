@@ -176,6 +176,9 @@ type Decide struct {
 	ID      ID
 	Request aaa.Request
 	Profile IPProfile
+	// Again: the subscriber has its address already and authenticates once more, after a
+	// renegotiation of LCP.
+	Again bool
 }
 
 // ReleaseAddress gives back the address that Decided brought.
