@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -101,16 +102,25 @@ func (d *Daemon) Start(ctx context.Context) error {
 		return err
 	}
 	d.exited, d.err = make(chan struct{}), nil
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	d.cmd = cmd
-	ready := make(chan struct{})
+	ready, started := make(chan struct{}), make(chan error, 1)
 	go func() {
+		// Pdeathsig is about the thread that started the process, and threads that have been in
+		// another namespace end before their time: this one stays as long as the daemon.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
 		d.read(out, ready)
 		d.err = cmd.Wait()
 		close(d.exited)
 	}()
+	if err := <-started; err != nil {
+		return err
+	}
+	d.cmd = cmd
 	select {
 	case <-ready:
 		return nil
