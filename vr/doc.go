@@ -12,6 +12,10 @@
 // whose alias is "vrgate NAME", a VRF device or a namespace (its loopback) with the alias "vrgate", and routes
 // whose protocol is [RouteProtocol].
 //
+// One process runs a router at a time, and one router uses a routing table: Open holds the names of both in the
+// namespace (file lock.go). [Sweep] removes what a crashed predecessor left for routers that are gone from the
+// configuration.
+//
 // A namespace that Open made survives Close, because PPP devices and IPsec SAs in it may have to survive the
 // process; [Router.Remove] removes it.
 //

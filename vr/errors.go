@@ -26,8 +26,8 @@ var (
 	ErrNotEmpty = errors.New("holds links that are not ours")
 	// ErrClosed: the router or socket has been closed.
 	ErrClosed = errors.New("closed")
-	// ErrPermission: the process lacks CAP_NET_ADMIN (or CAP_SYS_ADMIN where a namespace is entered or made).
-	ErrPermission = errors.New("operation needs CAP_NET_ADMIN and, for namespaces, CAP_SYS_ADMIN")
+	// ErrPermission: the process lacks a capability.
+	ErrPermission = errors.New("operation needs CAP_NET_ADMIN, for ports below 1024 CAP_NET_BIND_SERVICE, and for namespaces CAP_SYS_ADMIN")
 )
 
 // MissingFeature says that the kernel lacks something and what provides it. The other kernel packages use it too.

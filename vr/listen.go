@@ -88,19 +88,20 @@ func (r *Router) open(addr netip.Addr, port uint16, options func(fd int) error, 
 
 // udp makes an IPv4 UDP socket in the router's namespace and VRF and lets configure finish it.
 func (r *Router) udp(configure func(fd int) error) (int, error) {
+	vrf, err := r.device()
+	if err != nil {
+		return -1, err
+	}
 	fd := -1
-	err := r.space.do(func() (err error) {
+	err = r.space.do(func() (err error) {
 		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_UDP)
 		return err
 	})
 	if err != nil {
 		return -1, err
 	}
-	r.mu.Lock()
-	vrf := r.vrf.name
-	r.mu.Unlock()
-	if vrf != "" {
-		err = unix.BindToDevice(fd, vrf)
+	if vrf.name != "" {
+		err = unix.BindToDevice(fd, vrf.name)
 	}
 	if err == nil {
 		// IKE messages with certificates exceed every MTU; let the routers on the way fragment them.

@@ -45,7 +45,7 @@ type Router struct {
 	space *namespace
 	nl    *netlink.Handle
 	table int // routing table
-	lock  int // socket that holds the name, see lock.go
+	mine  claim
 
 	mu     sync.Mutex // guards what follows
 	spec   Spec
@@ -63,8 +63,9 @@ type device struct {
 // Open makes spec true and returns the router. Leftovers of ours under the same name are taken over or
 // replaced. When a step fails, what Open made is removed again.
 //
-// Errors: *BadSpec, *NoNamespace, *NoAddress, *MissingFeature, ErrPermission, ErrInUse when another process runs
-// a router of this name in this namespace, and what the kernel says.
+// Errors: *BadSpec, *NoNamespace, *NoAddress, *MissingFeature, ErrPermission, ErrInUse when a router of this
+// name, or with this routing table, runs in the namespace already, in this process or another, and what the
+// kernel says.
 func Open(spec Spec) (*Router, error) {
 	spec = spec.clone()
 	if err := spec.check(); err != nil {
@@ -74,18 +75,15 @@ func Open(spec Spec) (*Router, error) {
 	if err != nil {
 		return nil, err
 	}
-	lock, err := space.claim(spec.Name)
-	if err != nil {
-		return nil, errors.Join(err, space.abandon())
-	}
-	nl, err := netlink.NewHandleAt(space.handle(), unix.NETLINK_ROUTE)
-	if err != nil {
-		unix.Close(lock)
-		return nil, errors.Join(failed(err, "virtual router %s: route netlink", spec.Name), space.abandon())
-	}
-	r := &Router{name: spec.Name, space: space, nl: nl, lock: lock, table: unix.RT_TABLE_MAIN}
+	r := &Router{name: spec.Name, space: space, table: unix.RT_TABLE_MAIN}
 	if spec.VRF != "" {
 		r.table = int(spec.Table)
+	}
+	if r.mine, err = space.claim(spec.Name, r.table); err != nil {
+		return nil, errors.Join(err, space.abandon())
+	}
+	if r.nl, err = netlink.NewHandleAt(space.handle(), unix.NETLINK_ROUTE); err != nil {
+		return nil, errors.Join(failed(err, "virtual router %s: route netlink", spec.Name), r.mine.release(), space.abandon())
 	}
 	if err := r.Set(spec); err != nil {
 		return nil, errors.Join(err, r.undo())
@@ -140,7 +138,23 @@ func (r *Router) Name() string { return r.name }
 func (r *Router) NetNS() int { return r.space.fd }
 
 // Do runs fn on a thread that is in the router's namespace. fn must not start goroutines that rely on it.
-func (r *Router) Do(fn func() error) error { return r.space.do(fn) }
+// ErrClosed after Close.
+func (r *Router) Do(fn func() error) error {
+	if _, err := r.device(); err != nil {
+		return err
+	}
+	return r.space.do(fn)
+}
+
+// device is the VRF device of a router that is open.
+func (r *Router) device() (device, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return device{}, fmt.Errorf("virtual router %s: %w", r.name, ErrClosed)
+	}
+	return r.vrf, nil
+}
 
 // VRF is the interface index of the router's VRF device, 0 when it routes by the main table. Subscribers'
 // links become its slaves.
@@ -176,7 +190,7 @@ func (r *Router) Close() error {
 // release closes what belongs to the process alone.
 func (r *Router) release() error {
 	r.nl.Close()
-	return failed(unix.Close(r.lock), "virtual router %s: unlock", r.name)
+	return r.mine.release()
 }
 
 // Remove closes the router and removes its namespace if we made it. ErrNotEmpty when links are in the namespace

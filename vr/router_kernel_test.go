@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -126,6 +127,9 @@ func TestOpenClose(t *testing.T) {
 		}
 		if err := r.Set(spec); !errors.Is(err, ErrClosed) {
 			t.Errorf("Set after Close: %v, want ErrClosed", err)
+		}
+		if _, err := r.ListenL2TP(server); !errors.Is(err, ErrClosed) {
+			t.Errorf("listen after Close: %v, want ErrClosed", err)
 		}
 		if after := state(t, top.router); after != before {
 			t.Errorf("before:\n%s\nafter:\n%s", before, after)
@@ -438,6 +442,7 @@ func TestListen(t *testing.T) {
 				t.Fatal(err)
 			}
 			b := make([]byte, 100)
+			peer.SetReadDeadline(time.Now().Add(patience))
 			k, from, err := peer.ReadFromUDPAddrPort(b)
 			want := "answer"
 			if c.encap {
@@ -621,4 +626,44 @@ func (s *sniffer) mss(port uint16) (mss uint16) {
 		}
 	}
 	return mss
+}
+
+// TestSweep: what a killed process left for a router that is configured no more goes, and nothing else.
+func TestSweep(t *testing.T) {
+	n := testNamespace(t, "w")
+	n.run(t, "", "nft", "add", "table", "ip", "another")
+	before := state(t, n)
+	abandoned, err := Open(killedSpec(n.name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := Open(Spec{Name: "kept", Namespace: n.name, ClampMSS: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if names, err := Sweep(n.name, nil); err != nil || len(names) != 0 {
+		t.Errorf("swept %v, %v, though both run", names, err)
+	}
+	// What a kill does: the claim and the sockets go, the rest stays.
+	if err := errors.Join(abandoned.release(), abandoned.space.close()); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := Sweep(n.name, []string{"killed"}); err != nil || len(names) != 0 {
+		t.Errorf("swept %v, %v, though told to keep it", names, err)
+	}
+	if names, err := Sweep(n.name, nil); err != nil || len(names) != 1 || names[0] != "killed" {
+		t.Errorf("swept %v, %v", names, err)
+	}
+	if _, err := kept.Drops(); err != nil {
+		t.Errorf("the running router: %v", err)
+	}
+	if err := kept.Close(); err != nil {
+		t.Error(err)
+	}
+	if after := state(t, n); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+	if names, err := Sweep(prefix+"absent", nil); err != nil || len(names) != 0 {
+		t.Errorf("missing namespace: %v, %v", names, err)
+	}
 }

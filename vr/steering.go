@@ -17,7 +17,8 @@ import (
 //	input        a datagram to a tunnel's port that was not steered: drop. On 6.11 and later it could
 //	             otherwise inject into any session of the namespace.
 //	             Clear text where only IPsec is offered, also when steered: drop. So is what came through an
-//	             SA that is not a client's.
+//	             SA that is not a client's. And what a client sends through its SA to anything but L2TP: the
+//	             SA's selector cannot say it, because the kernel compares it after the port is rewritten.
 //	             Then the mark is cleared, or it would stay on the packets inside the tunnel.
 //	output       a datagram of a tunnel's socket: source port := 1701, mark := MarkEncrypt if IPsec is due.
 //	             The IPsec bundle is chosen before and the ESP header made after this hook.
@@ -74,13 +75,14 @@ const (
 	dropDirect    = "direct"    // straight to a tunnel's port
 	dropClear     = "cleartext" // without IPsec where it is demanded
 	dropForeign   = "foreign"   // through an IPsec SA that is not a client's
+	dropSelector  = "selector"  // from a client through its SA, but not L2TP
 	dropUnproven  = "unproven"  // ICMP error with decrypted contents
 	dropLeak      = "leak"      // would have left unencrypted
 	dropSpoofed   = "spoofed"   // subscriber with another's source address
 	serverSetName = "server"
 )
 
-var counters = []string{dropDirect, dropClear, dropForeign, dropUnproven, dropLeak, dropSpoofed}
+var counters = []string{dropDirect, dropClear, dropForeign, dropSelector, dropUnproven, dropLeak, dropSpoofed}
 
 // tableName of a router's nftables table in family ip.
 func tableName(router string) string { return "vrgate-" + router }
@@ -124,7 +126,7 @@ func steering(spec Spec, vrf int) ruleset {
 		if !spec.PlainL2TP {
 			input.rules = append(input.rules, b.clearListener(), b.clearSteered(), b.foreign())
 		}
-		input.rules = append(input.rules, b.unmark())
+		input.rules = append(input.rules, b.selectorProtocol(), b.selectorPort(), b.unmark())
 		for _, mark := range []uint32{MarkTunnel, MarkTunnelPlain} {
 			for _, sum := range []bool{true, false} {
 				output.rules = append(output.rules, b.restore(mark, sum))
@@ -201,10 +203,33 @@ func (b builder) clearSteered() rule {
 func (b builder) foreign() rule {
 	r := append(b.toServer(), transport16(udpDestination))
 	r = append(r, compare(PortL2TP)...)
-	r = append(r, meta(expr.MetaKeyMARK), &expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4,
-		Mask: binaryutil.NativeEndian.PutUint32(ClientMarkMask), Xor: make([]byte, 4)},
-		unequal(binaryutil.NativeEndian.PutUint32(ClientMark)))
+	r = append(r, clientBits()...)
+	r = append(r, unequal(binaryutil.NativeEndian.PutUint32(ClientMark)))
 	return append(r, drop(dropForeign)...)
+}
+
+// fromClient matches what a client's SA has decrypted and the prerouting rules have not steered.
+func (b builder) fromClient() rule {
+	r := append(b.in(), meta(metaIPsec), equal([]byte{1}))
+	r = append(r, clientBits()...)
+	return append(r, equal(binaryutil.NativeEndian.PutUint32(ClientMark)))
+}
+
+func (b builder) selectorProtocol() rule {
+	r := append(b.fromClient(), meta(expr.MetaKeyL4PROTO), unequal([]byte{unix.IPPROTO_UDP}))
+	return append(r, drop(dropSelector)...)
+}
+
+func (b builder) selectorPort() rule {
+	r := append(b.fromClient(), protocol(unix.IPPROTO_UDP)...)
+	r = append(r, transport16(udpDestination), unequal(be16(PortL2TP)))
+	return append(r, drop(dropSelector)...)
+}
+
+// clientBits loads the part of the mark that says that it is a client's number.
+func clientBits() rule {
+	return rule{meta(expr.MetaKeyMARK), &expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4,
+		Mask: binaryutil.NativeEndian.PutUint32(ClientMarkMask), Xor: make([]byte, 4)}}
 }
 
 func (b builder) unmark() rule { return append(append(b.in(), markIs(MarkSteered)...), setMark(0)...) }

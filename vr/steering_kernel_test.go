@@ -238,6 +238,26 @@ func TestDirectPortDropped(t *testing.T) {
 	})
 }
 
+// TestOtherServicesClosed: a client's SA carries L2TP and does not open the server's other ports.
+func TestOtherServicesClosed(t *testing.T) {
+	eachMode(t, func(t *testing.T, vrf bool) {
+		s := newSteered(t, vrf, nil)
+		other, err := s.r.ListenIKE(server, 5353, false) // any socket of the router
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer other.Close()
+		send(t, s.conns[0], netip.AddrPortFrom(server, 5353), []byte("query"))
+		expectNothing(t, append(s.all(), other)...)
+		if n := drops(t, s.r, dropSelector); n != 1 {
+			t.Errorf("%d of 1 datagrams counted", n)
+		}
+		// In clear it is the host's own business.
+		send(t, s.nat.udp(t, netip.AddrPortFrom(nat, 7000)), netip.AddrPortFrom(server, 5353), []byte("query"))
+		expect(t, other, "query")
+	})
+}
+
 // TestNothingInClearWithoutSA: when a client's SA is gone, its tunnel sends nothing, and others go on.
 func TestNothingInClearWithoutSA(t *testing.T) {
 	eachMode(t, func(t *testing.T, vrf bool) {

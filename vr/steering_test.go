@@ -221,7 +221,8 @@ func TestRulesReceive(t *testing.T) {
 			mark:  rapid.SampledFrom([]uint32{0, ClientMark | 5, 0x33}).Draw(t, "mark"),
 		}
 		original := *p
-		ours := to == testServer && (!vrf || p.iif == uint32(testVRF))
+		inside := !vrf || p.iif == uint32(testVRF)
+		ours := to == testServer && inside
 		named := len(payload) >= 4 && flags&l2tpLengthBit == 0 || len(payload) >= 6
 		steer := ours && dport == PortL2TP && options == 0 && flags&l2tpVersionMask == 2 && named && tunnel >= MinTunnelPort
 		var drop string
@@ -233,6 +234,9 @@ func TestRulesReceive(t *testing.T) {
 			drop = dropClear
 		case dport == PortL2TP && !steer && !plain && !IsClient(original.mark):
 			drop = dropForeign
+		}
+		if drop == "" && !steer && inside && original.ipsec && IsClient(original.mark) && dport != PortL2TP {
+			drop = dropSelector
 		}
 
 		passed := hook(t, set, "prerouting", p) && hook(t, set, "input", p)
@@ -298,6 +302,25 @@ func TestRulesSend(t *testing.T) {
 	})
 }
 
+// TestRulesSelector: a client's SA is for UDP only, whatever else comes is dropped; other SAs are not our affair.
+func TestRulesSelector(t *testing.T) {
+	set := steering(testSpec(false), 0)
+	for _, c := range []struct {
+		mark    uint32
+		ipsec   bool
+		dropped bool
+	}{{ClientMark | 5, true, true}, {0, true, false}, {0x77, true, false}, {ClientMark | 5, false, false}} {
+		for _, protocol := range []byte{unix.IPPROTO_TCP, unix.IPPROTO_ICMP, unix.IPPROTO_IPIP} {
+			b := udpDatagram(testPeer, testServer, 1, 2, 0, nil, false)
+			b[9] = protocol
+			p := &packet{ip: b, mark: c.mark, ipsec: c.ipsec}
+			if passed := hook(t, set, "prerouting", p) && hook(t, set, "input", p); passed == c.dropped {
+				t.Errorf("protocol %d, mark %#x, IPsec %t: passed %t", protocol, c.mark, c.ipsec, passed)
+			}
+		}
+	}
+}
+
 // TestRulesICMP: an ICMP error that would quote a decrypted datagram is dropped, others are not.
 func TestRulesICMP(t *testing.T) {
 	set := steering(testSpec(true), 0)
@@ -353,7 +376,7 @@ func TestRulesStatic(t *testing.T) {
 	for i := range 200 {
 		many.Server = append(many.Server, netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}))
 	}
-	if a, b := count(one), count(many); a != b || a > 20 {
+	if a, b := count(one), count(many); a != b || a > 24 {
 		t.Errorf("%d rules for 2 addresses, %d for 202", a, b)
 	}
 	if n := count(Spec{Name: "t"}); n != 0 {

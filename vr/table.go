@@ -88,8 +88,9 @@ func (r *Router) removeTable() error {
 }
 
 // Drops counts the packets that the router's rules have dropped since the last Set, by reason: "direct" to a
-// tunnel's port, "cleartext" where IPsec is demanded, "foreign" SA, "unproven" ICMP error about decrypted
-// contents, "leak" of an unencrypted datagram, "spoofed" source of a subscriber.
+// tunnel's port, "cleartext" where IPsec is demanded, "foreign" SA, "selector": a client's SA used for something
+// else than L2TP, "unproven" ICMP error about decrypted contents, "leak" of an unencrypted datagram, "spoofed"
+// source of a subscriber.
 //
 // ErrNotFound when somebody has removed the table: Set installs it again.
 func (r *Router) Drops() (map[string]uint64, error) {
