@@ -37,7 +37,7 @@ func (e *Engine) newConnID() (ConnID, bool) {
 func (e *Engine) authenticated(p *phase1, contact bool) bool {
 	n := p.neg
 	e.settled(p, false)
-	delete(e.first, firstKey{n.First, p.Cookies.I})
+	e.forgetFirst(p)
 	c := e.conns[n.Rekey]
 	if c != nil && string(c.PeerID) != string(p.PeerID) {
 		// The address is somebody else's by now.
@@ -189,7 +189,7 @@ func (e *Engine) dropPhase1(p *phase1, reason Reason) {
 	}
 	if n := p.neg; n != nil {
 		e.settled(p, reason != "")
-		delete(e.first, firstKey{n.First, p.Cookies.I})
+		e.forgetFirst(p)
 		delete(e.jobs, n.Job)
 		n.Shared.Wipe()
 		n.Pair.Private.Wipe()
@@ -208,6 +208,13 @@ func (e *Engine) dropPhase1(p *phase1, reason Reason) {
 	c.Phase1 = slices.DeleteFunc(c.Phase1, func(o *phase1) bool { return o == p })
 	if len(c.Phase1) == 0 && len(c.Children) == 0 {
 		e.endConn(c, reasonOr(reason, ReasonNoChild), "", reason == ReasonPeerDelete)
+	}
+}
+
+// forgetFirst takes p out of the table of first messages.
+func (e *Engine) forgetFirst(p *phase1) {
+	if k := (firstKey{p.neg.From, p.Cookies.I}); e.first[k] == p {
+		delete(e.first, k)
 	}
 }
 

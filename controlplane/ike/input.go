@@ -100,8 +100,11 @@ func (e *Engine) firstMessage(pk Packet, h isakmp.Header, body []byte) {
 		e.count(DropExchange)
 		return
 	}
-	if p := e.first[firstKey{pk.Remote, h.Initiator}]; p != nil {
-		if p.neg != nil && p.Last.To == digestOf(pk.Data) && p.State == StateMMSAR {
+	// A different message under the same cookie begins another SA: whichever
+	// of the two is forged must not keep the other one out.
+	d := digestOf(pk.Data)
+	if p := e.first[firstKey{pk.Remote, h.Initiator}]; p != nil && p.neg.First == d {
+		if p.State == StateMMSAR && p.Last.To == d {
 			e.repeat(p, pk)
 		} else {
 			e.count(DropDuplicate)
@@ -121,7 +124,7 @@ func (e *Engine) firstMessage(pk Packet, h isakmp.Header, body []byte) {
 		e.emit(Report{Level: LevelDebug, Reason: DropMalformed, Text: err.Error(), Local: pk.Local, Remote: pk.Remote})
 		return
 	}
-	e.mainMode1(pk, h, ps)
+	e.mainMode1(pk, h, ps, d)
 }
 
 // repeat sends the last answer of p once more because the peer has repeated the

@@ -26,7 +26,7 @@ import (
 const nonceLen = 32
 
 // mainMode1 takes message 1 of a peer that may have a half-open SA.
-func (e *Engine) mainMode1(pk Packet, h isakmp.Header, ps []isakmp.Payload) {
+func (e *Engine) mainMode1(pk Packet, h isakmp.Header, ps []isakmp.Payload, d digest) {
 	saPayload := ps[0]
 	sa, err := saPayload.SA()
 	if err != nil {
@@ -65,15 +65,15 @@ func (e *Engine) mainMode1(pk Packet, h isakmp.Header, ps []isakmp.Payload) {
 	}
 	p.Tie = tieOf(p.Cookies.I[:], p.Cookies.R[:])
 	e.sas[p.Cookies] = p
+	p.neg.From, p.neg.First = p.Remote, d
 	e.first[firstKey{p.Remote, p.Cookies.I}] = p
-	p.neg.First = p.Remote
 	e.pending(p)
 
 	chosen := isakmp.SA{DOI: sa.DOI, Situation: sa.Situation, Proposals: []isakmp.Proposal{{
 		Number: c.Proposal, Protocol: isakmp.ProtocolISAKMP, Transforms: []isakmp.Transform{c.Transform},
 	}}}
 	answer := append([]isakmp.Payload{chosen.Payload()}, e.answerVendors(p.Vendor)...)
-	e.answer(p, digestOf(pk.Data), p.clear(isakmp.IdentityProtection, answer))
+	e.answer(p, d, p.clear(isakmp.IdentityProtection, answer))
 	e.arm(p)
 }
 

@@ -27,7 +27,7 @@ func TestRekeyByTime(t *testing.T) {
 					t.Fatalf("after %v: %+v\n%s", w.now, c.Info, words(server.reports))
 				}
 			}
-			if n := server.e.counters[CountChildRekey]; n < 24 || n > 30 {
+			if n := server.e.counters[CountChildRekey]; n < 24 || n > 32 {
 				t.Errorf("%d phase 2 rekeys in a day", n)
 			}
 			if n := server.e.counters[CountPhase1Rekey]; n < 3 || n > 4 {

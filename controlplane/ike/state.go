@@ -132,7 +132,8 @@ type negotiation struct {
 	Hint     isakmp.NotifyType // last error notify in clear: told when all has failed, never acted upon
 	Expires  time.Time
 	LifeCut  bool           // the peer wanted a longer lifetime
-	First    netip.AddrPort // where message 1 came from
+	From     netip.AddrPort // where message 1 came from
+	First    digest         // of message 1
 
 	// As initiator.
 	Open  Initiate
