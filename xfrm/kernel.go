@@ -3,6 +3,8 @@ package xfrm
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"sync"
 
 	"github.com/mdlayher/netlink"
@@ -204,12 +206,30 @@ func (k *Kernel) List() ([]State, error) {
 }
 
 // Flush removes every SA of ours in the namespace, whoever installed it, and
-// says how many there were. Others' SAs are not touched.
+// says how many there were. Others' SAs are not touched. Where several virtual
+// routers share the namespace (VRFs), use FlushOf: this takes the neighbours' too.
 func (k *Kernel) Flush() (int, error) {
+	return k.flush(func(State) bool { return true })
+}
+
+// FlushOf removes every SA of ours that begins or ends at one of the given local
+// addresses, and says how many there were. Virtual routers of one namespace have
+// different server addresses, because the kernel's SAs know of no VRF.
+func (k *Kernel) FlushOf(local ...netip.Addr) (int, error) {
+	return k.flush(func(s State) bool {
+		return slices.Contains(local, s.Src) || slices.Contains(local, s.Dst)
+	})
+}
+
+func (k *Kernel) flush(which func(State) bool) (int, error) {
 	list, err := k.List()
 	errs := []error{err}
+	n := 0
 	for _, s := range list {
-		errs = append(errs, k.Remove(s.ID))
+		if which(s) {
+			n++
+			errs = append(errs, k.Remove(s.ID))
+		}
 	}
-	return len(list), errors.Join(errs...)
+	return n, errors.Join(errs...)
 }

@@ -138,6 +138,22 @@ func TestAddTwiceRemoveTwice(t *testing.T) {
 	}
 }
 
+// TestFlushOf: the SAs of another virtual router in the same namespace stay.
+func TestFlushOf(t *testing.T) {
+	k := openKernel(t, netspace.New(t))
+	in, out := pair(1, serverAddr, clientAddr, nil)
+	nin, nout := pair(2, otherAddr, clientAddr, nil)
+	if err := errors.Join(k.AddPair(in, out), k.AddPair(nin, nout)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := k.FlushOf(netip.MustParseAddr(serverAddr), netip.MustParseAddr("192.0.2.99")); n != 2 || err != nil {
+		t.Errorf("FlushOf: %d, %v", n, err)
+	}
+	if got, want := listIDs(t, k), []ID{nin.ID(), nout.ID()}; !slices.Equal(got, want) {
+		t.Errorf("left %v, want %v", got, want)
+	}
+}
+
 // TestFlushSparesOthers: what has no tag of ours stays (A8).
 func TestFlushSparesOthers(t *testing.T) {
 	space := netspace.New(t)
