@@ -259,7 +259,7 @@ func (w *world) kernelState() string {
 	w.t.Helper()
 	var b strings.Builder
 	for _, cmd := range []string{
-		"ip -o link show", "ip -o -4 address show", "ip route show table all", "ip rule show",
+		"ip -o link show", "ip -o -4 address show", "ip -4 route show table all", "ip rule show",
 		"ip xfrm state list nokeys", "ip xfrm policy list nosock", "ip l2tp show tunnel", "nft list tables",
 	} {
 		args := strings.Fields(cmd)
