@@ -201,7 +201,7 @@ func TestRulesReceive(t *testing.T) {
 		}
 		set := steering(testSpec(plain), index)
 		tunnel := rapid.OneOf(rapid.Uint16(), rapid.SampledFrom([]uint16{0, 16383, 16384, 65535})).Draw(t, "tunnel")
-		dport := rapid.OneOf(rapid.Just(PortL2TP), rapid.Uint16(), rapid.Just(tunnel)).Draw(t, "dport")
+		dport := rapid.OneOf(rapid.Just(PortL2TP), rapid.Just(PortL2TP), rapid.Just(PortL2TP), rapid.Uint16(), rapid.Just(tunnel)).Draw(t, "dport")
 		flags := rapid.OneOf(rapid.SampledFrom([]uint16{0xc802, 0x4002, 0x0002, 0x0003, 0x4003, 0x0202, 0x4902}), rapid.Uint16()).Draw(t, "flags")
 		options := rapid.SampledFrom([]int{0, 0, 0, 0, 4, 40}).Draw(t, "options")
 		to := rapid.SampledFrom([]netip.Addr{testServer, testServer, testServer, testPeer}).Draw(t, "to")
@@ -264,6 +264,36 @@ func TestRulesReceive(t *testing.T) {
 	})
 }
 
+// TestRulesSteer: each form of a tunnel's datagram goes to the tunnel's port and keeps no mark.
+func TestRulesSteer(t *testing.T) {
+	for _, vrf := range []int{0, testVRF} {
+		set := steering(testSpec(false), vrf)
+		for _, c := range []struct {
+			name    string
+			payload []byte
+		}{
+			{"control", []byte{0xc8, 2, 0, 12, 0x75, 0x31, 0, 1, 0, 2, 0, 3}},
+			{"data with length", []byte{0x40, 2, 0, 8, 0x75, 0x31, 0, 1}},
+			{"data", []byte{0, 2, 0x75, 0x31, 0, 1}},
+			{"data with sequence numbers and offset", []byte{0x0a, 2, 0x75, 0x31, 0, 1, 0, 0, 0, 0, 0, 0}},
+		} {
+			for _, checksum := range []bool{true, false} {
+				p := &packet{ip: udpDatagram(testPeer, testServer, 1701, PortL2TP, 0, c.payload, checksum),
+					mark: ClientMark | 5, ipsec: true, iif: uint32(testVRF)}
+				if !hook(t, set, "prerouting", p) || p.mark != MarkSteered {
+					t.Errorf("%s: mark %#x after prerouting", c.name, p.mark)
+				}
+				if !hook(t, set, "input", p) || p.mark != 0 {
+					t.Errorf("%s: mark %#x after input, counter %q", c.name, p.mark, p.counter)
+				}
+				if port := binary.BigEndian.Uint16(p.ip[22:]); port != 0x7531 {
+					t.Errorf("%s: port %d", c.name, port)
+				}
+			}
+		}
+	}
+}
+
 // TestRulesSend: only datagrams of tunnels' sockets are changed, and none leaves in clear that should not.
 func TestRulesSend(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -273,8 +303,10 @@ func TestRulesSend(t *testing.T) {
 		checksum, ipsec := rapid.Bool().Draw(t, "checksum"), rapid.Bool().Draw(t, "ipsec")
 		p := &packet{ip: udpDatagram(testServer, testPeer, sport, 40000, 0, []byte("data"), checksum), mark: mark, ipsec: ipsec}
 		// In a VRF the packet passes the output hook twice.
-		if !hook(t, set, "output", p) || !hook(t, set, "output", p) {
-			t.Fatalf("dropped on output")
+		for range 2 {
+			if !hook(t, set, "output", p) {
+				t.Fatalf("dropped on output")
+			}
 		}
 		wantPort, wantMark := sport, mark
 		switch mark {

@@ -51,13 +51,12 @@ type topology struct {
 
 // client is a host behind the NAT with an IPsec connection made by hand.
 type client struct {
-	number  uint32 // ClientMark | 1 or 2
-	space   *namespace
-	addr    netip.Addr
-	mapped  uint16 // its port 4500 at the NAT box
-	encap   int    // socket that takes ESP in UDP
-	spi     uint32 // of the present pair; +1 is the other direction
-	natural *net.UDPConn
+	number uint32 // ClientMark | 1 or 2
+	space  *namespace
+	addr   netip.Addr
+	mapped uint16 // its port 4500 at the NAT box
+	encap  int    // socket that takes ESP in UDP
+	spi    uint32 // of the present pair; +1 is the other direction
 }
 
 // testNamespace makes a namespace and removes it at the end.
