@@ -1,0 +1,184 @@
+//go:build kernel
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"vrgate/controlplane/api"
+	"vrgate/test/topo"
+)
+
+// TestRekeyByClient and TestRekeyByServer replace the SAs of both phases under a running
+// ping; not one packet may be lost.
+func TestRekeyByClient(t *testing.T) {
+	w := newWorld(t, 4*time.Minute)
+	w.runOne(vrConfig{})
+	nat, err := w.AddNAT(w.ctx, topo.KeepPorts)
+	w.check(err)
+	c := w.client(nat, "user0")
+	w.connect(c)
+	w.pingWhile(c, func() {
+		old := w.sas()
+		for range 3 {
+			w.check(c.RekeyChild(w.ctx))
+			time.Sleep(time.Second)
+		}
+		w.check(c.RekeyIKE(w.ctx))
+		time.Sleep(time.Second)
+		w.check(c.RekeyChild(w.ctx))
+		w.eventually(10*time.Second, "new SAs", func() bool { return !shares(old, w.sas()) })
+	})
+}
+
+// TestRekeyByServer uses a client that leaves rekeying to us: it proposes short lives and
+// never rekeys itself.
+func TestRekeyByServer(t *testing.T) {
+	w := newWorld(t, 5*time.Minute)
+	w.runOne(vrConfig{})
+	c := w.client(nil, "user0", func(c *topo.ClientConfig) {
+		c.Connection = []string{"rekey_time = 0s", "over_time = 0s", "reauth_time = 0s"}
+		c.ESPLifetime, c.IKELifetime = 45*time.Second, 60*time.Second
+	})
+	w.connect(c)
+	old, cookies := w.sas(), w.cookies()
+	w.pingWhile(c, func() {
+		w.eventually(80*time.Second, "new phase 2 SAs", func() bool { return !shares(old, w.sas()) })
+		w.eventually(80*time.Second, "a new phase 1 SA", func() bool { return !shares(cookies, w.cookies()) })
+	})
+	if subs := w.subscribers(); len(subs) != 1 || subs[0].State != "up" {
+		t.Errorf("after rekeying: %+v", subs)
+	}
+}
+
+// pingWhile pings ten times a second while do runs; nothing may be lost.
+func (w *world) pingWhile(c *topo.Client, do func()) {
+	w.t.Helper()
+	p, err := c.Host().StartPing(intranetHost, topo.PingOptions{Interval: 100 * time.Millisecond})
+	w.check(err)
+	time.Sleep(500 * time.Millisecond)
+	do()
+	time.Sleep(1500 * time.Millisecond)
+	r, err := p.Stop()
+	w.check(err)
+	w.t.Logf("%d packets sent, %d lost", r.Sent, r.Lost())
+	if r.Lost() > 0 || r.Sent < 10 {
+		w.t.Errorf("%d of %d packets lost:\n%s", r.Lost(), r.Sent, r.Output)
+	}
+}
+
+// sas returns the SPIs in use.
+func (w *world) sas() []string {
+	w.t.Helper()
+	list, err := w.daemon.API().IPsec(w.ctx, api.Filter{})
+	w.check(err)
+	var out []string
+	for _, c := range list {
+		for _, s := range append(c.Inbound, c.Outbound...) {
+			out = append(out, s.SPI)
+		}
+	}
+	return out
+}
+
+// cookies returns the responder cookies of phase 1 SAs.
+func (w *world) cookies() []string {
+	w.t.Helper()
+	list, err := w.daemon.API().IKESAs(w.ctx, api.Filter{})
+	w.check(err)
+	var out []string
+	for _, s := range list {
+		out = append(out, s.LocalCookie)
+	}
+	return out
+}
+
+// shares says whether all of a are still in b. An SA that has been replaced lingers for
+// stragglers; what counts is that newer ones are there.
+func shares(a, b []string) bool {
+	for _, x := range b {
+		found := false
+		for _, y := range a {
+			found = found || x == y
+		}
+		if !found {
+			return false
+		}
+	}
+	return true
+}
+
+// TestVanishedClient is gone within the time that echo interval and failures allow.
+func TestVanishedClient(t *testing.T) {
+	w := newWorld(t, 4*time.Minute)
+	w.runOne(vrConfig{PPP: "echo-interval: 2s\necho-failures: 3"})
+	baseline := w.kernelState()
+	c, stays := w.client(nil, "user0"), w.client(nil, "user1")
+	w.connectAll(c, stays)
+	w.check(c.Kill(w.ctx))
+	w.eventually(30*time.Second, "the vanished client's session is over", func() bool { return len(w.subscribers()) == 1 })
+	if w.logLine("subscriber ended", map[string]string{"user": "user0", "reason": "ppp-keepalive"}) == nil {
+		t.Error("no summary line with reason ppp-keepalive")
+	}
+	w.ping(stays, topo.PingOptions{})
+	_ = baseline
+}
+
+// TestSIGTERM ends all sessions politely and leaves nothing in the kernel.
+func TestSIGTERM(t *testing.T) {
+	w := newWorld(t, 4*time.Minute)
+	before := w.kernelState()
+	w.runOne(vrConfig{})
+	a, b := w.client(nil, "user0"), w.client(nil, "user1")
+	w.connectAll(a, b)
+	w.check(w.daemon.Stop(w.ctx))
+	if after := w.kernelState(); after != before {
+		t.Errorf("left after SIGTERM:\n%s\nwas before:\n%s", after, before)
+	}
+	for _, u := range []string{"user0", "user1"} {
+		if w.logLine("subscriber ended", map[string]string{"user": u, "reason": "shutdown"}) == nil {
+			t.Errorf("%s: no summary line with reason shutdown", u)
+		}
+	}
+	// Politely: the clients were told, none had to find out by itself.
+	for _, c := range []*topo.Client{a, b} {
+		w.eventually(15*time.Second, "the client knows that it is over", func() bool {
+			return strings.Contains(c.Logs(), "LCP terminated by peer")
+		})
+	}
+}
+
+// TestKill9 cleans up after a predecessor that crashed, touches nothing that is not its
+// own, and serves the same clients again.
+func TestKill9(t *testing.T) {
+	w := newWorld(t, 5*time.Minute)
+	foreign := []string{
+		"xfrm state add src 203.0.113.1 dst 203.0.113.2 proto esp spi 0x1234 reqid 7 mode transport enc cbc(aes) 0x00112233445566778899aabbccddeeff auth hmac(sha1) 0x000102030405060708090a0b0c0d0e0f10111213",
+		"xfrm policy add src 203.0.113.1 dst 203.0.113.2 dir out tmpl proto esp reqid 7 mode transport",
+	}
+	w.check(w.server.IP(w.ctx, foreign...))
+	w.check(w.server.NFT(w.ctx, "table ip somebody {\n chain c {\n type filter hook input priority 0; policy accept;\n counter\n }\n}\n"))
+	before := w.kernelState()
+	w.runOne(vrConfig{})
+	served := w.kernelState()
+	c := w.client(nil, "user0", func(c *topo.ClientConfig) { c.DPD = 2 * time.Second })
+	w.connect(c)
+	w.check(w.daemon.Kill())
+	if w.kernelState() == before {
+		t.Fatal("kill -9 left nothing: the test shows nothing")
+	}
+	w.check(w.daemon.Start(w.ctx))
+	if again := w.kernelState(); again != served {
+		t.Errorf("after the restart:\n%s\nwas at the first start:\n%s", again, served)
+	}
+	c.Close()
+	d := w.client(nil, "user0")
+	w.connect(d)
+	w.ping(d, topo.PingOptions{})
+	w.check(w.daemon.Stop(w.ctx))
+	if after := w.kernelState(); after != before {
+		t.Errorf("left in the end:\n%s\nwas before:\n%s", after, before)
+	}
+}
