@@ -38,7 +38,11 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 	n := p.neg
 	e.settled(p, false)
 	e.forgetFirst(p)
-	c := e.conns[n.Rekey]
+	var open Initiate
+	var c *conn
+	if n.attempt != nil {
+		open, c = n.Open, e.conns[n.Rekey]
+	}
 	if c != nil && string(c.PeerID) != string(p.PeerID) {
 		// The address is somebody else's by now.
 		e.report(LevelInfo, ReasonIdentity, fmt.Sprintf("phase 1 rekey reached %s instead of %s", describe(p.PeerID), describe(c.PeerID)), p)
@@ -61,19 +65,19 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 		id, ok := e.newConnID()
 		if !ok {
 			e.count(ReasonNoIDs)
+			e.report(LevelWarn, ReasonNoIDs, "no free connection number", p)
 			e.dropPhase1(p, "")
 			return false
 		}
-		c = &conn{Initiator: p.Initiator, PeerID: p.PeerID, GroupKey: p.GroupKey, Open: n.Open}
-		c.Info = ConnInfo{ID: id, Ref: n.Open.Ref, Key: p.KeyName, PeerID: describe(p.PeerID), Since: e.now}
+		c = &conn{Initiator: p.Initiator, PeerID: p.PeerID, Open: open}
+		c.Info = ConnInfo{ID: id, Ref: open.Ref, Key: p.KeyName, PeerID: describe(p.PeerID), Since: e.now}
 		c.Grace = e.now.Add(grace)
 		e.conns[id] = c
 	}
 	p.Conn, p.State, p.Up = c.Info.ID, StateDone, e.now
 	p.Keys.SKEYID.Wipe()
 	p.Keys.E.Wipe()
-	n.Shared.Wipe()
-	n.Pair.Private.Wipe()
+	n.wipe()
 	p.Expires = e.now.Add(p.Life)
 	p.RekeyAt = e.now.Add(e.rekeyAfter(p.Life, p.Initiator))
 	p.neg = nil
@@ -115,7 +119,7 @@ func (e *Engine) adopt(c *conn, p *phase1) {
 	winner := p
 	for _, o := range c.Phase1 {
 		// Both sides rekeyed at once: both keep the same one of the two.
-		if o.Replaced.IsZero() && p.Up.Sub(o.Up) < simultaneous && string(o.Tie[:]) > string(p.Tie[:]) {
+		if o.done() && o.Replaced.IsZero() && p.Up.Sub(o.Up) < simultaneous && string(o.Tie[:]) > string(p.Tie[:]) {
 			winner = o
 		}
 	}
@@ -125,7 +129,7 @@ func (e *Engine) adopt(c *conn, p *phase1) {
 		p.Replaced = e.now.Add(overlap)
 	} else {
 		for _, o := range c.Phase1 {
-			if o != p && o.Replaced.IsZero() {
+			if o != p && o.done() && o.Replaced.IsZero() {
 				o.Replaced = e.now.Add(overlap)
 				e.arm(o)
 			}
@@ -181,8 +185,8 @@ func (e *Engine) rekeyAfter(life time.Duration, initiator bool) time.Duration {
 // dropPhase1 forgets an SA without telling the peer. reason says why it failed if
 // it was not authenticated yet.
 func (e *Engine) dropPhase1(p *phase1, reason Reason) {
-	if p.State == StateDeleted {
-		return
+	if e.sas[p.Cookies] != p && e.own[p.Cookies.I] != p {
+		return // gone already
 	}
 	for len(p.quicks) > 0 {
 		e.dropQuick(p.quicks[0], ReasonExpired)
@@ -191,15 +195,18 @@ func (e *Engine) dropPhase1(p *phase1, reason Reason) {
 		e.settled(p, reason != "")
 		e.forgetFirst(p)
 		delete(e.jobs, n.Job)
-		n.Shared.Wipe()
-		n.Pair.Private.Wipe()
-		n.Keys.Wipe()
+		n.wipe()
+		if n.attempt != nil {
+			n.Keys.Wipe()
+		}
 	}
 	e.dropFragments(p)
 	e.disarm(p)
 	delete(e.sas, p.Cookies)
 	delete(e.own, p.Cookies.I)
-	p.Keys.Wipe()
+	if p.session != nil {
+		p.Keys.Wipe()
+	}
 	p.State = StateDeleted
 	c := e.conns[p.Conn]
 	if c == nil {
@@ -215,6 +222,15 @@ func (e *Engine) dropPhase1(p *phase1, reason Reason) {
 func (e *Engine) forgetFirst(p *phase1) {
 	if k := (firstKey{p.neg.From, p.Cookies.I}); e.first[k] == p {
 		delete(e.first, k)
+	}
+}
+
+// wipe clears the secrets of a negotiation, but for the keys that an initiator
+// has passed on.
+func (n *negotiation) wipe() {
+	n.Shared.Wipe()
+	if n.attempt != nil {
+		n.Pair.Private.Wipe()
 	}
 }
 
@@ -340,7 +356,7 @@ func (e *Engine) childGone(c *conn, r Reason, byPeer bool) {
 	if e.conns[c.Info.ID] != c || len(c.Children) > 0 {
 		return
 	}
-	if len(c.Phase1) == 0 && c.opening == nil {
+	if c.newest() == nil && c.opening == nil {
 		e.endConn(c, r, "", byPeer)
 		return
 	}

@@ -16,7 +16,7 @@ const (
 	// evictAge is the least age of a half-open SA that may be evicted: a client
 	// whose round trip is shorter gets through any flood that the total limit
 	// divided by this age does not exceed.
-	evictAge = time.Second
+	evictAge = 250 * time.Millisecond
 	// repliesPerSource bounds clear-text error notifies per second and source.
 	repliesPerSource = 10
 	// reportEvery and reportsPerSecond bound the sentences about failed
@@ -118,9 +118,9 @@ func (e *Engine) admit(peer netip.Addr) Reason {
 // pending counts a new half-open SA in and queues it as unverified.
 func (e *Engine) pending(p *phase1) {
 	g, n := &e.guard, p.neg
-	n.Source, n.Counted = p.Remote.Addr(), true
+	n.Counted = true
 	g.HalfOpen++
-	if s := g.source(n.Source); s != nil {
+	if s := g.source(n.From.Addr()); s != nil {
 		s.Pending++
 	}
 	if n.older = g.newest; n.older != nil {
@@ -162,7 +162,7 @@ func (e *Engine) settled(p *phase1, failed bool) {
 	e.verified(p)
 	n.Counted = false
 	e.guard.HalfOpen--
-	s := e.guard.Sources[sourceKey(n.Source)]
+	s := e.guard.Sources[sourceKey(n.From.Addr())]
 	if s == nil {
 		return
 	}

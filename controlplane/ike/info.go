@@ -16,7 +16,7 @@ func (e *Engine) informational(p *phase1, pk Packet, h isakmp.Header, body []byt
 		e.clearInfo(p, h, body)
 		return
 	}
-	if !p.done() {
+	if p.session == nil {
 		e.count(DropUnexpected)
 		return
 	}
@@ -39,11 +39,14 @@ func (e *Engine) informational(p *phase1, pk Packet, h isakmp.Header, body []byt
 	p.SeenInfo = remember(p.SeenInfo, h.MessageID, maxSeenInfo)
 	e.heard(p)
 	for _, x := range o.payloads[1:] {
-		if p.State == StateDeleted {
+		if e.sas[p.Cookies] != p {
 			return // an earlier payload was its end
 		}
 		switch x.Type {
 		case isakmp.TypeNotify:
+			if !p.done() {
+				continue
+			}
 			if n, err := x.Notify(); err == nil {
 				e.notified(p, pk, n)
 			} else {
@@ -69,7 +72,7 @@ func (e *Engine) clearInfo(p *phase1, h isakmp.Header, body []byte) {
 	}
 	for _, x := range isakmp.All(ps, isakmp.TypeNotify) {
 		if n, err := x.Notify(); err == nil {
-			if p.neg != nil && n.Type.IsError() {
+			if p.neg != nil && p.neg.attempt != nil && n.Type.IsError() {
 				p.neg.Hint = n.Type
 			}
 			e.report(LevelDebug, ReasonPeerRefused, fmt.Sprintf("unauthenticated notify %v ignored in state %v", n.Type, p.State), p)
@@ -128,7 +131,7 @@ func (e *Engine) initialContact(p *phase1, c *conn) {
 		e.dropPhase1(p, "")
 		return
 	}
-	fresh := &conn{PeerID: p.PeerID, GroupKey: p.GroupKey, Grace: e.now.Add(grace)}
+	fresh := &conn{PeerID: p.PeerID, Grace: e.now.Add(grace)}
 	fresh.Info = ConnInfo{ID: id, Key: p.KeyName, PeerID: describe(p.PeerID), Since: e.now}
 	e.conns[id] = fresh
 	p.Conn, p.Replaced = id, time.Time{}
@@ -178,8 +181,8 @@ func (e *Engine) deleted(p *phase1, d isakmp.Delete) {
 			e.peerDeleted(c, c.Children[i])
 		case d.Protocol == isakmp.ProtocolISAKMP && len(spi) == 16:
 			for _, o := range slices.Clone(c.Phase1) {
-				if string(o.spi()) == string(spi) {
-					e.dropPhase1(o, ReasonPeerDelete)
+				if string(o.spi()) == string(spi) && o.done() {
+					e.phase1Deleted(c, o)
 				}
 			}
 		}
@@ -187,4 +190,24 @@ func (e *Engine) deleted(p *phase1, d isakmp.Delete) {
 			return
 		}
 	}
+}
+
+// phase1Deleted is the peer's word that an ISAKMP SA is over. Most peers delete
+// their ESP SAs first and this one last, in datagrams that may overtake each
+// other: as long as there are ESP SAs (which may live on, Z-6) the SA stays
+// readable for a moment, for the deletes that come late.
+func (e *Engine) phase1Deleted(c *conn, p *phase1) {
+	if len(c.Children) == 0 {
+		e.dropPhase1(p, ReasonPeerDelete)
+		return
+	}
+	for len(p.quicks) > 0 {
+		e.dropQuick(p.quicks[0], ReasonPeerDelete)
+	}
+	if e.sas[p.Cookies] != p {
+		return
+	}
+	p.State, p.RekeyAt, p.Replaced, p.DPD.next = StateDeleted, time.Time{}, time.Time{}, time.Time{}
+	p.Expires = e.now.Add(lateInbound)
+	e.arm(p)
 }

@@ -48,7 +48,7 @@ func (e *Engine) startPhase1(open Initiate, c *conn) *phase1 {
 	p := &phase1{
 		Cookies: cookies{I: e.newCookie()}, Initiator: true, State: StateMMSAI,
 		Local: open.Local, Remote: open.Remote, Created: e.now,
-		neg: &negotiation{Offer: offer, Open: open},
+		neg: &negotiation{attempt: &attempt{Offer: offer, Open: open}},
 	}
 	if c != nil {
 		p.neg.Rekey, c.opening = c.Info.ID, p
@@ -171,7 +171,7 @@ func (e *Engine) sendMainMode5(p *phase1, shared keymat.Secret) {
 		e.failInitiate(p, ReasonBadAnswer, err.Error())
 		return
 	}
-	n.Keys, p.KeyName, p.GroupKey = keys, key.Name, key.Group
+	n.Keys = keys
 	p.float()
 	id := localID(key, p.Local.Addr())
 	if n.Open.LocalID != "" {
@@ -219,12 +219,12 @@ func (e *Engine) mainMode6(p *phase1, pk Packet, h isakmp.Header, body []byte, d
 		e.report(LevelDebug, ReasonAuthFailed, "message 6: the peer's proof is wrong", p)
 		return
 	}
-	if key := e.cfg.key(p.KeyName); key == nil || !idMatches(key.ID, id) {
+	if key := e.cfg.key(n.Open.Key); key == nil || !idMatches(key.ID, id) {
 		e.failInitiate(p, ReasonIdentity, "peer calls itself "+describe(idp.Body))
 		return
 	}
 	p.Remote, p.Local = pk.Remote, pk.Local
-	p.Keys, p.PeerID, p.LastBlock = n.Keys, clone(idp.Body), o.next
+	p.session = &session{Keys: n.Keys, KeyName: n.Open.Key, PeerID: clone(idp.Body), LastBlock: o.next}
 	p.Last = answer{To: d}
 	if l, ok := responderLifetime(o.payloads, isakmp.ProtocolISAKMP); ok && l.Seconds > 0 {
 		p.Life = max(minLife, min(p.Life, lifeOf(l.Seconds)))
@@ -292,7 +292,10 @@ func (p *phase1) deadline() time.Time {
 		frags = p.frags.Since.Add(isakmp.FragmentTimeout + time.Second)
 	}
 	if n := p.neg; n != nil {
-		return earliest(n.Expires, n.Next, frags)
+		if n.attempt != nil {
+			return earliest(n.Expires, n.Next, frags)
+		}
+		return earliest(n.Expires, frags)
 	}
 	return earliest(p.Expires, p.RekeyAt, p.Replaced, p.Last.Till, p.DPD.next, frags)
 }
@@ -313,10 +316,10 @@ func (p *phase1) expire(e *Engine) {
 		case reached(e.now, n.Expires):
 			e.count(DropTimeout)
 			e.dropPhase1(p, DropTimeout)
-		case reached(e.now, n.Next):
+		case n.attempt != nil && reached(e.now, n.Next):
 			e.retransmit(p)
 		}
-		if p.State != StateDeleted {
+		if e.sas[p.Cookies] == p || e.own[p.Cookies.I] == p {
 			e.arm(p)
 		}
 		return

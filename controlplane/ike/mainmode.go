@@ -191,7 +191,7 @@ func (e *Engine) mainMode5(p *phase1, pk Packet, h isakmp.Header, body []byte, d
 		if found.reason != "" {
 			r, t = found.reason, isakmp.AuthenticationFailed
 		}
-		if s := e.guard.source(n.Source); s != nil && n.Attempts == 1 {
+		if s := e.guard.source(n.From.Addr()); s != nil && n.Attempts == 1 {
 			e.failed(s)
 		}
 		e.strangerFails(p, r, text, t)
@@ -199,23 +199,22 @@ func (e *Engine) mainMode5(p *phase1, pk Packet, h isakmp.Header, body []byte, d
 	}
 	// The peer has proven itself: from here on, state may change.
 	p.Remote, p.Local, p.Marker = pk.Remote, pk.Local, pk.Marker
-	p.Keys, p.KeyName, p.GroupKey, p.PeerID = found.keys, found.key.Name, found.key.Group, found.idBody
+	p.session = &session{Keys: found.keys, KeyName: found.key.Name, PeerID: found.idBody}
 	ours := localID(found.key, p.Local.Addr()).Payload()
 	hash := p.Keys.HashR(p.exchange(), ours.Body)
 	data, last := p.seal(p.Keys, isakmp.IdentityProtection, 0, found.next,
 		[]isakmp.Payload{ours, {Type: isakmp.TypeHash, Body: hash}})
 	p.LastBlock = last
 	cut := n.LifeCut
+	e.answer(p, d, data)
+	p.Last.Till = e.now.Add(answerKept)
 	if !e.authenticated(p, found.contact) {
 		return
 	}
-	e.answer(p, d, data)
-	p.Last.Till = e.now.Add(answerKept)
 	if cut {
 		l := isakmp.Life{Seconds: uint64(p.Life / time.Second)}
 		e.sendInfo(p, isakmp.ResponderLifetimeNotify(isakmp.ProtocolISAKMP, p.spi(), l).Payload())
 	}
-	e.arm(p)
 }
 
 // spi is the SPI of an ISAKMP SA in notifies: both cookies.

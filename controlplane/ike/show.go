@@ -52,16 +52,15 @@ func (e *Engine) Phase1SAs() []Phase1Info {
 	for _, p := range ps {
 		i := Phase1Info{Local: p.Local, Remote: p.Remote, Initiator: p.Initiator, State: p.State.String(), Authenticated: p.done(), Conn: p.Conn,
 			LocalCookie: p.Cookies.R.String(), RemoteCookie: p.Cookies.I.String(), NATT: p.Marker, NATTVersion: p.Vendor.NATT.String(),
-			NATPeer: p.NATPeer, NATLocal: p.NATLocal, Rule: p.Rule, Key: p.KeyName, Peer: p.Vendor.Name,
-			Since: p.Created, Expires: p.Expires, Replaced: !p.Replaced.IsZero()}
+			NATPeer: p.NATPeer, NATLocal: p.NATLocal, Rule: p.Rule, Peer: p.Vendor.Name, Since: p.Created}
 		if p.Initiator {
 			i.LocalCookie, i.RemoteCookie = p.Cookies.I.String(), ""
 			if !p.Cookies.R.IsZero() {
 				i.RemoteCookie = p.Cookies.R.String()
 			}
 		}
-		if p.PeerID != nil {
-			i.PeerID = describe(p.PeerID)
+		if p.session != nil {
+			i.Key, i.PeerID, i.Expires, i.Replaced = p.KeyName, describe(p.PeerID), p.Expires, !p.Replaced.IsZero()
 		}
 		if p.Group != 0 {
 			i.Proposal = phase1Words(p)

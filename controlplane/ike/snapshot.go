@@ -17,13 +17,21 @@ const snapshotVersion = 1
 type snapshot struct {
 	Version int
 	Taken   time.Time
-	Conns   []*conn // with their phase 1 SAs and children
+	Conns   []*conn      // with their phase 1 SAs and children
+	Session [][]*session // of the phase 1 SAs, by connection
 }
 
 // Snapshot encodes the state of all connections, keys in clear: whoever stores it
 // must keep it from other eyes.
 func (e *Engine) Snapshot() ([]byte, error) {
 	s := snapshot{Version: snapshotVersion, Taken: e.now, Conns: e.sortedConns()}
+	for _, c := range s.Conns {
+		var ss []*session
+		for _, p := range c.Phase1 {
+			ss = append(ss, p.session)
+		}
+		s.Session = append(s.Session, ss)
+	}
 	var b bytes.Buffer
 	if err := gob.NewEncoder(&b).Encode(s); err != nil {
 		return nil, fmt.Errorf("ike: snapshot: %w", err)
@@ -46,6 +54,17 @@ func (e *Engine) Restore(now time.Time, b []byte) ([]Effect, error) {
 	}
 	if s.Version != snapshotVersion {
 		return nil, fmt.Errorf("ike: snapshot of version %d, want %d", s.Version, snapshotVersion)
+	}
+	if len(s.Session) != len(s.Conns) {
+		return nil, fmt.Errorf("ike: restore: %d connections with sessions of %d", len(s.Conns), len(s.Session))
+	}
+	for i, c := range s.Conns {
+		if len(s.Session[i]) != len(c.Phase1) {
+			return nil, fmt.Errorf("ike: restore: connection %d lacks keys", c.Info.ID)
+		}
+		for j, p := range c.Phase1 {
+			p.session = s.Session[i][j]
+		}
 	}
 	e.now, e.out = now, nil
 	for _, c := range s.Conns {

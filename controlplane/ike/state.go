@@ -71,78 +71,83 @@ type answer struct {
 	Till time.Time // dropped after; zero: with its exchange
 }
 
-// phase1 is one ISAKMP SA. Everything but neg and timer is plain data and part of
-// a snapshot.
+// phase1 is one ISAKMP SA. A half-open one, which strangers can make us hold,
+// has a negotiation and no session; an authenticated one the reverse.
 type phase1 struct {
 	Cookies       cookies
 	Initiator     bool
-	State         State
-	Local, Remote netip.AddrPort
 	Marker        bool // on the NAT-T port
+	NATPeer       bool // a NAT is in front of the peer
+	NATLocal      bool // a NAT is in front of us
+	State         State
+	Group         keymat.Group
+	Conn          ConnID // 0 while half open
+	Suite         keymat.Suite
+	Local, Remote netip.AddrPort
 	Created       time.Time
+	Life          time.Duration
+	Tie           [8]byte // greater of the cookies: settles simultaneous rekeys the same way on both sides
+	Rule          string
+	Vendor        vendor
+	Last          answer // to the last main mode message
 
-	Vendor   vendor
-	Rule     string
-	Suite    keymat.Suite
-	Group    keymat.Group
-	Life     time.Duration
-	NATPeer  bool // a NAT is in front of the peer
-	NATLocal bool // a NAT is in front of us
+	*session // once authenticated
+	neg      *negotiation
+	quicks   []*quick
+	frags    *isakmp.Reassembler
+	timer    timer
+}
 
-	// Of an authenticated SA.
-	Conn      ConnID
+// session is what an authenticated phase 1 SA has. It is plain data and, with the
+// exported fields of phase1, what a snapshot holds.
+type session struct {
 	Keys      keymat.Keys // SKEYID and SKEYID_e are wiped
 	LastBlock []byte      // of phase 1's ciphertext: seeds the IV of later exchanges
 	KeyName   string
-	GroupKey  bool // D2r
-	PeerID    []byte
-	Tie       [8]byte   // greater of the cookies: settles simultaneous rekeys the same way on both sides
-	Up        time.Time // when authenticated
+	PeerID    []byte // body of the identification payload
+	Up        time.Time
 	RekeyAt   time.Time // zero: not by us, or done
 	Expires   time.Time
 	Replaced  time.Time // when to delete it since a newer one took over
 	SeenQuick []uint32  // message ids the peer has used
 	SeenInfo  []uint32
-	Last      answer // to the last main mode message
 	DPD       dpd
-
-	quicks []*quick
-	neg    *negotiation // until authenticated
-	frags  *isakmp.Reassembler
-	timer  timer
 }
 
 // negotiation is what a phase 1 SA needs only until it is authenticated.
 type negotiation struct {
 	SAi      []byte // body of the initiator's SA payload
-	Offer    []isakmp.Phase1Transform
 	Ni, Nr   []byte
 	GXi, GXr []byte
-	Pair     keymat.KeyPair // initiator, between its two jobs
 	Shared   keymat.Secret
-	IV       []byte
-	Keys     keymat.Keys // initiator, once derived
-	Job      JobID       // outstanding, 0 if none
+	Job      JobID // outstanding, 0 if none
 
-	Source   netip.Addr        // counted at
-	Counted  bool              // among the half-open
-	Verified bool              // the peer has shown that it receives what we send
-	Attempts int               // messages 5 that no key fits
-	Notified bool              // the one error notify was sent
-	Hint     isakmp.NotifyType // last error notify in clear: told when all has failed, never acted upon
-	Expires  time.Time
-	LifeCut  bool           // the peer wanted a longer lifetime
-	From     netip.AddrPort // where message 1 came from
+	From     netip.AddrPort // where message 1 came from; failures count against its address
 	First    digest         // of message 1
-
-	// As initiator.
-	Open  Initiate
-	Rekey ConnID // connection this SA is to serve, 0: a new one
-	Tries int
-	Next  time.Time // of the retransmission
+	Counted  bool           // among the half-open
+	Verified bool           // the peer has shown that it receives what we send
+	Notified bool           // the one error notify was sent
+	LifeCut  bool           // the peer wanted a longer lifetime
+	Attempts uint8          // messages 5 that no key fits
+	Expires  time.Time      // when it is given up, zero: by retransmission
 
 	// FIFO of unverified responders, oldest first.
 	older, newer *phase1
+
+	*attempt // as initiator
+}
+
+// attempt is what an initiator has to remember beside.
+type attempt struct {
+	Open  Initiate
+	Rekey ConnID // connection this SA is to serve, 0: a new one
+	Offer []isakmp.Phase1Transform
+	Pair  keymat.KeyPair // between its two jobs
+	Keys  keymat.Keys
+	IV    []byte // of message 6
+	Tries int
+	Next  time.Time         // of the retransmission
+	Hint  isakmp.NotifyType // last error notify in clear: told when all has failed, never acted upon
 }
 
 // conn is one connection: a peer over all its rekeys.
@@ -150,8 +155,7 @@ type conn struct {
 	Info      ConnInfo
 	Announced bool // ConnUp was emitted
 	Initiator bool
-	PeerID    []byte // body of the identification payload
-	GroupKey  bool
+	PeerID    []byte   // body of the identification payload
 	Open      Initiate // how to open it again, as initiator
 	Phase1    []*phase1
 	Children  []*child
