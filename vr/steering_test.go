@@ -294,6 +294,45 @@ func TestRulesSteer(t *testing.T) {
 	}
 }
 
+// TestRulesClear: what is dropped where only IPsec is offered, and why.
+func TestRulesClear(t *testing.T) {
+	control := func(tunnel uint16) []byte { return l2tpDatagram(0xc802, tunnel) }
+	for _, c := range []struct {
+		name    string
+		ipsec   bool
+		mark    uint32
+		tunnel  uint16
+		counter string
+	}{
+		{"a client's request", true, ClientMark | 5, 0, ""},
+		{"a client's tunnel", true, ClientMark | 5, 30000, ""},
+		{"clear request", false, 0, 0, dropClear},
+		{"clear tunnel", false, 0, 30000, dropClear},
+		{"clear request with a forged mark", false, ClientMark | 5, 0, dropClear},
+		{"request through another SA", true, 0, 0, dropForeign},
+	} {
+		set := steering(testSpec(false), 0)
+		p := &packet{ip: udpDatagram(testPeer, testServer, 1701, PortL2TP, 0, control(c.tunnel), true), mark: c.mark, ipsec: c.ipsec}
+		passed := hook(t, set, "prerouting", p) && hook(t, set, "input", p)
+		if passed != (c.counter == "") || p.counter != c.counter {
+			t.Errorf("%s: passed %t, counted as %q, want %q", c.name, passed, p.counter, c.counter)
+		}
+		set = steering(testSpec(true), 0)
+		p = &packet{ip: udpDatagram(testPeer, testServer, 1701, PortL2TP, 0, control(c.tunnel), true), mark: c.mark, ipsec: c.ipsec}
+		if !hook(t, set, "prerouting", p) || !hook(t, set, "input", p) {
+			t.Errorf("%s: dropped as %q where plain L2TP is offered", c.name, p.counter)
+		}
+	}
+}
+
+// l2tpDatagram is the beginning of an L2TP message with length field.
+func l2tpDatagram(flags, tunnel uint16) []byte {
+	b := binary.BigEndian.AppendUint16(nil, flags)
+	b = append(b, 0, 12)
+	b = binary.BigEndian.AppendUint16(b, tunnel)
+	return append(b, 0, 0, 0, 0, 0, 0)
+}
+
 // TestRulesSend: only datagrams of tunnels' sockets are changed, and none leaves in clear that should not.
 func TestRulesSend(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
