@@ -121,11 +121,13 @@ func (e *Engine) mainMode3(p *phase1, pk Packet, ps []isakmp.Payload, d digest) 
 	p.Remote = pk.Remote
 	p.Local, p.Marker = pk.Local, pk.Marker
 	n.GXi, n.Ni = clone(ke.Body), clone(ni.Body)
+	n.Expires = e.now.Add(e.cfg.HalfOpen.Timeout) // a slow but real peer gets its time
 	p.detectNAT(ps)
 	p.State = StateMMKER
 	p.Last = answer{To: d}
 	n.Job = e.newJob(jobRef{p: p})
 	e.emit(ComputeDH{Job: n.Job, Group: p.Group, Peer: n.GXi, Unauthenticated: true})
+	e.arm(p)
 }
 
 // nonceOK checks the length of a nonce (RFC 2409 section 5).
