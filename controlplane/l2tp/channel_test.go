@@ -36,6 +36,9 @@ func TestChannelExactlyOnce(t *testing.T) {
 			if c.InFlight > int(windows[1-i]) {
 				t.Fatalf("%d in flight, the peer's window is %d", c.InFlight, windows[1-i])
 			}
+			if c.Cwnd > windows[1-i] || c.Cwnd == 0 {
+				t.Fatalf("congestion window %d, the peer's window is %d", c.Cwnd, windows[1-i])
+			}
 			if c.OweAck {
 				c.OweAck = false
 				air = append(air, packet{1 - i, c.Ns, c.Nr, nil})

@@ -255,6 +255,14 @@ func TestDecodeTrouble(t *testing.T) {
 	}
 }
 
+// Of an attribute that comes twice the first counts.
+func TestAttributeTwice(t *testing.T) {
+	m, failed := decode(build(msgICRQ).u16(attrSessionID, 5).u16(attrSessionID, 6).u32(attrCallSerial, 1).b, nil)
+	if failed != nil || m.session != 5 {
+		t.Errorf("%+v %v", m, failed)
+	}
+}
+
 func builderOf(typ attribute, v ...byte) []byte {
 	return avp{mandatory: true, typ: typ, value: v}.append(nil)
 }

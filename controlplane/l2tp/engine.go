@@ -87,7 +87,8 @@ type Packet struct {
 // Timer says that Deadline may have passed.
 type Timer struct{}
 
-// SocketOpened answers OpenSocket. InUse asks for another tunnel id.
+// SocketOpened answers OpenSocket; every OpenSocket must be answered once, also when the tunnel's TunnelDown has come in between (then
+// CloseSocket follows). InUse asks for another tunnel id.
 type SocketOpened struct {
 	Tunnel TunnelID
 	InUse  bool

@@ -107,7 +107,7 @@ type message struct {
 	cause       *DisconnectCause
 }
 
-// errNotFirst is the one decoding failure without an answer of its own.
+// textNotFirst explains a message that section 4.4.1 does not allow.
 const textNotFirst = "the first AVP is not a Message Type"
 
 // peekType returns the message type without looking further; ok is false when the message does not begin with a

@@ -15,13 +15,12 @@ const (
 
 // Result codes of CDN, RFC 2661 section 4.4.2.
 const (
-	CallLostCarrier       uint16 = 1
-	CallError             uint16 = 2 // general error, see the error code
-	CallAdministrative    uint16 = 3
-	CallNoFacilities      uint16 = 4 // temporarily
-	CallNeverFacilities   uint16 = 5 // permanently
-	CallTimedOut          uint16 = 10
-	CallInappropriateForm uint16 = 11 // no appropriate framing detected
+	CallLostCarrier     uint16 = 1
+	CallError           uint16 = 2 // general error, see the error code
+	CallAdministrative  uint16 = 3
+	CallNoFacilities    uint16 = 4 // temporarily
+	CallNeverFacilities uint16 = 5 // permanently
+	CallTimedOut        uint16 = 10
 )
 
 // General error codes, RFC 2661 section 4.4.2.

@@ -93,6 +93,28 @@ func TestPeerStop(t *testing.T) {
 	if c := find[CloseSocket](eff); len(c) != 1 || c[0].Tunnel != p.lns {
 		t.Errorf("%v", eff)
 	}
+	// When IPsec goes, so does the wait.
+	q.say(0, build(msgStopCCN).u16(attrTunnelID, 5).result(6, 0, "bye").b)
+	eff = s.step(ConnLost{Conn: 1})
+	if c := find[CloseSocket](eff); len(eff) != 1 || len(c) != 1 || c[0].Tunnel != q.lns {
+		t.Errorf("%v", eff)
+	}
+}
+
+// A HELLO that is under way is not followed by another.
+func TestOneHello(t *testing.T) {
+	cfg := profiles("")
+	cfg.Hello, cfg.IdleTimeout = time.Second, -1
+	s := newScript(t, cfg)
+	p := s.peer(1, "203.0.113.5:1701", 5)
+	p.up()
+	s.wait(40 * time.Second)
+	if n := len(s.e.tunnels[p.lns].Channel.Queue); n != 1 {
+		t.Errorf("%d messages wait for a silent peer", n)
+	}
+	if d := find[TunnelDown](s.wait(20 * time.Second)); len(d) != 1 || d[0].Reason != ReasonNoAnswer {
+		t.Errorf("%+v", d)
+	}
 }
 
 func TestDrain(t *testing.T) {
@@ -130,7 +152,8 @@ func TestDrain(t *testing.T) {
 		p := s.peer(1, "203.0.113.5:1701", 5)
 		p.up()
 		s.step(CloseTunnel{Tunnel: p.lns})
-		stop := appendControl(nil, p.lns, 0, p.ns, p.nr, build(msgStopCCN).u16(attrTunnelID, 5).result(6, 0, "").b)
+		// It acknowledges ours; its own acknowledgement may be lost, so the socket stays a while.
+		stop := appendControl(nil, p.lns, 0, p.ns, p.nr+1, build(msgStopCCN).u16(attrTunnelID, 5).result(6, 0, "").b)
 		for range 2 {
 			if eff := p.raw(stop); len(eff) != 1 || len(sends(eff)) != 1 {
 				t.Errorf("%v", eff)
