@@ -101,7 +101,8 @@ type Frame struct {
 	Data []byte // only read during Step
 }
 
-// Decided answers Decide, with the address that goes with an accept.
+// Decided answers Decide, with the address that goes with an accept. Every Decide gets exactly
+// one, also when its session has ended meanwhile: the engine gives the address back.
 type Decided struct {
 	ID       ID
 	Decision aaa.Decision
@@ -248,7 +249,8 @@ type CloseConn struct {
 type Started struct{ Record Record }
 
 // Ended reports the end of a session that CallUp announced, exactly once: accounting
-// stop when it was up, and the summary line.
+// stop when it was up, and the summary line. It is the session's last effect: every question
+// has been answered, the address is back and the kernel objects are gone.
 type Ended struct{ Record Record }
 
 // Report is something for the log.

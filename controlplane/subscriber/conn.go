@@ -1,0 +1,85 @@
+package subscriber
+
+import "time"
+
+// conn is one IPsec connection.
+type conn struct {
+	ConnUp
+	tunnels  map[uint16]bool
+	calls    map[CallKey]bool
+	hadOne   bool
+	warned   bool
+	deadline time.Time // for closing it without tunnels
+	timer    timer
+}
+
+// silentConn is how long an IPsec connection may be without L2TP before the operator is
+// told: the classic sign of a blocked ESP or UDP 1701 (clients.md, complaint 28).
+const silentConn = 30 * time.Second
+
+func (e *Engine) connUp(now time.Time, ev ConnUp) {
+	c := e.conns[ev.Conn]
+	if c == nil {
+		c = &conn{tunnels: map[uint16]bool{}, calls: map[CallKey]bool{}, timer: timer{conn: ev.Conn}}
+		e.conns[ev.Conn] = c
+		e.armConn(c, now.Add(silentConn))
+	}
+	c.ConnUp = ev
+}
+
+func (e *Engine) connDown(ev ConnDown) {
+	c := e.conns[ev.Conn]
+	if c == nil {
+		return
+	}
+	delete(e.conns, ev.Conn)
+	e.timers.drop(&c.timer)
+	for call := range c.calls {
+		e.note(e.byCall[call], Reason(ev.Reason), ev.Text, false)
+	}
+	e.emit(DropTunnels{Conn: ev.Conn})
+}
+
+func (e *Engine) tunnelUp(ev TunnelUp) {
+	if c := e.conns[ev.Conn]; c != nil {
+		c.tunnels[ev.Tunnel] = true
+		c.hadOne = true
+		c.deadline = time.Time{}
+	}
+}
+
+func (e *Engine) tunnelDown(now time.Time, ev TunnelDown) {
+	c := e.conns[ev.Conn]
+	if c == nil || !c.tunnels[ev.Tunnel] {
+		return // it never came up
+	}
+	delete(c.tunnels, ev.Tunnel)
+	if len(c.tunnels) == 0 {
+		e.armConn(c, now.Add(e.cfg.DestructTimeout))
+	}
+}
+
+func (e *Engine) armConn(c *conn, deadline time.Time) {
+	c.deadline = deadline
+	e.timers.arm(&c.timer, deadline)
+}
+
+func (e *Engine) connExpired(now time.Time, c *conn) {
+	switch {
+	case c.deadline.IsZero():
+	case now.Before(c.deadline): // it has moved since
+		e.armConn(c, c.deadline)
+	case !c.hadOne && !c.warned:
+		c.warned = true
+		e.armConn(c, now.Add(e.cfg.DestructTimeout))
+		e.emit(Report{Warn: true, Reason: ReasonNoTunnel, Conn: c.Conn, Remote: c.Remote,
+			Text: "IPsec is up but no L2TP arrived through it: ESP or UDP 4500 is blocked on the way, or the client's L2TP is not running"})
+	default:
+		reason, text := ReasonTunnelGone, "no L2TP tunnel left on this IPsec connection"
+		if !c.hadOne {
+			reason, text = ReasonNoTunnel, "no L2TP ever arrived through this IPsec connection"
+		}
+		c.deadline = time.Time{}
+		e.emit(CloseConn{Conn: c.Conn, Reason: reason, Text: text})
+	}
+}
