@@ -48,6 +48,8 @@ const (
 // withDefaults fills the zero values in and sorts the keys so that the most
 // specific is tried first.
 func (c Config) withDefaults() Config {
+	c.ConnFirst = cmp.Or(c.ConnFirst, 1)
+	c.ConnLast = cmp.Or(c.ConnLast, maxConnID)
 	c.MaxFragment = cmp.Or(c.MaxFragment, defaultMaxFragment)
 	c.RekeyMargin = cmp.Or(c.RekeyMargin, defaultRekeyMargin)
 	c.Retransmit.First = cmp.Or(c.Retransmit.First, defaultRetryFirst)

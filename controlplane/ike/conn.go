@@ -22,9 +22,11 @@ func (c *conn) key() peerKey {
 // newConnID picks a number at random: one that a peer had lately is unlikely to
 // be another's, so that stragglers in the kernel cannot be mistaken.
 func (e *Engine) newConnID() (ConnID, bool) {
+	span := uint64(e.cfg.ConnLast-e.cfg.ConnFirst) + 1
 	for range 64 {
-		id := ConnID(e.rand32() & maxConnID)
-		if id != 0 && e.conns[id] == nil {
+		// 32 random bits over at most 24: the bias is below one in 256.
+		id := e.cfg.ConnFirst + ConnID(uint64(e.rand32())%span)
+		if e.conns[id] == nil {
 			return id, true
 		}
 	}

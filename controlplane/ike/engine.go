@@ -14,18 +14,21 @@ type ConnID uint32
 
 // Config of one virtual router. Zero durations and counts mean the defaults named.
 type Config struct {
-	NATT             bool         // C1r, C2r: a change affects new phase 1 SAs only
-	Rules            []PolicyRule // highest priority first (K2)
-	Keys             []PresharedKey
-	Transports       []TransportProfile
-	Retransmit       Retransmit
-	HalfOpen         HalfOpenLimits
-	Fragmentation    bool          // IKEv1 fragmentation offered and accepted
-	MaxFragment      int           // bytes of a fragment's datagram; default 1280
-	RekeyMargin      int           // per cent of a lifetime after which we rekey when the peer has not; default 90, with jitter
-	DPDInterval      time.Duration // see K10; 0: never probe (L2TP); answering is always on
-	OldAndroidSHA256 bool          // 96-bit truncation of HMAC-SHA2-256 for racoon of Android 6/7 that is recognised
-	InvalidCookie    bool          // K11: answer unknown cookies with INVALID-COOKIE, at a bounded rate; default off
+	NATT       bool         // C1r, C2r: a change affects new phase 1 SAs only
+	Rules      []PolicyRule // highest priority first (K2)
+	Keys       []PresharedKey
+	Transports []TransportProfile
+	// ConnFirst and ConnLast bound the numbers of connections; default 1 and 0xffffff. Engines that
+	// share a network namespace share its marks and reqids and must have numbers of their own.
+	ConnFirst, ConnLast ConnID
+	Retransmit          Retransmit
+	HalfOpen            HalfOpenLimits
+	Fragmentation       bool          // IKEv1 fragmentation offered and accepted
+	MaxFragment         int           // bytes of a fragment's datagram; default 1280
+	RekeyMargin         int           // per cent of a lifetime after which we rekey when the peer has not; default 90, with jitter
+	DPDInterval         time.Duration // see K10; 0: never probe (L2TP); answering is always on
+	OldAndroidSHA256    bool          // 96-bit truncation of HMAC-SHA2-256 for racoon of Android 6/7 that is recognised
+	InvalidCookie       bool          // K11: answer unknown cookies with INVALID-COOKIE, at a bounded rate; default off
 }
 
 // Retransmit of messages we have sent to authenticated peers or as initiator.
