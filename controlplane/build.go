@@ -29,8 +29,10 @@ func buildIKE(c *config.Config, r *config.Router) (ike.Config, error) {
 	if err != nil {
 		return ike.Config{}, err
 	}
+	first, last := connNumbers(c, r)
 	out := ike.Config{
 		NATT: r.NATT, Rules: rules, Fragmentation: true,
+		ConnFirst: first, ConnLast: last,
 		HalfOpen: ike.HalfOpenLimits{Total: c.Process.HalfOpen.Total, PerSource: c.Process.HalfOpen.PerSource},
 	}
 	if len(r.Policy) > 0 {
@@ -69,6 +71,25 @@ func buildIKE(c *config.Config, r *config.Router) (ike.Config, error) {
 		}
 	}
 	return out, nil
+}
+
+// connNumbers shares the connection numbers of a namespace out among the virtual routers
+// in it: they are marks and reqids, which a socket's policy or an SA must never find at
+// another tenant.
+func connNumbers(c *config.Config, r *config.Router) (first, last ike.ConnID) {
+	const all = 0xffffff
+	n, index := 0, 0
+	for _, other := range c.Routers {
+		if other == r {
+			index = n
+		}
+		if other.Namespace.Name == r.Namespace.Name {
+			n++
+		}
+	}
+	share := ike.ConnID(all / max(n, 1))
+	first = ike.ConnID(index)*share + 1
+	return first, first + share - 1
 }
 
 func policyRule(p config.PolicyRule) ike.PolicyRule {

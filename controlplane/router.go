@@ -271,7 +271,8 @@ type (
 		router *router
 		tunnel uint16
 	}
-	userWork struct {
+	repairWork struct{ router *router }
+	userWork   struct {
 		router *router
 		id     subscriber.ID
 	}
@@ -371,6 +372,12 @@ func (r *router) performL2TP(f l2tp.Effect) {
 	case l2tp.TunnelDown:
 		r.log.Info("L2TP tunnel down", append(tunnelFields(f.Tunnel), zap.String("reason", string(f.Reason)), zap.String("text", f.Text), zap.Bool("by_peer", f.ByPeer))...)
 	case l2tp.Report:
+		if f.Reason == l2tp.ReasonNotSteered { // somebody has flushed the rules that steer; reported once a minute
+			r.async(repairWork{r}, func() any {
+				r.kernelFailed("repair rules", r.data.Repair())
+				return nil
+			})
+		}
 		r.report(uint8(f.Level), string(f.Reason), f.Text, zap.Stringer("peer", f.Remote), zap.Uint32("conn", uint32(f.Conn)), zap.Uint16("tunnel", uint16(f.Tunnel)))
 	}
 }

@@ -265,32 +265,48 @@ func idText(id subscriber.ID) string { return strconv.FormatUint(uint64(id), 10)
 
 // Counters implements [api.Source].
 func (p *Process) Counters(ctx context.Context) ([]api.Counter, error) {
-	return each(ctx, p, func(r *router, c *config.Router, _ time.Time) []api.Counter {
-		var out []api.Counter
-		add := func(subsystem, reason string, v uint64) {
-			out = append(out, api.Counter{VR: c.Name, Subsystem: subsystem, Reason: reason, Value: v})
+	out, err := each(ctx, p, func(r *router, c *config.Router, _ time.Time) []api.Counter { return r.counters(c.Name) })
+	if err != nil {
+		return nil, err
+	}
+	for _, r := range p.routers { // asks the kernel: not in the loop
+		drops, err := r.data.Drops()
+		if err != nil {
+			continue // somebody has removed our rules, which is another counter's matter
 		}
-		for k, v := range r.machine.ike.Counters() {
-			add("ike", string(k), v)
+		for reason, n := range drops {
+			out = append(out, api.Counter{VR: r.name, Subsystem: "kernel-drop", Reason: reason, Value: n})
 		}
-		for k, v := range r.machine.l2tp.Counters() {
-			add("l2tp", string(k), v)
-		}
-		for k, v := range r.machine.subs.Counters() {
-			add("subscriber", string(k), v)
-		}
-		add("subscriber", "started", r.stats.started.Load())
-		add("subscriber", "ended", r.stats.ended.Load())
-		add("dataplane", "queue-full", r.inbox.drops())
-		add("dataplane", "kernel-failed", r.stats.kernelErrors.Load())
-		add("dataplane", "ike-send-failed", r.stats.ikeSendErrors.Load())
-		add("dataplane", "l2tp-send-failed", r.stats.l2tpSendErrors.Load())
-		add("dataplane", "ppp-send-failed", r.stats.pppSendErrors.Load())
-		slices.SortFunc(out, func(a, b api.Counter) int {
-			return cmp.Or(cmp.Compare(a.Subsystem, b.Subsystem), cmp.Compare(a.Reason, b.Reason))
-		})
-		return out
+	}
+	slices.SortFunc(out, func(a, b api.Counter) int {
+		return cmp.Or(cmp.Compare(a.VR, b.VR), cmp.Compare(a.Subsystem, b.Subsystem), cmp.Compare(a.Reason, b.Reason))
 	})
+	return out, nil
+}
+
+// counters collects what the engines and the shell have counted; in the loop.
+func (r *router) counters(name string) []api.Counter {
+	var out []api.Counter
+	add := func(subsystem, reason string, v uint64) {
+		out = append(out, api.Counter{VR: name, Subsystem: subsystem, Reason: reason, Value: v})
+	}
+	for k, v := range r.machine.ike.Counters() {
+		add("ike", string(k), v)
+	}
+	for k, v := range r.machine.l2tp.Counters() {
+		add("l2tp", string(k), v)
+	}
+	for k, v := range r.machine.subs.Counters() {
+		add("subscriber", string(k), v)
+	}
+	add("subscriber", "started", r.stats.started.Load())
+	add("subscriber", "ended", r.stats.ended.Load())
+	add("dataplane", "queue-full", r.inbox.drops())
+	add("dataplane", "kernel-failed", r.stats.kernelErrors.Load())
+	add("dataplane", "ike-send-failed", r.stats.ikeSendErrors.Load())
+	add("dataplane", "l2tp-send-failed", r.stats.l2tpSendErrors.Load())
+	add("dataplane", "ppp-send-failed", r.stats.pppSendErrors.Load())
+	return out
 }
 
 // Disconnect implements [api.Source].

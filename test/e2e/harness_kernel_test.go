@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -223,6 +224,21 @@ func (w *world) subscribers() []api.Subscriber {
 	list, err := w.daemon.API().Subscribers(w.ctx, api.Filter{})
 	w.check(err)
 	return list
+}
+
+// metric returns the sum of the counters with this reason.
+func (w *world) metric(reason string) (sum float64) {
+	w.t.Helper()
+	text, err := w.daemon.Metrics(w.ctx)
+	w.check(err)
+	for line := range strings.Lines(text) {
+		if fields := strings.Fields(line); strings.Contains(line, `reason="`+reason+`"`) && len(fields) == 2 {
+			n, err := strconv.ParseFloat(fields[1], 64)
+			w.check(err)
+			sum += n
+		}
+	}
+	return sum
 }
 
 // logLine finds the log line with this message and field values.

@@ -182,3 +182,54 @@ func TestKill9(t *testing.T) {
 		t.Errorf("left in the end:\n%s\nwas before:\n%s", after, before)
 	}
 }
+
+// TestFlushedRules survives an operator's `nft flush ruleset`: the rules are put back as
+// soon as the first datagram shows that they are missing.
+func TestFlushedRules(t *testing.T) {
+	w := newWorld(t, 3*time.Minute)
+	w.runOne(vrConfig{})
+	c := w.client(nil, "user0")
+	w.connect(c)
+	w.check(w.server.NFT(w.ctx, "flush ruleset\n"))
+	w.eventually(20*time.Second, "the client reaches the intranet again", func() bool {
+		r, err := c.Ping(w.ctx, intranetHost, topo.PingOptions{Count: 2})
+		return err == nil && r.Lost() == 0
+	})
+	w.ping(c, topo.PingOptions{Count: 5})
+}
+
+// TestReboundNAT keeps the session when the client's NAT forgets its mappings and ESP comes
+// from another port.
+func TestReboundNAT(t *testing.T) {
+	w := newWorld(t, 3*time.Minute)
+	w.runOne(vrConfig{})
+	nat, err := w.AddNAT(w.ctx, topo.KeepPorts)
+	w.check(err)
+	c := w.client(nat, "user0")
+	w.connect(c)
+	w.ping(c, topo.PingOptions{})
+	was := w.remote()
+	w.check(nat.Rebind(w.ctx))
+	w.eventually(20*time.Second, "the client reaches the intranet again", func() bool {
+		r, err := c.Ping(w.ctx, intranetHost, topo.PingOptions{Count: 2})
+		return err == nil && r.Lost() == 0
+	})
+	if now := w.remote(); now == was {
+		t.Errorf("the connection is still at %s: the NAT has not rebound, or nobody noticed", was)
+	}
+	w.ping(c, topo.PingOptions{Count: 5})
+	if subs := w.subscribers(); len(subs) != 1 {
+		t.Errorf("subscribers: %+v", subs)
+	}
+}
+
+// remote is where the only IPsec connection's peer is.
+func (w *world) remote() string {
+	w.t.Helper()
+	list, err := w.daemon.API().IPsec(w.ctx, api.Filter{})
+	w.check(err)
+	if len(list) != 1 {
+		w.t.Fatalf("%d IPsec connections, want 1", len(list))
+	}
+	return list[0].Remote.String()
+}

@@ -34,14 +34,14 @@ func TestRefusals(t *testing.T) {
 
 	refused := func(name string, stage topo.Stage, reason string, sentence string, c *topo.Client) {
 		t.Run(name, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(w.ctx, 40*time.Second)
+			ctx, cancel := context.WithTimeout(w.ctx, 25*time.Second)
 			defer cancel()
 			_, err := c.Connect(ctx)
 			var at *topo.ConnectError
 			if !errors.As(err, &at) || at.Stage != stage {
 				t.Fatalf("connecting: %v, want a failure at %s", err, stage)
 			}
-			if !strings.Contains(w.daemon.Log(), `"reason":"`+reason+`"`) {
+			if reason != "" && !strings.Contains(w.daemon.Log(), `"reason":"`+reason+`"`) {
 				t.Errorf("no reason %q in the log", reason)
 			}
 			if !strings.Contains(w.daemon.Log(), sentence) {
@@ -51,15 +51,19 @@ func TestRefusals(t *testing.T) {
 			w.eventually(90*time.Second, "nothing left of the attempt", func() bool { return w.kernelState() == baseline })
 		})
 	}
-	refused("wrong PSK", topo.StageIKE, "wrong-psk", "message 5 does not decrypt: pre-shared keys differ",
+	refused("wrong PSK", topo.StageIKE, "pre-shared-keys-differ", "message 5 does not decrypt: pre-shared keys differ",
 		w.client(nil, "user1", func(c *topo.ClientConfig) { c.PSK = "something else" }))
-	refused("no common proposal", topo.StageIKE, "no-proposal", "no proposal",
+	refused("no common proposal", topo.StageIKE, "no-proposal-chosen", "no proposal chosen",
 		w.client(nil, "user1", func(c *topo.ClientConfig) { c.IKE = []string{"3des-md5-modp1024"} }))
 	refused("wrong password", topo.StagePPP, "aaa-wrong-password", `wrong password for local user`,
 		w.client(nil, "user1", func(c *topo.ClientConfig) { c.Password = "incorrect horse" }))
 	refused("unknown user", topo.StagePPP, "aaa-unknown-user", `no local user`, w.client(nil, "nobody"))
-	refused("plain L2TP", topo.StageL2TP, "clear-text", "",
+	// Clear text never reaches the process: the kernel drops it, and nobody hears of it (G6).
+	refused("plain L2TP", topo.StageL2TP, "", "",
 		w.client(nil, "user1", func(c *topo.ClientConfig) { c.Plain = true }))
+	if n := w.metric("cleartext"); n == 0 {
+		t.Error("the kernel has not counted a dropped clear-text packet")
+	}
 
 	second := w.client(nil, "user1")
 	w.connect(second)

@@ -25,6 +25,7 @@ type dataplane struct {
 	create bool // the namespace is ours to remove
 
 	// Constant after open; nil where the router serves no address.
+	spec      vr.Spec
 	vr        *vr.Router
 	xfrm      *xfrm.Kernel
 	l2tp      *l2tpnl.Kernel
@@ -34,6 +35,7 @@ type dataplane struct {
 	running   sync.WaitGroup
 	ike       map[netip.AddrPort]*vr.Socket
 	listeners []*vr.Socket
+	servers   []netip.Addr
 	received  *vr.Batch // the poller's goroutine's
 	frame     []byte    // the poller's goroutine's
 
@@ -391,6 +393,15 @@ func (d *dataplane) SACounters() (map[controlplane.SAKey]controlplane.SACounters
 	return out, nil
 }
 
+// Drops implements [controlplane.Dataplane].
+func (d *dataplane) Drops() (map[string]uint64, error) {
+	drops, err := d.vr.Drops()
+	return drops, typed(err)
+}
+
+// Repair implements [controlplane.Dataplane].
+func (d *dataplane) Repair() error { return typed(d.vr.Set(d.spec)) }
+
 // Close implements [controlplane.Dataplane]. It is called when nothing else runs, and also
 // after an open that failed half way.
 func (d *dataplane) Close() error {
@@ -419,8 +430,8 @@ func (d *dataplane) Close() error {
 		failed = errors.Join(failed, d.l2tp.Close())
 	}
 	if d.xfrm != nil {
-		if len(d.listeners) > 0 {
-			_, err := d.xfrm.Flush()
+		if len(d.servers) > 0 {
+			_, err := d.xfrm.FlushOf(d.servers...)
 			failed = errors.Join(failed, err)
 		}
 		failed = errors.Join(failed, d.xfrm.Close())

@@ -99,7 +99,8 @@ const (
 
 func (d *dataplane) open(cfg *config.Config, c *config.Router) error {
 	var err error
-	if d.vr, err = vr.Open(routerSpec(cfg, c)); err != nil {
+	d.spec = routerSpec(cfg, c)
+	if d.vr, err = vr.Open(d.spec); err != nil {
 		return err
 	}
 	if d.net, err = unit.OpenNet(d.vr); err != nil {
@@ -113,10 +114,9 @@ func (d *dataplane) open(cfg *config.Config, c *config.Router) error {
 		return nil // subscribers of others end here; nobody arrives
 	}
 	// What a crashed predecessor left, and only that: reqids of ours.
-	if _, err = d.xfrm.Flush(); err != nil {
-		return err
-	}
-	if _, err = d.xfrm.FlushPolicies(); err != nil {
+	// Another virtual router may share the namespace: only this one's addresses.
+	d.servers = c.ServerAddresses
+	if _, err = d.xfrm.FlushOf(d.servers...); err != nil {
 		return err
 	}
 	if err = xfrm.SetHashThresholds(d.vr.NetNS()); err != nil {
@@ -208,25 +208,24 @@ func (d *dataplane) batch() *vr.Batch {
 func (d *dataplane) saEvent(ev xfrm.Event) {
 	switch ev := ev.(type) {
 	case xfrm.Expire:
-		dir := ike.Outbound
-		if d.isServer(ev.Dst) {
-			dir = ike.Inbound
+		if dir, ours := d.direction(ev.ID); ours {
+			d.in.SAExpired(ev.SPI, dir, ev.Hard)
 		}
-		d.in.SAExpired(ev.SPI, dir, ev.Hard)
 	case xfrm.Mapping:
-		d.in.PeerMoved(ev.SPI, ev.New)
+		if _, ours := d.direction(ev.ID); ours {
+			d.in.PeerMoved(ev.SPI, ev.New)
+		}
 	case xfrm.Resync:
 		d.resync()
 	}
 }
 
-func (d *dataplane) isServer(a netip.Addr) bool {
-	for at := range d.ike {
-		if at.Addr() == a {
-			return true
-		}
-	}
-	return false
+// direction finds an SA of this router; those of another in the namespace are not its own.
+func (d *dataplane) direction(id xfrm.ID) (ike.Direction, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	dir, ours := d.sas[id]
+	return dir, ours
 }
 
 // resync makes up for events that were lost: an SA of ours that is not in the kernel any
