@@ -140,33 +140,41 @@ func (r *Router) checkServer(spec Spec) error {
 		return err
 	}
 	for _, want := range spec.Server {
-		elsewhere, found := "", false
-		for _, a := range have {
-			if address(a.IPNet) != want {
-				continue
-			}
-			link, err := r.nl.LinkByIndex(a.LinkIndex)
-			if missing(err) {
-				continue // gone since the dump
-			}
-			if err != nil {
-				return failed(err, "virtual router %s: link of %s", spec.Name, want)
-			}
-			master, err := r.master(link)
-			if err != nil {
-				return err
-			}
-			if master == r.vrf.index {
-				found = true
-				break
-			}
-			elsewhere = link.Attrs().Name
+		on, elsewhere, err := r.holders(have, want)
+		if err != nil {
+			return err
 		}
-		if !found {
+		if len(on) == 0 {
 			return &NoAddress{Router: spec.Name, Addr: want, Link: elsewhere}
 		}
 	}
 	return nil
+}
+
+// holders are the names of the router's links that have an address, and that of another router's link.
+func (r *Router) holders(have []netlink.Addr, want netip.Addr) (on []string, elsewhere string, err error) {
+	for _, a := range have {
+		if address(a.IPNet) != want {
+			continue
+		}
+		link, err := r.nl.LinkByIndex(a.LinkIndex)
+		if missing(err) {
+			continue // gone since the dump
+		}
+		if err != nil {
+			return nil, "", failed(err, "virtual router %s: link of %s", r.name, want)
+		}
+		master, err := r.master(link)
+		if err != nil {
+			return nil, "", err
+		}
+		if master == r.vrf.index {
+			on = append(on, link.Attrs().Name)
+		} else {
+			elsewhere = link.Attrs().Name
+		}
+	}
+	return on, elsewhere, nil
 }
 
 // master is the index of the VRF device that a link belongs to, 0 for the main table. The VRF device itself
@@ -214,10 +222,11 @@ func gatewayAlias(router string) string { return ownAlias + " " + router }
 
 // addGateway makes the dummy device and adds the addresses that it lacks.
 func (r *Router) addGateway(spec Spec) error {
-	if len(spec.Gateway) == 0 {
-		return nil
-	}
 	name := gatewayLink(spec.Name)
+	needed, err := r.neededGateway(spec, name)
+	if err != nil || len(needed) == 0 {
+		return err
+	}
 	link, err := r.nl.LinkByName(name)
 	if missing(err) {
 		attrs := netlink.NewLinkAttrs()
@@ -249,7 +258,7 @@ func (r *Router) addGateway(spec Spec) error {
 			return failed(err, "virtual router %s: gateway device %s up", spec.Name, name)
 		}
 	}
-	for _, a := range spec.Gateway {
+	for _, a := range needed {
 		err := r.nl.AddrAdd(link, &netlink.Addr{IPNet: network(netip.PrefixFrom(a, 32))})
 		if err != nil && !errors.Is(err, unix.EEXIST) {
 			return failed(err, "virtual router %s: gateway address %s", spec.Name, a)
@@ -258,12 +267,37 @@ func (r *Router) addGateway(spec Spec) error {
 	return nil
 }
 
+// neededGateway are the gateway addresses that no link of the router has but our own device.
+func (r *Router) neededGateway(spec Spec, own string) ([]netip.Addr, error) {
+	if len(spec.Gateway) == 0 {
+		return nil, nil
+	}
+	have, err := r.addresses(nil)
+	if err != nil {
+		return nil, err
+	}
+	var needed []netip.Addr
+	for _, a := range spec.Gateway {
+		on, _, err := r.holders(have, a)
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(on, func(link string) bool { return link != own }) {
+			needed = append(needed, a)
+		}
+	}
+	return needed, nil
+}
+
 // trimGateway removes addresses that spec does not name, and the device when none is left.
 func (r *Router) trimGateway(spec Spec) error {
 	if len(spec.Gateway) == 0 {
 		return r.removeGateway()
 	}
 	link, err := r.nl.LinkByName(gatewayLink(spec.Name))
+	if missing(err) {
+		return nil // other links have them all
+	}
 	if err != nil {
 		return failed(err, "virtual router %s: gateway device", spec.Name)
 	}

@@ -40,11 +40,7 @@ const (
 const RouteProtocol = 117
 
 // linkGroup is the upper half of the link group of subscribers' PPP devices; the lower half names the router.
-// The rules against spoofed sources match the upper half.
-const (
-	linkGroup     uint32 = 0x56520000
-	linkGroupMask uint32 = 0xffff0000
-)
+const linkGroup uint32 = 0x56520000
 
 // IsClient says whether a mark or reqid is the number of one of our IPsec clients.
 func IsClient(n uint32) bool { return n&ClientMarkMask == ClientMark && n&^ClientMarkMask != 0 }

@@ -24,7 +24,8 @@ type Spec struct {
 	// VRF is the VRF device inside the namespace, made with Table when it is missing; "" is the main table.
 	VRF   string
 	Table uint32
-	// Gateway addresses are ours towards unnumbered subscribers: IPv4, each a /32 on a dummy device of ours.
+	// Gateway addresses are ours towards unnumbered subscribers: IPv4, each a /32 on a dummy device of ours,
+	// unless a link of the router has it already.
 	Gateway []netip.Addr
 	// Server addresses are those on which IKE and L2TP are served: IPv4, configured already.
 	Server []netip.Addr
@@ -166,9 +167,12 @@ func (r *Router) VRF() int {
 
 // LinkGroup is the link group (IFLA_GROUP) that subscribers' PPP devices of this router have to be given when
 // they are made: source validation and MSS clamping apply to that group, and a group can be deleted at once.
-func (r *Router) LinkGroup() uint32 {
+func (r *Router) LinkGroup() uint32 { return groupOf(r.name) }
+
+// groupOf folds a router's name into the lower half of the group.
+func groupOf(router string) uint32 {
 	h := fnv.New32a()
-	h.Write([]byte(r.name))
+	h.Write([]byte(router))
 	sum := h.Sum32()
 	return linkGroup | (sum>>16^sum)&0xffff
 }
@@ -283,11 +287,6 @@ func (s Spec) check() error {
 	for _, a := range slices.Concat(s.Gateway, s.Server) {
 		if !a.Is4() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() {
 			return bad("%s is not a unicast IPv4 address", a)
-		}
-	}
-	for _, a := range s.Gateway {
-		if slices.Contains(s.Server, a) {
-			return bad("%s cannot be both gateway and server address", a)
 		}
 	}
 	return nil

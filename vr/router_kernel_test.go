@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -110,6 +111,21 @@ func TestOpenClose(t *testing.T) {
 		}
 		if _, err := r.Drops(); err != nil {
 			t.Error(err)
+		}
+		// An address that another link of the router has is used where it is.
+		shared := spec
+		shared.Gateway = append(slices.Clone(spec.Gateway), server)
+		if err := r.Set(shared); err != nil {
+			t.Fatal(err)
+		}
+		if addrs := top.router.run(t, "", "ip", "-o", "addr"); strings.Count(addrs, serverText+"/") != 1 {
+			t.Errorf("the server address was added again: %s", addrs)
+		}
+		if err := r.AddRoute(netip.MustParsePrefix("10.99.1.7/32"), index, server); err != nil {
+			t.Errorf("route with the server address as source: %v", err)
+		}
+		if err := r.Set(spec); err != nil {
+			t.Fatal(err)
 		}
 		var bad *BadSpec
 		other := spec

@@ -38,7 +38,6 @@ func TestSpecCheck(t *testing.T) {
 		{"invalid address", Spec{Name: "a", Server: []netip.Addr{{}}}, "IPv4"},
 		{"unspecified", Spec{Name: "a", Gateway: addr("0.0.0.0")}, "unicast"},
 		{"multicast", Spec{Name: "a", Gateway: addr("224.0.0.1")}, "unicast"},
-		{"gateway is server", Spec{Name: "a", Gateway: addr("192.0.2.1"), Server: addr("192.0.2.1")}, "both"},
 		{"small MTU", Spec{Name: "a", SubscriberMTU: 575}, "MTU"},
 		{"large MTU", Spec{Name: "a", SubscriberMTU: 1501}, "MTU"},
 	} {

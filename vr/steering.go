@@ -105,7 +105,7 @@ type rule []expr.Any
 
 // steering builds the rules of spec. vrf is the index of the VRF device, 0 for none.
 func steering(spec Spec, vrf int) ruleset {
-	b := builder{vrf: uint32(vrf)}
+	b := builder{vrf: uint32(vrf), group: groupOf(spec.Name)}
 	var set ruleset
 	for _, a := range spec.Server {
 		set.server = append(set.server, nftables.SetElement{Key: a.AsSlice()})
@@ -146,8 +146,8 @@ func steering(spec Spec, vrf int) ruleset {
 	return set
 }
 
-// builder builds rules. Those for received packets match the router's VRF.
-type builder struct{ vrf uint32 }
+// builder builds rules. Those for received packets match the router's VRF, those for subscribers their links.
+type builder struct{ vrf, group uint32 }
 
 // in matches what a router without VRF receives anywhere and a router with VRF receives by it. On the way in
 // a packet to a VRF passes the hooks first with its link as interface, then with the VRF device.
@@ -265,7 +265,7 @@ func (b builder) guard() rule {
 }
 
 func (b builder) spoofed() rule {
-	r := subscriber(expr.MetaKeyIIFGROUP)
+	r := b.subscriber(expr.MetaKeyIIFGROUP)
 	r = append(r, &expr.Fib{Register: register, FlagSADDR: true, FlagIIF: true, ResultOIF: true}, equal(make([]byte, 4)))
 	return append(r, drop(dropSpoofed)...)
 }
@@ -282,9 +282,9 @@ func (b builder) clamp(from bool, mtu int) rule {
 	fixed := from && b.vrf != 0
 	switch {
 	case !from:
-		r = subscriber(expr.MetaKeyOIFGROUP)
+		r = b.subscriber(expr.MetaKeyOIFGROUP)
 	case !fixed:
-		r = subscriber(expr.MetaKeyIIFGROUP)
+		r = b.subscriber(expr.MetaKeyIIFGROUP)
 	}
 	r = append(r, protocol(unix.IPPROTO_TCP)...)
 	r = append(r,
@@ -357,11 +357,9 @@ func setMark(mark uint32) rule {
 	}
 }
 
-// subscriber matches links of the subscribers' groups, of any router of ours.
-func subscriber(key expr.MetaKey) rule {
-	return rule{meta(key), &expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4,
-		Mask: binaryutil.NativeEndian.PutUint32(linkGroupMask), Xor: make([]byte, 4)},
-		equal(binaryutil.NativeEndian.PutUint32(linkGroup))}
+// subscriber matches links of the router's subscribers.
+func (b builder) subscriber(key expr.MetaKey) rule {
+	return rule{meta(key), equal(binaryutil.NativeEndian.PutUint32(b.group))}
 }
 
 func drop(counter string) rule {

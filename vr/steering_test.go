@@ -419,15 +419,15 @@ func TestRulesICMP(t *testing.T) {
 	}
 }
 
-// TestRulesSpoofed: only links of subscribers are checked.
+// TestRulesSpoofed: only links of the router's own subscribers are checked.
 func TestRulesSpoofed(t *testing.T) {
 	set := steering(testSpec(true), 0)
-	group := (&Router{name: "any"}).LinkGroup()
+	group, other := groupOf("t"), groupOf("other")
 	for _, c := range []struct {
 		group  uint32
 		routed bool
 		passed bool
-	}{{group, true, true}, {group, false, false}, {0, false, true}, {linkGroup - 1, false, true}} {
+	}{{group, true, true}, {group, false, false}, {0, false, true}, {other, false, true}} {
 		p := &packet{ip: udpDatagram(testPeer, testPeer, 1, 2, 0, nil, false), group: c.group, routed: c.routed, iif: 4}
 		if passed := hook(t, set, "prerouting", p); passed != c.passed {
 			t.Errorf("group %#x, routed back %t: passed %t", c.group, c.routed, passed)
@@ -471,13 +471,13 @@ func TestMarks(t *testing.T) {
 	}
 }
 
-// TestLinkGroup: routers have different groups, all within the range that the rules match.
+// TestLinkGroup: routers have different groups, all of them recognisable as ours.
 func TestLinkGroup(t *testing.T) {
 	seen := map[uint32]string{}
 	for i := range 50 {
 		r := &Router{name: fmt.Sprintf("tenant-%d", i)}
 		g := r.LinkGroup()
-		if g&linkGroupMask != linkGroup {
+		if g&0xffff0000 != linkGroup {
 			t.Errorf("%s has group %#x", r.name, g)
 		}
 		if other, ok := seen[g]; ok {
