@@ -261,6 +261,9 @@ func (b *bed) perform(f Effect) {
 		if l.open || l.opening || !l.held.IsValid() {
 			b.t.Errorf("session %d: opened twice or without an address", f.ID)
 		}
+		if r := b.e.byID[f.ID].Reason; r != "" {
+			b.t.Errorf("session %d: opened although it is ending by %s", f.ID, r)
+		}
 		l.opening = true
 		b.note("open in %s mtu %d", f.Terminating, f.MTU)
 		b.opens = append(b.opens, f)
