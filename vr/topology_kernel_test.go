@@ -451,8 +451,9 @@ func (s *sniffer) saw(text string) (n int) {
 	return n
 }
 
-// encrypted counts the frames that are ESP, in UDP or not.
+// encrypted counts the frames that are ESP, in UDP or not, once those under way have arrived.
 func (s *sniffer) encrypted() (n int) {
+	time.Sleep(grace)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, f := range s.frames {
