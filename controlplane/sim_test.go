@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"vrgate/controlplane/aaa"
-	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/keymat"
 	"vrgate/controlplane/l2tp"
@@ -29,6 +28,7 @@ import (
 // not pass the process as L2TP.
 type simWorld struct {
 	t       testing.TB
+	start   time.Time
 	now     time.Time
 	queue   simQueue
 	serial  int
@@ -130,6 +130,7 @@ func (w *simWorld) run(limit time.Duration, done func() bool) bool {
 type random struct{ *rand.ChaCha8 }
 
 var (
+	simStart      = time.Unix(1_800_000_000, 0)
 	simServerAddr = netip.MustParseAddr("192.0.2.1")
 	simKey        = keymat.Secret("simulated group key")
 )
@@ -156,7 +157,7 @@ func newSimWorld(t testing.TB, seed uint64, network simNetwork, change func(*mac
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
 	w := &simWorld{
-		t: t, now: time.Unix(1_800_000_000, 0), rand: rand.New(rand.NewPCG(seed, 1)), network: network,
+		t: t, start: simStart, now: simStart, rand: rand.New(rand.NewPCG(seed, 1)), network: network,
 		byAddr: map[netip.Addr]*simClient{}, wake: map[any]time.Time{},
 	}
 	rules, esp, err := ike.ProposalProfile("compatible")
@@ -385,5 +386,3 @@ func (s *simServer) reasons() map[subscriber.Reason]int {
 	}
 	return maps.Clone(out)
 }
-
-var _ = config.Config{}

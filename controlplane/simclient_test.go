@@ -209,3 +209,14 @@ func (c *simClient) fail(why string) {
 
 // settled says that the client is up or has given up.
 func (c *simClient) settled() bool { return c.address.IsValid() || c.failed != "" }
+
+// settled counts the clients that are up or have given up.
+func (w *simWorld) settled() int {
+	n := 0
+	for _, c := range w.clients {
+		if c.settled() {
+			n++
+		}
+	}
+	return n
+}
