@@ -33,15 +33,12 @@ func TestRekeyByClient(t *testing.T) {
 	})
 }
 
-// TestRekeyByServer uses a client that leaves rekeying to us: it proposes short lives and
-// never rekeys itself.
+// TestRekeyByServer leaves rekeying to us: the client proposes a short phase 2 life and never
+// rekeys itself, and our policy rule cuts the life of phase 1.
 func TestRekeyByServer(t *testing.T) {
 	w := newWorld(t, 5*time.Minute)
-	w.runOne(vrConfig{})
-	c := w.client(nil, "user0", func(c *topo.ClientConfig) {
-		c.Connection = []string{"rekey_time = 0s", "over_time = 0s", "reauth_time = 0s"}
-		c.ESPLifetime, c.IKELifetime = 45*time.Second, 60*time.Second
-	})
+	w.runOne(vrConfig{IPsec: "ike-policy-rules: [{priority: 1, encryption: [aes256], hash: [sha256], group: [modp2048], lifetime: 60s}]"})
+	c := w.client(nil, "user0", func(c *topo.ClientConfig) { c.NeverRekeys, c.ESPLifetime = true, 45*time.Second })
 	w.connect(c)
 	old, cookies := w.sas(), w.cookies()
 	w.pingWhile(c, func() {

@@ -26,6 +26,8 @@ type ClientConfig struct {
 
 	IKELifetime time.Duration // rekeying time; 0: strongSwan's hours
 	ESPLifetime time.Duration
+	// NeverRekeys leaves rekeying to the server; ESPLifetime, which it needs, is then the whole life.
+	NeverRekeys bool
 	DPD         time.Duration // interval of dead peer detection; 0: none
 	Connection  []string      // further settings of swanctl's connection section, such as "encap = yes"
 
@@ -135,10 +137,10 @@ func (c *Client) startCharon(ctx context.Context) (*charon, error) {
 		local = "dynamic[17]"
 	}
 	return c.net.startCharon(ctx, c.config.Host.Namespace, c.dir, c.over,
-		charonTimers{tries: c.config.RetransmitTries, timeout: c.config.RetransmitTimeout},
+		charonOptions{tries: c.config.RetransmitTries, timeout: c.config.RetransmitTimeout},
 		connection{
 			remote: c.config.Server.String(), id: c.config.ID, remoteID: "%any", psk: c.config.PSK,
-			ike: c.config.IKE, esp: c.config.ESP,
+			ike: c.config.IKE, esp: c.config.ESP, passive: c.config.NeverRekeys,
 			ikeLife: c.config.IKELifetime, espLife: c.config.ESPLifetime, dpd: c.config.DPD,
 			localTS: local, remoteTS: "dynamic[17/1701]", extra: c.config.Connection,
 		})

@@ -21,6 +21,7 @@ type StockConfig struct {
 	First     netip.Addr        // pool of the clients
 	Last      netip.Addr
 	IKE, ESP  []string // proposals in strongSwan's notation; empty: DefaultIKE, DefaultESP
+	Quiet     bool     // log little, as in production: for measurements
 }
 
 // StockServer is strongSwan, xl2tpd and pppd as L2TP/IPsec server. It cannot serve two clients behind
@@ -54,16 +55,19 @@ func (n *Net) NewStockServer(ctx context.Context, config StockConfig) (*StockSer
 	var starting sync.WaitGroup
 	var ikeErr, l2tpErr error
 	starting.Go(func() {
-		s.charon, ikeErr = n.startCharon(ctx, config.Namespace, s.dir, over, charonTimers{}, connection{
+		s.charon, ikeErr = n.startCharon(ctx, config.Namespace, s.dir, over, charonOptions{quiet: config.Quiet}, connection{
 			remote: "%any", remoteID: "%any", psk: config.PSK, ike: config.IKE, esp: config.ESP,
 			localTS: "dynamic[17/1701]", remoteTS: "dynamic[17]",
 			extra: []string{"unique = never"}, // a client that comes back does not end its other sessions
 		})
 	})
 	starting.Go(func() {
-		options := "auth\nrequire-mschap-v2\nnoccp\nproxyarp\nmtu 1400\nmru 1400\nlcp-echo-interval 30\nlcp-echo-failure 4\ndebug\n"
+		options := "auth\nrequire-mschap-v2\nnoccp\nproxyarp\nmtu 1400\nmru 1400\nlcp-echo-interval 30\nlcp-echo-failure 4\n"
+		if !config.Quiet {
+			options += "debug\n"
+		}
 		s.xl2tpd, l2tpErr = n.startXl2tpd(ctx, config.Namespace, s.dir, over,
-			lnsConfig(config.Listen, config.Local, config.First, config.Last, filepath.Join(s.dir, "ppp.options")), options)
+			lnsConfig(config.Listen, config.Local, config.First, config.Last, filepath.Join(s.dir, "ppp.options"), !config.Quiet), options)
 	})
 	starting.Wait()
 	return s, errors.Join(ikeErr, l2tpErr)

@@ -19,21 +19,26 @@ const charonPath = "/usr/lib/ipsec/charon"
 // them without its legacy provider.
 const charonPlugins = "random nonce des md5 openssl gmp curve25519 pem pkcs1 hmac kdf kernel-netlink socket-default vici xauth-generic"
 
-// charonTimers are strongSwan's own retransmission settings unless a test wants failures sooner.
-type charonTimers struct {
+// charonOptions are strongSwan's own retransmission settings unless a test wants failures sooner.
+type charonOptions struct {
 	tries   int
 	timeout time.Duration
+	quiet   bool // logs what goes wrong only
 }
 
 // charonSettings returns strongswan.conf, of the daemon and of swanctl. Routes stay ours: transport mode needs
 // none. Left to itself, swanctl would load af-alg, which makes the kernel build and test every cipher it knows.
-func charonSettings(log string, timers charonTimers) string {
+func charonSettings(log string, options charonOptions) string {
 	var retransmit string
-	if timers.tries > 0 {
-		retransmit += fmt.Sprintf("\tretransmit_tries = %d\n", timers.tries)
+	if options.tries > 0 {
+		retransmit += fmt.Sprintf("\tretransmit_tries = %d\n", options.tries)
 	}
-	if timers.timeout > 0 {
-		retransmit += fmt.Sprintf("\tretransmit_timeout = %.1f\n", timers.timeout.Seconds())
+	if options.timeout > 0 {
+		retransmit += fmt.Sprintf("\tretransmit_timeout = %.1f\n", options.timeout.Seconds())
+	}
+	levels := "\t\t\tdefault = 1\n\t\t\tike = 2\n\t\t\tcfg = 2\n\t\t\tnet = 1\n\t\t\tenc = 1\n"
+	if options.quiet {
+		levels = "\t\t\tdefault = 0\n"
 	}
 	return fmt.Sprintf(`charon {
 	load = %s
@@ -44,18 +49,13 @@ func charonSettings(log string, timers charonTimers) string {
 			path = %s
 			flush_line = yes
 			time_format = %%H:%%M:%%S
-			default = 1
-			ike = 2
-			cfg = 2
-			net = 1
-			enc = 1
-		}
+%s		}
 	}
 }
 swanctl {
 	load = random pem pkcs1 openssl
 }
-`, charonPlugins, retransmit, log)
+`, charonPlugins, retransmit, log, levels)
 }
 
 // connection is one swanctl connection with one child, of a client or of a server.
@@ -68,6 +68,7 @@ type connection struct {
 	esp      []string
 	ikeLife  time.Duration // rekeying time; 0: strongSwan's
 	espLife  time.Duration
+	passive  bool          // leaves rekeying to the peer; espLife is then the whole life
 	dpd      time.Duration // 0: none
 	localTS  string
 	remoteTS string
@@ -94,7 +95,10 @@ func (c connection) settings() string {
 	if len(c.ike) > 0 {
 		line(2, "proposals = %s", strings.Join(c.ike, ","))
 	}
-	if c.ikeLife > 0 {
+	switch {
+	case c.passive:
+		line(2, "rekey_time = 0s")
+	case c.ikeLife > 0:
 		line(2, "rekey_time = %ds", int(c.ikeLife.Seconds()))
 		line(2, "over_time = %ds", max(1, int(c.ikeLife.Seconds())/2))
 		line(2, "rand_time = 0")
@@ -126,7 +130,11 @@ func (c connection) settings() string {
 	if len(c.esp) > 0 {
 		line(4, "esp_proposals = %s", strings.Join(c.esp, ","))
 	}
-	if c.espLife > 0 {
+	switch {
+	case c.passive:
+		line(4, "rekey_time = 0s")
+		line(4, "life_time = %ds", int(c.espLife.Seconds()))
+	case c.espLife > 0:
 		line(4, "rekey_time = %ds", int(c.espLife.Seconds()))
 		line(4, "life_time = %ds", 2*int(c.espLife.Seconds()))
 		line(4, "rand_time = 0")
@@ -153,14 +161,14 @@ type charon struct {
 }
 
 // startCharon starts a daemon in the namespace with its files in dir, waits for it, and loads the connection.
-func (n *Net) startCharon(ctx context.Context, ns *Namespace, dir string, over private, timers charonTimers, c connection) (*charon, error) {
+func (n *Net) startCharon(ctx context.Context, ns *Namespace, dir string, over private, options charonOptions, c connection) (*charon, error) {
 	ch := &charon{
 		uri:      "unix://" + filepath.Join(over["/run"], "charon.vici"),
 		settings: filepath.Join(dir, "strongswan.conf"),
 		conf:     filepath.Join(dir, "swanctl.conf"),
 		file:     filepath.Join(dir, "charon.log"),
 	}
-	if err := os.WriteFile(ch.settings, []byte(charonSettings(ch.file, timers)), 0o600); err != nil {
+	if err := os.WriteFile(ch.settings, []byte(charonSettings(ch.file, options)), 0o600); err != nil {
 		return nil, err
 	}
 	if err := os.WriteFile(ch.conf, []byte(c.settings()), 0o600); err != nil {

@@ -81,7 +81,8 @@ redial = no
 }
 
 // lnsConfig returns a server's xl2tpd.conf.
-func lnsConfig(listen, local, first, last netip.Addr, options string) string {
+func lnsConfig(listen, local, first, last netip.Addr, options string, debug bool) string {
+	yes := map[bool]string{false: "no", true: "yes"}
 	return fmt.Sprintf(`[global]
 listen-addr = %s
 port = 1701
@@ -94,8 +95,8 @@ require authentication = yes
 name = lns
 pppoptfile = %s
 length bit = yes
-ppp debug = yes
-`, listen, first, last, local, options)
+ppp debug = %s
+`, listen, first, last, local, options, yes[debug])
 }
 
 // privateDirs makes the directories that one set of daemons sees as its own /run and /etc/ppp under dir. The
