@@ -20,8 +20,15 @@ type machine struct {
 	ike  *ike.Engine
 	l2tp *l2tp.Engine
 	subs *subscriber.Engine
-	esp  map[ike.ConnID]subscriber.ESP // of the newest outbound SA
+	esp  map[ike.ConnID]outboundESP
 	out  []any
+}
+
+// outboundESP is what the packets of a connection's newest outbound SA cost. It is kept from
+// the order to install that SA until the SA or the connection has gone.
+type outboundESP struct {
+	spi  uint32
+	size subscriber.ESP
 }
 
 // machineConfig is the configuration of the three engines.
@@ -34,7 +41,7 @@ type machineConfig struct {
 func newMachine(c machineConfig, random io.Reader) *machine {
 	return &machine{
 		ike: ike.New(c.ike, random), l2tp: l2tp.New(c.l2tp, random), subs: subscriber.New(c.subs, random),
-		esp: map[ike.ConnID]subscriber.ESP{},
+		esp: map[ike.ConnID]outboundESP{},
 	}
 }
 
@@ -50,6 +57,11 @@ func (m *machine) step(now time.Time, ev any) []any {
 		m.fromIKE(now, m.ike.Step(now, ike.Reconfigure{Config: ev.ike}))
 		m.fromL2TP(now, m.l2tp.Step(now, l2tp.Reconfigure{Config: ev.l2tp}))
 		m.fromSubscriber(now, m.subs.Step(now, subscriber.Reconfigure{Config: ev.subs}))
+	case ike.SAInstalled:
+		if ev.Err != "" && ev.Dir == ike.Outbound {
+			m.forgetESP(ev.Conn, ev.SPI)
+		}
+		m.fromIKE(now, m.ike.Step(now, ev))
 	case ike.Event:
 		m.fromIKE(now, m.ike.Step(now, ev))
 	case l2tp.Event:
@@ -82,19 +94,28 @@ func (m *machine) fromIKE(now time.Time, effects []ike.Effect) {
 		switch f := f.(type) {
 		case ike.ConnUp:
 			m.fromSubscriber(now, m.subs.Step(now, subscriber.ConnUp{
-				Conn: uint32(f.Conn.ID), Remote: f.Conn.Remote, PeerID: f.Conn.PeerID, Peer: f.Conn.Peer, ESP: m.esp[f.Conn.ID],
+				Conn: uint32(f.Conn.ID), Remote: f.Conn.Remote, PeerID: f.Conn.PeerID, Peer: f.Conn.Peer, ESP: m.esp[f.Conn.ID].size,
 			}))
 		case ike.ConnDown:
 			delete(m.esp, f.Conn.ID)
 			m.fromSubscriber(now, m.subs.Step(now, subscriber.ConnDown{Conn: uint32(f.Conn.ID), Reason: string(f.Reason), Text: f.Text}))
 		case ike.InstallSA:
 			if f.SA.Dir == ike.Outbound {
-				m.esp[f.SA.Conn] = espSize(f.SA)
+				m.esp[f.SA.Conn] = outboundESP{f.SA.SPI, espSize(f.SA)}
 			}
-			m.out = append(m.out, f)
-			continue
+		case ike.RemoveSA:
+			if f.Dir == ike.Outbound {
+				m.forgetESP(f.Conn, f.SPI)
+			}
 		}
 		m.out = append(m.out, f)
+	}
+}
+
+// forgetESP forgets an outbound SA that is not, or no more, unless a newer one serves.
+func (m *machine) forgetESP(conn ike.ConnID, spi uint32) {
+	if m.esp[conn].spi == spi {
+		delete(m.esp, conn)
 	}
 }
 

@@ -137,19 +137,21 @@ var (
 
 // simServer is the machine with its kernel.
 type simServer struct {
-	w          *simWorld
-	m          *machine
-	leases     *leases
-	users      aaa.Method
-	inbound    map[uint32]ike.SA // by SPI
-	outbound   map[ike.ConnID]ike.SA
-	all        map[SAKey]ike.SA
-	tunnels    map[l2tp.TunnelID]l2tp.OpenSocket
-	sessions   map[subscriber.ID]subscriber.OpenSession
-	byCall     map[subscriber.CallKey]subscriber.ID
-	ended      []subscriber.Record
-	started    map[subscriber.ID]int
-	failKernel func(subscriber.OpenSession) string // reason to fail with
+	w        *simWorld
+	m        *machine
+	leases   *leases
+	users    aaa.Method
+	inbound  map[uint32]ike.SA // by SPI
+	outbound map[ike.ConnID]ike.SA
+	all      map[SAKey]ike.SA
+	tunnels  map[l2tp.TunnelID]l2tp.OpenSocket
+	sessions map[subscriber.ID]subscriber.OpenSession
+	byCall   map[subscriber.CallKey]subscriber.ID
+	ended    []subscriber.Record
+	started  map[subscriber.ID]int
+	reports  map[string]int // what the engines reported, by reason
+	// failing names the kernel calls that fail, and how often they still do.
+	failing map[string]int
 }
 
 func newSimWorld(t testing.TB, seed uint64, network simNetwork, change func(*machineConfig)) *simWorld {
@@ -194,6 +196,7 @@ func newSimWorld(t testing.TB, seed uint64, network simNetwork, change func(*mac
 		inbound: map[uint32]ike.SA{}, outbound: map[ike.ConnID]ike.SA{}, all: map[SAKey]ike.SA{},
 		tunnels: map[l2tp.TunnelID]l2tp.OpenSocket{}, sessions: map[subscriber.ID]subscriber.OpenSession{},
 		byCall: map[subscriber.CallKey]subscriber.ID{}, started: map[subscriber.ID]int{},
+		reports: map[string]int{}, failing: map[string]int{},
 	}
 	return w
 }
@@ -231,6 +234,10 @@ func (s *simServer) perform(f any) {
 	case ike.ComputeDH:
 		s.answer(computeDH(f))
 	case ike.InstallSA:
+		if f.SA.Dir == ike.Inbound && s.fails("inbound SA") || f.SA.Dir == ike.Outbound && s.fails("outbound SA") {
+			s.answer(ike.SAInstalled{Conn: f.SA.Conn, SPI: f.SA.SPI, Dir: f.SA.Dir, Err: "injected"})
+			return
+		}
 		key := SAKey{f.SA.Dir, f.SA.SPI}
 		if _, dup := s.all[key]; dup {
 			w.t.Errorf("SA %v installed twice", key)
@@ -249,6 +256,10 @@ func (s *simServer) perform(f any) {
 			s.answer(l2tp.SocketOpened{Tunnel: f.Tunnel, InUse: true})
 			return
 		}
+		if s.fails("open tunnel") {
+			s.answer(l2tp.SocketOpened{Tunnel: f.Tunnel, Err: "injected"})
+			return
+		}
 		s.tunnels[f.Tunnel] = f
 		s.answer(l2tp.SocketOpened{Tunnel: f.Tunnel})
 	case l2tp.CloseSocket:
@@ -264,15 +275,17 @@ func (s *simServer) perform(f any) {
 	case subscriber.ReleaseAddress:
 		s.leases.release(f)
 	case subscriber.OpenSession:
-		if s.failKernel != nil {
-			if reason := s.failKernel(f); reason != "" {
-				s.answer(subscriber.SessionOpened{ID: f.ID, Reason: subscriber.Reason(reason), Text: "injected"})
-				return
-			}
+		if s.fails("open session") {
+			s.answer(subscriber.SessionOpened{ID: f.ID, Reason: "injected", Text: "the session was not opened"})
+			return
 		}
 		s.sessions[f.ID], s.byCall[f.Call] = f, f.ID
 		s.answer(subscriber.SessionOpened{ID: f.ID, Interface: fmt.Sprint("vg", f.ID), Ifindex: int(f.ID)})
 	case subscriber.Activate:
+		if s.fails("activate") {
+			s.answer(subscriber.SessionActivated{ID: f.ID, Reason: "injected", Text: "the session was not activated"})
+			return
+		}
 		s.answer(subscriber.SessionActivated{ID: f.ID})
 	case subscriber.CloseSession:
 		if o, ok := s.sessions[f.ID]; ok {
@@ -290,9 +303,21 @@ func (s *simServer) perform(f any) {
 		}
 	case subscriber.Started:
 		s.started[f.Record.ID]++
+	case ike.Report:
+		s.reports[string(f.Reason)]++
+	case l2tp.Report:
+		s.reports[string(f.Reason)]++
+	case subscriber.Report:
+		s.reports[string(f.Reason)]++
 	case subscriber.Ended:
 		s.ended = append(s.ended, f.Record)
 	}
+}
+
+// fails says whether this call is one that fails.
+func (s *simServer) fails(call string) bool {
+	s.failing[call]--
+	return s.failing[call] >= 0
 }
 
 func (s *simServer) removeSA(f ike.RemoveSA) {

@@ -30,7 +30,9 @@ type simClient struct {
 	closing  bool
 }
 
-func (w *simWorld) newClient(i int) *simClient {
+func (w *simWorld) newClient(i int) *simClient { return w.newClientWith(i, simKey) }
+
+func (w *simWorld) newClientWith(i int, psk keymat.Secret) *simClient {
 	var seed [32]byte
 	binary.LittleEndian.PutUint64(seed[:], uint64(i)+1)
 	binary.LittleEndian.PutUint64(seed[8:], w.rand.Uint64())
@@ -43,7 +45,7 @@ func (w *simWorld) newClient(i int) *simClient {
 	c := &simClient{
 		w: w, user: simUser(i), password: simPassword(i), addr: addr, inbound: map[uint32]bool{},
 		ike: ike.New(ike.Config{
-			NATT: true, Rules: rules, Keys: []ike.PresharedKey{{Name: "group", Key: simKey}},
+			NATT: true, Rules: rules, Keys: []ike.PresharedKey{{Name: "group", Key: psk}},
 			Transports: []ike.TransportProfile{{Name: "l2tp", Local: addr, ESP: []ike.ESPProposal{{Cipher: ike.ESPAESCBC, KeyBits: 128, Auth: ike.ESPAuthSHA1}}}},
 		}, r),
 		l2tp: l2tp.New(l2tp.Config{HostName: simUser(i)}, r),
