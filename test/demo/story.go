@@ -1,0 +1,296 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"vrgate/controlplane/api"
+	"vrgate/test/topo"
+)
+
+// table is the name of vrgate's nftables table for the virtual router.
+const table = "vrgate-" + routerName
+
+// pings is how many echo requests each client sends.
+const pings = 5
+
+// tell tells and checks the whole story; each client sends size bytes. The error is what stopped it, or
+// errClaims when it came to its end but something was not as told. Nothing is left behind in either case.
+func tell(ctx context.Context, t *teller, size int) error {
+	start := time.Now()
+	if err := topo.Probe(); err != nil {
+		return err
+	}
+	var s *scene
+	err := t.doing("making six machines out of network namespaces", func() (err error) {
+		s, err = build(ctx)
+		return err
+	})
+	if err == nil {
+		err = perform(ctx, t, s, size)
+	}
+	if err != nil {
+		t.explain(s)
+		return errors.Join(err, s.close())
+	}
+	if err := t.doing("removing the network", s.close); err != nil {
+		return err
+	}
+	t.check(true, "nothing is left: no namespace, no process, no file")
+	if len(t.failed) > 0 {
+		t.print("\n" + t.paint(red, fmt.Sprintf("%d of %d things were not as told:", len(t.failed), t.checks)) + "\n")
+		for _, f := range t.failed {
+			t.print("  " + t.paint(red, "✗") + " " + wrap(f, lineWidth-4, "    ") + "\n")
+		}
+		return errClaims
+	}
+	t.print("\n" + t.paint(bold+green, fmt.Sprintf("All %d checks hold, after %.0f s.", t.checks, time.Since(start).Seconds())) + "\n")
+	return nil
+}
+
+// perform is the story's chapters in order. Each needs those before it.
+func perform(ctx context.Context, t *teller, s *scene, size int) error {
+	empty, err := kernelObjects(ctx, s)
+	if err != nil {
+		return err
+	}
+	chapters := []func(context.Context, *teller, *scene) error{
+		network, daemonStarts, clientsConnect, clientsPing,
+		func(ctx context.Context, t *teller, s *scene) error { return clientsTransfer(ctx, t, s, size) },
+		vrgateShows,
+		func(ctx context.Context, t *teller, s *scene) error { return kernelShows(ctx, t, s, size) },
+		func(ctx context.Context, t *teller, s *scene) error { return clientsHangUp(ctx, t, s, size) },
+		func(ctx context.Context, t *teller, s *scene) error { return daemonEnds(ctx, t, s, empty) },
+	}
+	for _, c := range chapters {
+		if err := c(ctx, t, s); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// network introduces the machines.
+func network(_ context.Context, t *teller, s *scene) error {
+	t.chapter("The network")
+	t.print("\n" + s.drawing() + "\n")
+	t.say("Two people in one place, behind one NAT, want to reach the file server in their office. Their machines "+
+		"run what Debian ships: strongSwan for IPsec, xl2tpd for L2TP, pppd for PPP. The NAT hides both behind %v; "+
+		"vrgate's only public address is %v. The machines are network namespaces; the kernel that carries "+
+		"the packets is a stock one.", s.nat.Address, s.address)
+	return nil
+}
+
+// drawing shows the machines with their addresses.
+func (s *scene) drawing() string {
+	hosts := make([]string, len(s.people))
+	for i, p := range s.people {
+		hosts[i] = fmt.Sprintf("%-5s %-12s", p.name, p.client.Host().Address)
+	}
+	return fmt.Sprintf(`   %s ──┐                  the internet
+                        ├── nat ══════════( router )══════════ vrgate ────────── files
+   %s ──┘     %-12s    %12s        %12s %s
+                        192.168.1.1
+`, hosts[0], hosts[1], s.nat.Address, s.address, gateway.Addr(), intranetHost)
+}
+
+// daemonStarts shows the configuration and starts vrgate.
+func daemonStarts(ctx context.Context, t *teller, s *scene) error {
+	t.chapter("vrgate starts")
+	t.say("One YAML file describes a tenant, here the virtual router %q: its address, the group key of its clients, "+
+		"a pool of addresses, its users. That is all; there is no RADIUS server and no other daemon.", routerName)
+	t.command("vrgate", "cat /etc/vrgate/vr/"+routerName+".yaml", s.configuration())
+	checked, err := s.daemon.Run(ctx, "check")
+	if err != nil {
+		return err
+	}
+	t.command("vrgate", "vrgate check", checked)
+	if err := t.doing("starting vrgate", func() error { return s.daemon.Start(ctx) }); err != nil {
+		return err
+	}
+	shown, err := s.daemon.Run(ctx, "show", "vr")
+	if err != nil {
+		return err
+	}
+	t.command("vrgate", "vrgate show vr", foldTables(shown, lineWidth-2))
+	vrs, err := s.daemon.API().VRs(ctx, api.Filter{})
+	if err != nil {
+		return err
+	}
+	t.check(len(vrs) == 1 && vrs[0].State == "up", "vrgate serves: the virtual router is up")
+	s.rules, err = output(ctx, s.server, "nft -s list table ip "+table)
+	return err
+}
+
+// clientsConnect brings both clients up at once.
+func clientsConnect(ctx context.Context, t *teller, s *scene) error {
+	t.chapter("Both clients connect, both from UDP port 1701")
+	start := time.Now()
+	err := t.doing("both connect at the same time: IKE, IPsec, L2TP, PPP", func() error {
+		return s.each(func(p *person) (err error) {
+			p.session, err = p.client.Connect(ctx)
+			return err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	for _, p := range s.people {
+		t.check(p.session.Local.IsValid(), "%s is connected: %v on %s, DNS %v", p.name, p.session.Local, p.session.Interface, p.session.DNS)
+	}
+	t.check(s.people[0].session.Local != s.people[1].session.Local, "each has an address of its own, after %.1f s for both", time.Since(start).Seconds())
+	for _, p := range s.people {
+		const line = "ss -Hunlp sport = :1701"
+		shown, err := output(ctx, p.client.Host().Namespace, line)
+		if err != nil {
+			return err
+		}
+		t.command(p.name, line, shown)
+		t.check(strings.Contains(shown, ":1701") && strings.Contains(shown, "xl2tpd"), "%s's L2TP client is on port 1701", p.name)
+	}
+	const line = "conntrack -L -p udp --dport 4500 2>/dev/null | grep -o 'src=.* dport=[0-9]*'"
+	shown, err := output(ctx, s.nat.Namespace, line)
+	if err != nil {
+		return err
+	}
+	t.command("nat", line, shown)
+	t.say("To vrgate both come from %v. Inside the two IPsec connections are two L2TP tunnels with the same "+
+		"addresses and the same ports on both ends. That is what the second Windows PC at home looks like, and where "+
+		"concentrators usually lose the first one.", s.nat.Address)
+	tunnels, err := s.daemon.API().L2TPTunnels(ctx, api.Filter{})
+	if err != nil {
+		return err
+	}
+	same := len(tunnels) == 2 && tunnels[0].Remote == tunnels[1].Remote && tunnels[0].Local == tunnels[1].Local &&
+		tunnels[0].Remote.Addr() == s.nat.Address && tunnels[0].Remote.Port() == 1701
+	t.check(same, "vrgate has two L2TP tunnels that no address and no port tells apart: both %v:1701 to %v:1701", s.nat.Address, s.address)
+	return nil
+}
+
+// clientsPing pings from both at once.
+func clientsPing(ctx context.Context, t *teller, s *scene) error {
+	t.chapter("Both reach the office")
+	line := fmt.Sprintf("ping -n -i 0.2 -c %d %v", pings, intranetHost)
+	shown := make(map[*person]*string)
+	for _, p := range s.people {
+		shown[p] = new(string)
+	}
+	// An unanswered ping has a status that says so; the check below says it too.
+	_ = s.each(func(p *person) (err error) {
+		*shown[p], err = output(ctx, p.client.Host().Namespace, line)
+		return err
+	})
+	for _, p := range s.people {
+		t.command(p.name, line, *shown[p])
+		t.check(strings.Contains(*shown[p], fmt.Sprintf("%d packets transmitted, %[1]d received", pings)),
+			"all %d of %s's packets were answered by %v, while the other one pinged too", pings, p.name, intranetHost)
+	}
+	return ctx.Err()
+}
+
+// clientsTransfer sends data both ways through both at once and watches vrgate meanwhile.
+func clientsTransfer(ctx context.Context, t *teller, s *scene, size int) error {
+	t.chapter("Data through both at once, and what vrgate has to do for it")
+	t.say("Each client sends %d MiB of random bytes over TCP to the file server, which sends them back at the same "+
+		"time. strace counts the system calls of vrgate meanwhile; before that, while nobody sends anything.", size>>20)
+	stop, err := s.serveEcho(ctx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	var idle, busy effort
+	err = t.doing("watching vrgate while nothing happens", func() (err error) {
+		idle, err = s.watch(ctx, func() error { return sleep(ctx, 3*time.Second) })
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	done := make(map[*person]*transfer)
+	for _, p := range s.people {
+		done[p] = new(transfer)
+	}
+	err = t.doing("transferring", func() (err error) {
+		busy, err = s.watch(ctx, func() error {
+			return s.each(func(p *person) (err error) {
+				*done[p], err = s.transfer(ctx, p, size)
+				return err
+			})
+		})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	for _, p := range s.people {
+		d := done[p]
+		t.check(d.intact(size), "%s sent %d bytes and got the same %d back at %.0f Mbit/s each way; SHA-256 %s and %s",
+			p.name, d.sent, d.received, d.megabits(), short(d.sentSum), short(d.receivedSum))
+	}
+	t.print(fmt.Sprintf(`
+                       seconds   packets the kernel     vrgate's time on   vrgate's system   of these, any that
+                                 passed on vg0, vg1     a processor        calls             can move data
+  nobody sends         %7.1f   %18d   %16.2f s   %15d   %18d
+  both transfer        %7.1f   %18d   %16.2f s   %15d   %18d
+
+`, idle.wall.Seconds(), idle.packets, idle.cpu.Seconds(), idle.calls, idle.moved,
+		busy.wall.Seconds(), busy.packets, busy.cpu.Seconds(), busy.calls, busy.moved))
+	least := uint64(4*len(s.people)*size) / 2 / 1500
+	t.check(busy.packets >= least, "the kernel's own counters have the packets: %d, at least the %d that the bytes need", busy.packets, least)
+	t.check(uint64(busy.moved)*100 <= busy.packets,
+		"vrgate moved none of it: %d system calls that could carry data, for %d packets", busy.moved, busy.packets)
+	t.check(busy.cpu <= busy.wall/20+100*time.Millisecond,
+		"vrgate's time on processors did not grow with the transfer: %.2f s of %.1f s", busy.cpu.Seconds(), busy.wall.Seconds())
+	t.say("A program that carried the packets itself would have to read and write each of them. What vrgate does in " +
+		"this time is its control traffic: L2TP hellos, PPP echoes, a look at the clock.")
+	return nil
+}
+
+// vrgateShows prints what an operator would look at.
+func vrgateShows(ctx context.Context, t *teller, s *scene) error {
+	t.chapter("What vrgate says")
+	for _, part := range []struct{ name, before string }{
+		{"vr", "The virtual router, with its counts:"},
+		{"ike-sa", "Phase 1, one SA per client. The second client's port was changed by the NAT:"},
+		{"ipsec", "IPsec, one connection per client; ESP goes inside UDP because of the NAT:"},
+		{"l2tp", "L2TP, one tunnel and one session per client. CONN is the IPsec connection that carries it:"},
+		{"subscribers", "Subscribers: who is connected, from where, on which interface, how much:"},
+	} {
+		shown, err := s.daemon.Run(ctx, "show", part.name)
+		if err != nil {
+			return err
+		}
+		t.say("%s", part.before)
+		t.command("vrgate", "vrgate show "+part.name, foldTables(shown, lineWidth-2))
+	}
+	t.note("Columns that do not fit this width are shown below the others; --json has everything for programs.")
+	subs, err := s.daemon.API().Subscribers(ctx, api.Filter{})
+	if err != nil {
+		return err
+	}
+	for _, p := range s.people {
+		found := false
+		for _, x := range subs {
+			if x.User == p.name {
+				found = x.State == "up" && x.Address == p.session.Local
+				p.link = x.Interface
+			}
+		}
+		t.check(found, "subscriber %s is up with the address that the client has, %v, on interface %s", p.name, p.session.Local, p.link)
+	}
+	t.check(len(subs) == len(s.people), "and there are no others")
+	return nil
+}
+
+// sleep waits unless the context ends.
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
