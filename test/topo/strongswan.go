@@ -19,7 +19,7 @@ const charonPath = "/usr/lib/ipsec/charon"
 // them without its legacy provider.
 const charonPlugins = "random nonce des md5 openssl gmp curve25519 pem pkcs1 hmac kdf kernel-netlink socket-default vici xauth-generic"
 
-// charonOptions are strongSwan's own retransmission settings unless a test wants failures sooner.
+// charonOptions are strongSwan's own retransmission settings and the usual log of this package unless a test wants otherwise.
 type charonOptions struct {
 	tries   int
 	timeout time.Duration

@@ -1,0 +1,14 @@
+// Bench measures vrgate and prints its figures beside those of the programs it
+// replaces, with what they mean. No figure is a pass mark.
+//
+//	go run ./test/bench [-kernel 6.1|6.12|host] [-clients N] [-window N] [-group modp2048|…] [-many N] [part ...]
+//
+// Parts, by default all:
+//
+//	engine  handshakes per processor second of the IKE responder (go test -bench)
+//	memory  heap of one subscriber in the daemon, with 1,000 and 5,000 of them
+//	setup   whole L2TP/IPsec set-ups against strongSwan, xl2tpd and pppd, in one
+//	        run of one kernel with the same clients (package loadgen)
+//
+// The program runs itself in the test machine (package vm) for the last part.
+package main
