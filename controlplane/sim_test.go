@@ -38,6 +38,8 @@ type simWorld struct {
 	clients []*simClient
 	byAddr  map[netip.Addr]*simClient
 	wake    map[any]time.Time
+	// clientIKE changes what new clients' IKE is configured with.
+	clientIKE func(*ike.Config)
 }
 
 // simNetwork is how bad the network is.

@@ -42,13 +42,16 @@ func (w *simWorld) newClientWith(i int, psk keymat.Secret) *simClient {
 		Hash: []keymat.Hash{keymat.SHA256}, Group: []keymat.Group{keymat.Curve25519},
 	}}
 	addr := netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})
+	cfg := ike.Config{
+		NATT: true, Rules: rules, Keys: []ike.PresharedKey{{Name: "group", Key: psk}},
+		Transports: []ike.TransportProfile{{Name: "l2tp", Local: addr, ESP: []ike.ESPProposal{{Cipher: ike.ESPAESCBC, KeyBits: 128, Auth: ike.ESPAuthSHA1}}}},
+	}
+	if w.clientIKE != nil {
+		w.clientIKE(&cfg)
+	}
 	c := &simClient{
 		w: w, user: simUser(i), password: simPassword(i), addr: addr, inbound: map[uint32]bool{},
-		ike: ike.New(ike.Config{
-			NATT: true, Rules: rules, Keys: []ike.PresharedKey{{Name: "group", Key: psk}},
-			Transports: []ike.TransportProfile{{Name: "l2tp", Local: addr, ESP: []ike.ESPProposal{{Cipher: ike.ESPAESCBC, KeyBits: 128, Auth: ike.ESPAuthSHA1}}}},
-		}, r),
-		l2tp: l2tp.New(l2tp.Config{HostName: simUser(i)}, r),
+		ike: ike.New(cfg, r), l2tp: l2tp.New(l2tp.Config{HostName: simUser(i)}, r),
 	}
 	w.clients = append(w.clients, c)
 	w.byAddr[addr] = c

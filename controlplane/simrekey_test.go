@@ -1,0 +1,122 @@
+package controlplane
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"vrgate/controlplane/ike"
+	"vrgate/controlplane/subscriber"
+)
+
+// TestRekeysUnderLoad: for an hour everybody's SAs of both phases are replaced every minute
+// or so, by the server, by the clients, and by whoever comes first, while packets pass in
+// both directions all the time. On a network that loses nothing no packet is lost; on one
+// that does, nobody is; and no SA piles up.
+func TestRekeysUnderLoad(t *testing.T) {
+	const clients = 20
+	const long = 8 * time.Hour
+	for _, tc := range []struct {
+		name           string
+		server, client time.Duration // lifetimes of phase 2; phase 1 has twice that
+		network        simNetwork
+	}{
+		{"by the server", time.Minute, long, simNetwork{Delay: 30 * time.Millisecond}},
+		{"by the clients", long, time.Minute, simNetwork{Delay: 30 * time.Millisecond}},
+		{"by both at once", time.Minute, time.Minute, simNetwork{Delay: 30 * time.Millisecond}},
+		{"by both at once, loss", 2 * time.Minute, 2 * time.Minute, simNetwork{Loss: 0.1, Duplicate: 0.1, Delay: 30 * time.Millisecond, Jitter: 100 * time.Millisecond}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := newSimWorld(t, 11, tc.network, func(c *machineConfig) {
+				shorten(&c.ike, tc.server)
+			})
+			w.clientIKE = func(c *ike.Config) { shorten(c, tc.client) }
+			for i := range clients {
+				c := w.newClient(i)
+				w.after(time.Duration(i)*37*time.Millisecond, c.connect)
+			}
+			if !w.run(time.Minute, func() bool { return w.settled() == clients }) || w.up() != clients {
+				t.Fatalf("%d of %d clients are up", w.up(), clients)
+			}
+			sent, lost, most := 0, 0, 0
+			end := w.now.Add(time.Hour)
+			for _, c := range w.clients {
+				w.probe(c, end, &sent, func(what string) {
+					lost++
+					if tc.network.Loss == 0 && lost < 10 {
+						t.Errorf("%v: %s of %s lost", w.now.Sub(w.start), what, c.user)
+					}
+				})
+			}
+			w.run(time.Hour, func() bool { most = max(most, len(w.server.all)); return false })
+			counts := w.server.m.ike.Counters()
+			t.Logf("%d packets, %d lost; at most %d SAs; %d rekeys of phase 1, %d of phase 2", sent, lost, most,
+				counts[ike.CountPhase1Rekey], counts[ike.CountChildRekey])
+			if lost*1000 > sent {
+				t.Errorf("%d of %d packets found no SA", lost, sent)
+			}
+			if w.up() != clients || len(w.server.ended) != 0 {
+				t.Errorf("%d of %d clients are still up; ended: %v", w.up(), clients, w.server.reasons())
+			}
+			for _, c := range w.clients {
+				if c.failed != "" {
+					t.Errorf("%s: %s", c.user, c.failed)
+				}
+			}
+			rounds := int(time.Hour / min(tc.server, tc.client))
+			if n := int(counts[ike.CountChildRekey]); n < clients*rounds*8/10 {
+				t.Errorf("%d rekeys of phase 2, want about %d", n, clients*rounds)
+			}
+			if n := int(counts[ike.CountPhase1Rekey]); n < clients*rounds/2*8/10 {
+				t.Errorf("%d rekeys of phase 1, want about %d", n, clients*rounds/2)
+			}
+			// In and out, old and new; both ends at once may have one more of each for a moment.
+			if most > clients*6 {
+				t.Errorf("%d SAs at once for %d clients", most, clients)
+			}
+			for _, r := range w.server.m.subs.Records() {
+				if r.State != subscriber.StateUp {
+					t.Errorf("%s is %v", r.User, r.State)
+				}
+			}
+			hangUpOrVanish(w)
+		})
+	}
+}
+
+func shorten(c *ike.Config, lifetime time.Duration) {
+	for i := range c.Rules {
+		c.Rules[i].Lifetime = 2 * lifetime
+	}
+	for i := range c.Transports {
+		c.Transports[i].Lifetime = lifetime
+	}
+}
+
+// probe sends a packet each way every 700 ms, as a user's traffic would go: through the SA
+// that serves when it is sent, received if that SA is there when it arrives.
+func (w *simWorld) probe(c *simClient, end time.Time, sent *int, lost func(what string)) {
+	if w.now.After(end) {
+		return
+	}
+	*sent += 2
+	up := c.outbound.SPI
+	w.send(func() {
+		if _, ok := w.server.inbound[up]; !ok {
+			lost(fmt.Sprintf("a packet to the server through %08x", up))
+		}
+	})
+	conn := ike.ConnID(0)
+	for _, sa := range w.server.inbound {
+		if sa.Remote.Addr() == c.addr {
+			conn = sa.Conn
+		}
+	}
+	down := w.server.outbound[conn].SPI
+	w.send(func() {
+		if !c.inbound[down] {
+			lost(fmt.Sprintf("a packet from the server through %08x", down))
+		}
+	})
+	w.after(700*time.Millisecond, func() { w.probe(c, end, sent, lost) })
+}
