@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"vrgate/controlplane/api"
 	"vrgate/test/topo"
 )
 
@@ -33,7 +34,7 @@ func kernelShows(ctx context.Context, t *teller, s *scene, size int) error {
 
 	t.say("No policy names a client: each tunnel's socket carries its own, so that only packets of that client's SA get " +
 		"in and its answers leave by no other. Without that SA they do not leave at all.")
-	if err := t.run(ctx, s.server, `ip xfrm policy | grep -B2 reqid | grep -E 'socket|reqid' | paste - -`); err != nil {
+	if err := t.run(ctx, s.server, `ip xfrm policy | grep -B2 reqid | grep -E 'socket|reqid' | paste - - | tr -s '\t ' ' '`); err != nil {
 		return err
 	}
 	global, err := output(ctx, s.server, "ip xfrm policy list nosock")
@@ -49,6 +50,20 @@ func kernelShows(ctx context.Context, t *teller, s *scene, size int) error {
 			return err
 		}
 	}
+	shown, err := output(ctx, s.server, "ip l2tp show tunnel")
+	if err != nil {
+		return err
+	}
+	tunnels, err := s.daemon.API().L2TPTunnels(ctx, api.Filter{})
+	if err != nil {
+		return err
+	}
+	known := len(tunnels) == len(s.people)
+	for _, x := range tunnels {
+		known = known && strings.Contains(shown, fmt.Sprintf("Tunnel %d, encap UDP", x.LocalID)) &&
+			strings.Contains(shown, fmt.Sprintf("UDP source / dest ports: %d/1701", x.LocalID))
+	}
+	t.check(known, "these are the tunnels that vrgate shows, each with a port of its own towards the kernel")
 	if err := interfaces(ctx, t, s, size); err != nil {
 		return err
 	}
@@ -58,7 +73,7 @@ func kernelShows(ctx context.Context, t *teller, s *scene, size int) error {
 // interfaces shows the PPP interfaces and routes.
 func interfaces(ctx context.Context, t *teller, s *scene, size int) error {
 	t.say("One PPP interface per client, where its packets come out of the tunnel, and one route to it:")
-	for _, line := range []string{"ip -s link show type ppp", "ip route"} {
+	for _, line := range []string{"ip -s link show type ppp | sed 's/ mode .*//'", "ip route"} {
 		if err := t.run(ctx, s.server, line); err != nil {
 			return err
 		}
@@ -88,12 +103,12 @@ func interfaces(ctx context.Context, t *teller, s *scene, size int) error {
 func steering(ctx context.Context, t *teller, s *scene) error {
 	t.say("A few static nftables rules do the rest. The first takes the tunnel number out of a decrypted L2TP packet " +
 		"and makes it the UDP port (@th,96,16 is where the number is), so that the packet finds its tunnel's socket:")
-	if err := t.run(ctx, s.server, `nft list chain ip `+table+` prerouting | grep -m1 'dport set'`); err != nil {
+	if err := t.run(ctx, s.server, `nft list chain ip `+table+` prerouting | grep -m1 'dport set' | tr -d '\t'`); err != nil {
 		return err
 	}
 	t.say("These drop what does not come through the right SA: packets sent straight to a tunnel's port, L2TP in clear " +
 		"text, L2TP of another client's tunnel, anything but L2TP from an L2TP client. Each drop is counted by its reason:")
-	if err := t.run(ctx, s.server, `nft list chain ip `+table+` input | grep drop | sed 's/^\t*//'`); err != nil {
+	if err := t.run(ctx, s.server, `nft list chain ip `+table+` input | grep drop | tr -d '\t'`); err != nil {
 		return err
 	}
 	if err := t.run(ctx, s.server, `nft list counters table ip `+table+` | grep -A1 --no-group-separator 'counter ' | paste - - | tr -d '\t{'`); err != nil {
@@ -103,7 +118,7 @@ func steering(ctx context.Context, t *teller, s *scene) error {
 	if err != nil {
 		return err
 	}
-	t.check(rules == s.rules, "the table is the one from before there were clients: no client costs a rule, an element or a lookup")
+	t.check(rules == s.rules, "the table is the one from before there were clients: no client has added a rule or an element")
 	return nil
 }
 
@@ -121,17 +136,19 @@ func clientsHangUp(ctx context.Context, t *teller, s *scene, size int) error {
 		return err == nil && left.clients == ""
 	})
 	t.say("vrgate writes one line when a subscriber's session ends: who, from where, how long, how much, why.")
-	shown := ""
-	for _, p := range s.people {
-		line, ended, err := s.summary(p)
-		if err != nil {
+	ends := make([]ended, len(s.people))
+	for i, p := range s.people {
+		var line string
+		if line, ends[i], err = s.summary(p); err != nil {
 			return err
 		}
-		shown += line + "\n"
-		t.check(ended.InBytes > uint64(size) && ended.OutBytes > uint64(size) && ended.ByPeer && ended.Reason != "",
-			"%s's summary line has the bytes of the transfer and a reason: %s", p.name, ended.Reason)
+		t.excerpt(line)
 	}
-	t.command("vrgate", `journalctl -u vrgate | grep "subscriber ended"`, shown)
+	for i, p := range s.people {
+		e := ends[i]
+		t.check(e.InBytes > uint64(size) && e.OutBytes > uint64(size) && e.ByPeer && e.Reason != "",
+			"%s's line has the bytes of the transfer and a reason: %s", p.name, e.Reason)
+	}
 	t.check(gone, "of both clients the kernel has nothing any more: no SA, no tunnel, no session, no interface, no route")
 	return nil
 }
@@ -171,7 +188,10 @@ func daemonEnds(ctx context.Context, t *teller, s *scene, empty objects) error {
 	}
 	t.check(left == empty, "the machine is as it was before vrgate started: interfaces, addresses, routes, nftables, IPsec, L2TP")
 	if left != empty {
-		t.command("vrgate", "", left.clients+left.router)
+		t.say("It was:")
+		t.excerpt(empty.clients + empty.router)
+		t.say("It is:")
+		t.excerpt(left.clients + left.router)
 	}
 	return nil
 }
@@ -213,7 +233,7 @@ func (t *teller) run(ctx context.Context, on *topo.Namespace, line string) error
 	if err != nil {
 		return err
 	}
-	t.command("vrgate", line, strings.ReplaceAll(shown, "\t", "    "))
+	t.command("vrgate", line, shown)
 	return nil
 }
 

@@ -57,7 +57,7 @@ func build(ctx context.Context) (*scene, error) {
 	if s.net, err = topo.New(ctx); err != nil {
 		return s, err
 	}
-	server, uplink, err := s.net.Server(ctx, "vrgate")
+	server, uplink, err := s.net.Server(ctx, "gw")
 	if err != nil {
 		return s, err
 	}
@@ -83,7 +83,7 @@ func build(ctx context.Context) (*scene, error) {
 		}
 		s.people = append(s.people, &person{user: u, client: client})
 	}
-	s.daemon, err = daemon.New(filepath.Join(s.net.Dir(), "etc-vrgate"), map[string]string{routerName: s.configuration()})
+	s.daemon, err = daemon.New(filepath.Join(s.net.Dir(), "vrgate"), map[string]string{routerName: s.configuration()})
 	return s, err
 }
 
@@ -137,6 +137,17 @@ func (s *scene) close() error {
 		errs = append(errs, s.net.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// vrgate runs a vrgate command in the configuration directory.
+func (s *scene) vrgate(ctx context.Context, args ...string) (string, error) {
+	cmd := s.daemon.Command(ctx, append([]string{"--config", "."}, args...)...)
+	cmd.Dir = s.daemon.Dir
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("vrgate %s: %w: %s", strings.Join(args, " "), err, out)
+	}
+	return string(out), err
 }
 
 // output runs a shell command line on a machine.

@@ -14,6 +14,9 @@ import (
 // table is the name of vrgate's nftables table for the virtual router.
 const table = "vrgate-" + routerName
 
+// idleTime is how long vrgate is watched while nobody sends.
+const idleTime = 3 * time.Second
+
 // pings is how many echo requests each client sends.
 const pings = 5
 
@@ -33,21 +36,34 @@ func tell(ctx context.Context, t *teller, size int) error {
 		err = perform(ctx, t, s, size)
 	}
 	if err != nil {
-		t.explain(s)
+		if ctx.Err() == nil {
+			t.explain(s)
+		}
 		return errors.Join(err, s.close())
 	}
-	if err := t.doing("removing the network", s.close); err != nil {
-		return err
+	err = t.doing("removing the network", s.close)
+	t.check(err == nil, "nothing is left: no namespace, no process, no file")
+	if err != nil {
+		t.say("%v", err)
 	}
-	t.check(true, "nothing is left: no namespace, no process, no file")
+	return t.verdict(time.Since(start))
+}
+
+// verdict ends the story.
+func (t *teller) verdict(took time.Duration) error {
 	if len(t.failed) > 0 {
-		t.print("\n" + t.paint(red, fmt.Sprintf("%d of %d things were not as told:", len(t.failed), t.checks)) + "\n")
+		t.print(text, t.paint(bold+red, fmt.Sprintf("%d of %d things were not as told:", len(t.failed), t.checks)))
 		for _, f := range t.failed {
-			t.print("  " + t.paint(red, "✗") + " " + wrap(f, lineWidth-4, "    ") + "\n")
+			t.mark(false, f)
 		}
 		return errClaims
 	}
-	t.print("\n" + t.paint(bold+green, fmt.Sprintf("All %d checks hold, after %.0f s.", t.checks, time.Since(start).Seconds())) + "\n")
+	t.chapter("What it means")
+	t.say("Clients that people already have reach their office, unmodified, with a group key and a password. Two of them " +
+		"behind one NAT on the same port do not disturb each other. vrgate negotiates, authenticates, gives out the " +
+		"addresses and keeps the books; every packet of theirs stays in the kernel. When they or vrgate go, nothing of " +
+		"them remains.")
+	t.print(text, "\n"+t.paint(bold+green, fmt.Sprintf("All %d checks hold, after %.0f s.", t.checks, took.Seconds())))
 	return nil
 }
 
@@ -76,7 +92,7 @@ func perform(ctx context.Context, t *teller, s *scene, size int) error {
 // network introduces the machines.
 func network(_ context.Context, t *teller, s *scene) error {
 	t.chapter("The network")
-	t.print("\n" + s.drawing() + "\n")
+	t.print(terminal, s.drawing())
 	t.say("Two people in one place, behind one NAT, want to reach the file server in their office. Their machines "+
 		"run what Debian ships: strongSwan for IPsec, xl2tpd for L2TP, pppd for PPP. The NAT hides both behind %v; "+
 		"vrgate's only public address is %v. The machines are network namespaces; the kernel that carries "+
@@ -90,10 +106,10 @@ func (s *scene) drawing() string {
 	for i, p := range s.people {
 		hosts[i] = fmt.Sprintf("%-5s %-12s", p.name, p.client.Host().Address)
 	}
-	return fmt.Sprintf(`   %s ──┐                  the internet
-                        ├── nat ══════════( router )══════════ vrgate ────────── files
-   %s ──┘     %-12s    %12s        %12s %s
-                        192.168.1.1
+	return fmt.Sprintf(`   %s ───┐                         the internet
+                         ├─── nat ══════════════ router ══════════════ vrgate ─────────────────── files
+   %s ───┘  192.168.1.1                                           10.9.0.1
+                              %-12s           %12s    %8s             %s
 `, hosts[0], hosts[1], s.nat.Address, s.address, gateway.Addr(), intranetHost)
 }
 
@@ -102,20 +118,19 @@ func daemonStarts(ctx context.Context, t *teller, s *scene) error {
 	t.chapter("vrgate starts")
 	t.say("One YAML file describes a tenant, here the virtual router %q: its address, the group key of its clients, "+
 		"a pool of addresses, its users. That is all; there is no RADIUS server and no other daemon.", routerName)
-	t.command("vrgate", "cat /etc/vrgate/vr/"+routerName+".yaml", s.configuration())
-	checked, err := s.daemon.Run(ctx, "check")
-	if err != nil {
+	file := "vr/" + routerName + ".yaml"
+	if err := t.run(ctx, s.server, "cd "+s.daemon.Dir+" && cat "+file); err != nil {
 		return err
 	}
-	t.command("vrgate", "vrgate check", checked)
+	if err := t.vrgate(ctx, s, "check"); err != nil {
+		return err
+	}
 	if err := t.doing("starting vrgate", func() error { return s.daemon.Start(ctx) }); err != nil {
 		return err
 	}
-	shown, err := s.daemon.Run(ctx, "show", "vr")
-	if err != nil {
+	if err := t.vrgate(ctx, s, "show", "vr"); err != nil {
 		return err
 	}
-	t.command("vrgate", "vrgate show vr", foldTables(shown, lineWidth-2))
 	vrs, err := s.daemon.API().VRs(ctx, api.Filter{})
 	if err != nil {
 		return err
@@ -158,8 +173,8 @@ func clientsConnect(ctx context.Context, t *teller, s *scene) error {
 	}
 	t.command("nat", line, shown)
 	t.say("To vrgate both come from %v. Inside the two IPsec connections are two L2TP tunnels with the same "+
-		"addresses and the same ports on both ends. That is what the second Windows PC at home looks like, and where "+
-		"concentrators usually lose the first one.", s.nat.Address)
+		"addresses and the same ports on both ends. That is what a second Windows PC at home looks like, and what many "+
+		"servers cannot tell apart.", s.nat.Address)
 	tunnels, err := s.daemon.API().L2TPTunnels(ctx, api.Filter{})
 	if err != nil {
 		return err
@@ -195,7 +210,8 @@ func clientsPing(ctx context.Context, t *teller, s *scene) error {
 func clientsTransfer(ctx context.Context, t *teller, s *scene, size int) error {
 	t.chapter("Data through both at once, and what vrgate has to do for it")
 	t.say("Each client sends %d MiB of random bytes over TCP to the file server, which sends them back at the same "+
-		"time. strace counts the system calls of vrgate meanwhile; before that, while nobody sends anything.", size>>20)
+		"time. strace counts the system calls of vrgate meanwhile; before that, while nobody sends anything. Both times "+
+		"vrgate is asked for its subscribers once, so that strace has something to count.", size>>20)
 	stop, err := s.serveEcho(ctx)
 	if err != nil {
 		return err
@@ -203,7 +219,7 @@ func clientsTransfer(ctx context.Context, t *teller, s *scene, size int) error {
 	defer stop()
 	var idle, busy effort
 	err = t.doing("watching vrgate while nothing happens", func() (err error) {
-		idle, err = s.watch(ctx, func() error { return sleep(ctx, 3*time.Second) })
+		idle, err = s.watch(ctx, func() error { return sleep(ctx, idleTime) })
 		return err
 	})
 	if err != nil {
@@ -227,25 +243,22 @@ func clientsTransfer(ctx context.Context, t *teller, s *scene, size int) error {
 	}
 	for _, p := range s.people {
 		d := done[p]
-		t.check(d.intact(size), "%s sent %d bytes and got the same %d back at %.0f Mbit/s each way; SHA-256 %s and %s",
-			p.name, d.sent, d.received, d.megabits(), short(d.sentSum), short(d.receivedSum))
+		t.check(d.intact(size), "%s sent %d bytes, SHA-256 %s, and got %d back, SHA-256 %s; %.0f Mbit/s each way",
+			p.name, d.sent, short(d.sentSum), d.received, short(d.receivedSum), d.megabits())
 	}
-	t.print(fmt.Sprintf(`
-                       seconds   packets the kernel     vrgate's time on   vrgate's system   of these, any that
+	t.print(terminal, fmt.Sprintf(`                       seconds   packets the kernel     vrgate's time on   vrgate's system   of these, any that
                                  passed on vg0, vg1     a processor        calls             can move data
   nobody sends         %7.1f   %18d   %16.2f s   %15d   %18d
-  both transfer        %7.1f   %18d   %16.2f s   %15d   %18d
-
-`, idle.wall.Seconds(), idle.packets, idle.cpu.Seconds(), idle.calls, idle.moved,
+  both transfer        %7.1f   %18d   %16.2f s   %15d   %18d`, idle.wall.Seconds(), idle.packets, idle.cpu.Seconds(), idle.calls, idle.moved,
 		busy.wall.Seconds(), busy.packets, busy.cpu.Seconds(), busy.calls, busy.moved))
 	least := uint64(4*len(s.people)*size) / 2 / 1500
 	t.check(busy.packets >= least, "the kernel's own counters have the packets: %d, at least the %d that the bytes need", busy.packets, least)
-	t.check(uint64(busy.moved)*100 <= busy.packets,
+	t.check(busy.moved > 0 && uint64(busy.moved)*100 <= busy.packets,
 		"vrgate moved none of it: %d system calls that could carry data, for %d packets", busy.moved, busy.packets)
 	t.check(busy.cpu <= busy.wall/20+100*time.Millisecond,
 		"vrgate's time on processors did not grow with the transfer: %.2f s of %.1f s", busy.cpu.Seconds(), busy.wall.Seconds())
 	t.say("A program that carried the packets itself would have to read and write each of them. What vrgate does in " +
-		"this time is its control traffic: L2TP hellos, PPP echoes, a look at the clock.")
+		"this time is to answer the one question, and its control traffic: L2TP hellos, PPP echoes, timers.")
 	return nil
 }
 
@@ -259,14 +272,12 @@ func vrgateShows(ctx context.Context, t *teller, s *scene) error {
 		{"l2tp", "L2TP, one tunnel and one session per client. CONN is the IPsec connection that carries it:"},
 		{"subscribers", "Subscribers: who is connected, from where, on which interface, how much:"},
 	} {
-		shown, err := s.daemon.Run(ctx, "show", part.name)
-		if err != nil {
+		t.say("%s", part.before)
+		if err := t.vrgate(ctx, s, "show", part.name); err != nil {
 			return err
 		}
-		t.say("%s", part.before)
-		t.command("vrgate", "vrgate show "+part.name, foldTables(shown, lineWidth-2))
 	}
-	t.note("Columns that do not fit this width are shown below the others; --json has everything for programs.")
+	t.say("(Columns that do not fit the width of this screen are below the others. --json has all of it for programs.)")
 	subs, err := s.daemon.API().Subscribers(ctx, api.Filter{})
 	if err != nil {
 		return err
@@ -282,6 +293,16 @@ func vrgateShows(ctx context.Context, t *teller, s *scene) error {
 		t.check(found, "subscriber %s is up with the address that the client has, %v, on interface %s", p.name, p.session.Local, p.link)
 	}
 	t.check(len(subs) == len(s.people), "and there are no others")
+	return nil
+}
+
+// vrgate runs a vrgate command and prints both, tables made to fit.
+func (t *teller) vrgate(ctx context.Context, s *scene, args ...string) error {
+	shown, err := s.vrgate(ctx, args...)
+	if err != nil {
+		return err
+	}
+	t.command("vrgate", "vrgate --config . "+strings.Join(args, " "), foldTables(shown, lineWidth-2))
 	return nil
 }
 

@@ -11,7 +11,7 @@ import (
 
 // lineWidth is the widest line that is printed, in characters; textWidth that of running text.
 const (
-	lineWidth = 118
+	lineWidth = 120
 	textWidth = 100
 )
 
@@ -27,8 +27,20 @@ type teller struct {
 	checks   int
 	failed   []string
 
-	mu sync.Mutex // guards out against the line that doing prints from its own goroutine
+	mu   sync.Mutex // guards what follows against the line that doing prints from its own goroutine
+	last block
 }
+
+// block is a kind of output; a change of kind is marked by an empty line.
+type block int
+
+const (
+	heading block = iota
+	text
+	claim
+	terminal
+	activity
+)
 
 // Escape sequences of ECMA-48, left out where the output is no terminal.
 const (
@@ -40,62 +52,79 @@ const (
 	reset = "\x1b[0m"
 )
 
-func (t *teller) paint(style, text string) string {
-	if !t.colour || text == "" {
-		return text
+func (t *teller) paint(style, s string) string {
+	if !t.colour || s == "" {
+		return s
 	}
-	return style + text + reset
+	return style + s + reset
 }
 
-func (t *teller) print(s string) {
+// print prints a block that ends with its line, separated from what was before.
+func (t *teller) print(kind block, s string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if kind != t.last && t.last != heading || kind == heading || kind == terminal {
+		s = "\n" + s
+	}
+	t.last = kind
 	// A failed write means that nobody is looking any more; the checks still decide the exit status.
-	_, _ = io.WriteString(t.out, s)
+	_, _ = io.WriteString(t.out, s+"\n")
 }
 
 // chapter prints a numbered heading.
 func (t *teller) chapter(title string) {
 	t.chapters++
 	head := fmt.Sprintf("── %d. %s ", t.chapters, title)
-	t.print("\n" + t.paint(bold, head+strings.Repeat("─", max(0, lineWidth-utf8.RuneCountInString(head)))) + "\n")
+	t.print(heading, t.paint(bold, head+strings.Repeat("─", max(0, lineWidth-utf8.RuneCountInString(head)))))
 }
 
 // say prints running text, wrapped.
 func (t *teller) say(format string, args ...any) {
-	t.print(wrap(fmt.Sprintf(format, args...), textWidth, "") + "\n")
+	t.print(text, wrap(fmt.Sprintf(format, args...), textWidth, ""))
 }
 
 // check prints a claim and whether it holds.
 func (t *teller) check(ok bool, format string, args ...any) {
-	claim := fmt.Sprintf(format, args...)
+	what := fmt.Sprintf(format, args...)
 	t.checks++
+	if !ok {
+		t.failed = append(t.failed, what)
+	}
+	t.mark(ok, what)
+}
+
+func (t *teller) mark(ok bool, what string) {
 	mark, style := "✓", green
 	if !ok {
 		mark, style = "✗", red
-		t.failed = append(t.failed, claim)
 	}
-	t.print("  " + t.paint(style, mark) + " " + wrap(claim, lineWidth-4, "    ") + "\n")
+	t.print(claim, "  "+t.paint(style, mark)+" "+wrap(what, lineWidth-4, "    "))
 }
 
 // command prints a prompt with a command line and what the command wrote.
 func (t *teller) command(machine, line, output string) {
-	var b strings.Builder
-	b.WriteString("\n" + t.paint(cyan, machine+"# ") + t.paint(bold, line) + "\n")
-	for l := range strings.Lines(strings.TrimRight(output, "\n")) {
-		b.WriteString("  " + wrap(strings.TrimRight(l, " \n"), lineWidth-2, "      ") + "\n")
-	}
-	t.print(b.String() + "\n")
+	t.print(terminal, t.paint(cyan, machine+"# ")+t.paint(bold, line)+"\n"+indented(output))
 }
 
-// note prints a remark on what was just shown.
-func (t *teller) note(format string, args ...any) {
-	t.print(t.paint(dim, wrap(fmt.Sprintf(format, args...), textWidth, "")) + "\n")
+// excerpt prints lines of a file or a log.
+func (t *teller) excerpt(lines string) { t.print(terminal, indented(lines)) }
+
+// indented sets text apart, wrapped.
+func indented(s string) string {
+	var out []string
+	for _, line := range strings.Split(strings.Trim(s, "\n"), "\n") {
+		line = strings.TrimRight(strings.ReplaceAll(line, "\t", "    "), " ")
+		if line != "" {
+			line = "  " + wrap(line, lineWidth-2, "      ")
+		}
+		out = append(out, line)
+	}
+	return strings.Join(out, "\n")
 }
 
 // doing runs a step that may take long: it names it at once, and now and then that it still runs.
 func (t *teller) doing(what string, step func() error) error {
-	t.print(t.paint(dim, what+" …") + "\n")
+	t.print(activity, t.paint(dim, what+" …"))
 	start := time.Now()
 	done, said := make(chan struct{}), make(chan struct{})
 	go func() {
@@ -107,7 +136,7 @@ func (t *teller) doing(what string, step func() error) error {
 			case <-done:
 				return
 			case <-tick.C:
-				t.print(t.paint(dim, fmt.Sprintf("  … still at it after %.0f s", time.Since(start).Seconds())) + "\n")
+				t.print(activity, t.paint(dim, fmt.Sprintf("  … still at it after %.0f s", time.Since(start).Seconds())))
 			}
 		}
 	}()
@@ -119,35 +148,34 @@ func (t *teller) doing(what string, step func() error) error {
 
 // explain prints what may tell why the story stopped: the ends of vrgate's log and of the clients' logs.
 func (t *teller) explain(s *scene) {
-	if s == nil {
-		return
-	}
 	if s.daemon != nil {
-		t.command("vrgate", "journalctl -u vrgate | tail", lastLines(s.daemon.Log(), 25))
+		t.say("The end of vrgate's log:")
+		t.excerpt(lastLines(s.daemon.Log(), 25))
 	}
 	for _, p := range s.people {
-		t.command(p.name, "tail of the clients' logs", lastLines(p.client.Logs(), 40))
+		t.say("The end of the logs of %s's client:", p.name)
+		t.excerpt(lastLines(p.client.Logs(), 40))
 	}
 }
 
 // lastLines is the end of a text.
-func lastLines(text string, n int) string {
-	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
+func lastLines(s string, n int) string {
+	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
 // wrap breaks text at blanks into lines of at most width characters; all but the first begin with indent. A
 // word that is longer gets a line of its own. The blanks that text begins with stay.
-func wrap(text string, width int, indent string) string {
-	if utf8.RuneCountInString(text) <= width {
-		return text
+func wrap(s string, width int, indent string) string {
+	if utf8.RuneCountInString(s) <= width {
+		return s
 	}
-	words := strings.Fields(text)
+	words := strings.Fields(s)
 	if len(words) == 0 {
 		return ""
 	}
 	var b strings.Builder
-	b.WriteString(text[:strings.Index(text, words[0])] + words[0])
+	b.WriteString(s[:strings.Index(s, words[0])] + words[0])
 	at := utf8.RuneCountInString(b.String())
 	for _, w := range words[1:] {
 		n := utf8.RuneCountInString(w)
