@@ -3,6 +3,8 @@
 package e2e
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -174,6 +176,15 @@ func TestKill9(t *testing.T) {
 	d := w.client(nil, "user0")
 	w.connect(d)
 	w.ping(d, topo.PingOptions{})
+
+	// A crash, and a configuration in which the virtual router has another name.
+	w.check(w.daemon.Kill())
+	config := filepath.Join(w.daemon.Dir, "vr")
+	w.check(os.Rename(filepath.Join(config, "office.yaml"), filepath.Join(config, "branch.yaml")))
+	w.check(w.daemon.Start(w.ctx))
+	if state := w.kernelState(); strings.Contains(state, "vrgate-office") || !strings.Contains(state, "vrgate-branch") {
+		t.Errorf("after a restart under another name:\n%s", state)
+	}
 	w.check(w.daemon.Stop(w.ctx))
 	if after := w.kernelState(); after != before {
 		t.Errorf("left in the end:\n%s\nwas before:\n%s", after, before)

@@ -26,6 +26,7 @@ import (
 type Kernel struct {
 	mu      sync.Mutex
 	routers map[string]place
+	swept   map[string]bool // namespaces that hold nothing of routers no longer configured
 }
 
 // place is where a virtual router's subscriber links are made.
@@ -35,7 +36,7 @@ type place struct {
 }
 
 // New returns the kernel of this machine.
-func New() *Kernel { return &Kernel{routers: map[string]place{}} }
+func New() *Kernel { return &Kernel{routers: map[string]place{}, swept: map[string]bool{}} }
 
 func (k *Kernel) router(name string) (*vr.Router, *unit.Net) {
 	k.mu.Lock()
@@ -62,11 +63,33 @@ func (k *Kernel) Open(cfg *config.Config, c *config.Router, in controlplane.Inle
 		kernel: k, in: in, name: c.Name, create: c.Namespace.Create, ike: map[netip.AddrPort]*vr.Socket{},
 		tunnels: map[l2tp.TunnelID]*tunnel{}, sessions: map[subscriber.ID]*session{}, sas: map[xfrm.ID]ike.Direction{},
 	}
+	if err := k.sweep(cfg, c.Namespace.Name); err != nil {
+		return nil, typed(err)
+	}
 	if err := d.open(cfg, c); err != nil {
 		_ = d.Close() // undoes what was made; the first error is the one to report
 		return nil, typed(err)
 	}
 	return d, nil
+}
+
+// sweep removes once what a crashed predecessor left in a namespace for virtual routers
+// that are configured no more; those that are replace their own.
+func (k *Kernel) sweep(cfg *config.Config, namespace string) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.swept[namespace] {
+		return nil
+	}
+	var keep []string
+	for _, r := range cfg.Routers {
+		keep = append(keep, r.Name)
+	}
+	if _, err := vr.Sweep(namespace, keep); err != nil {
+		return err
+	}
+	k.swept[namespace] = true
+	return nil
 }
 
 // routerSpec is the virtual router's desired place in the kernel.
