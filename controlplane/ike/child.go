@@ -73,7 +73,7 @@ func (e *Engine) outboundInstalled(c *conn, ch *child, failure string) {
 		}
 		return
 	}
-	ch.OutState = saUp
+	ch.OutState, ch.Ready = saUp, e.now
 	e.count(CountChildUp)
 	if weakESP(ch.Proposal) {
 		e.count(CountWeak)
@@ -100,11 +100,14 @@ func (e *Engine) outboundInstalled(c *conn, ch *child, failure string) {
 
 // retire marks the children that ch replaces: those with the same selectors, of
 // which the peer or, after the overlap, we delete the SAs. When both sides have
-// rekeyed at once, both give up the same one of the two new children.
+// rekeyed at once, that is, if one exchange began before the other had ended,
+// both give up the same one of the two new children. Should they disagree after
+// all, because a message was late, the side that prunes last finds that what was
+// to replace its child has gone, and keeps it.
 func (e *Engine) retire(c *conn, ch *child) {
 	winner := ch
 	for _, o := range c.Children {
-		if o != ch && o.ready() && o.Replaced.IsZero() && ch.Since.Sub(o.Since) < simultaneous && string(o.Tie[:]) > string(ch.Tie[:]) && ch.sameSelectors(o) {
+		if o != ch && o.ready() && o.Replaced.IsZero() && ch.Born.Before(o.Ready) && string(o.Tie[:]) > string(ch.Tie[:]) && ch.sameSelectors(o) {
 			winner = o
 		}
 	}
@@ -116,10 +119,21 @@ func (e *Engine) retire(c *conn, ch *child) {
 			o.Replaced = e.now.Add(lateInbound)
 			e.arm(o)
 		case o.Replaced.IsZero():
-			o.Replaced = e.now.Add(overlap)
+			o.Replaced = e.now.Add(c.overlap())
 			e.arm(o)
 		}
 	}
+}
+
+// lastReady returns the child that came up last and still works, replaced or not.
+func (c *conn) lastReady() *child {
+	var last *child
+	for _, ch := range c.Children {
+		if ch.ready() && (last == nil || !ch.Ready.Before(last.Ready)) {
+			last = ch
+		}
+	}
+	return last
 }
 
 // sameSelectors tells whether two children carry the same traffic.
@@ -143,13 +157,13 @@ func (ch *child) expire(e *Engine) {
 	case reached(e.now, ch.Hard):
 		e.deleteChild(c, ch)
 	case reached(e.now, ch.Replaced):
-		if c.current() == nil && !ch.Deleted {
+		if c.current() == nil && c.lastReady() == ch {
 			// What was to replace it has gone before it.
 			ch.Replaced = time.Time{}
 			e.arm(ch)
 			return
 		}
-		e.deleteChild(c, ch)
+		e.prune(c, ch)
 	case reached(e.now, ch.Soft):
 		e.rekeyChild(c, ch)
 	}
@@ -193,11 +207,38 @@ func (e *Engine) rekeyChild(c *conn, ch *child) {
 
 // deleteChild tells the peer that a pair of SAs is over and removes it.
 func (e *Engine) deleteChild(c *conn, ch *child) {
-	if p := c.newest(); p != nil && !ch.Deleted && ch.InState != saNone {
-		e.sendInfo(p, isakmp.DeleteESP(ch.In.SPI).Payload())
+	if !ch.Deleted && ch.InState != saNone {
+		e.tellDeleted(c, ch)
 	}
 	e.removeChild(c, ch)
 	e.childGone(c, ReasonExpired, false)
+}
+
+// prune takes a replaced child away in two steps: the peer is told and we send
+// under it no more, and a little later, when what the peer had sent by then has
+// arrived, the rest goes. It is told a second time then, since nothing confirms a
+// delete and a peer that misses it would send into the void.
+func (e *Engine) prune(c *conn, ch *child) {
+	if ch.Deleted {
+		if ch.Pruned {
+			e.tellDeleted(c, ch)
+		}
+		e.removeChild(c, ch)
+		e.childGone(c, ReasonExpired, false)
+		return
+	}
+	e.tellDeleted(c, ch)
+	ch.Deleted, ch.Pruned = true, true
+	e.dropOutbound(ch)
+	ch.Replaced = e.now.Add(lateInbound)
+	e.arm(ch)
+}
+
+// tellDeleted sends a delete for the inbound SA of a child.
+func (e *Engine) tellDeleted(c *conn, ch *child) {
+	if p := c.newest(); p != nil {
+		e.sendInfo(p, isakmp.DeleteESP(ch.In.SPI).Payload())
+	}
 }
 
 // dropOutbound removes the outbound SA alone.

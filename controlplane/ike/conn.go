@@ -121,18 +121,18 @@ func (e *Engine) adopt(c *conn, p *phase1) {
 	winner := p
 	for _, o := range c.Phase1 {
 		// Both sides rekeyed at once: both keep the same one of the two.
-		if o.done() && o.Replaced.IsZero() && p.Up.Sub(o.Up) < simultaneous && string(o.Tie[:]) > string(p.Tie[:]) {
+		if o.done() && o.Replaced.IsZero() && p.Created.Before(o.Up) && string(o.Tie[:]) > string(p.Tie[:]) {
 			winner = o
 		}
 	}
 	c.Phase1 = append(c.Phase1, p)
 	if winner != p {
 		// Kept at the end all the same: newest skips what is replaced.
-		p.Replaced = e.now.Add(overlap)
+		p.Replaced = e.now.Add(c.overlap())
 	} else {
 		for _, o := range c.Phase1 {
 			if o != p && o.done() && o.Replaced.IsZero() {
-				o.Replaced = e.now.Add(overlap)
+				o.Replaced = e.now.Add(c.overlap())
 				e.arm(o)
 			}
 		}
@@ -155,9 +155,14 @@ func (e *Engine) adopt(c *conn, p *phase1) {
 	}
 }
 
-// simultaneous is how far apart two SAs may come up and still be the outcome of
-// both sides rekeying at once.
-const simultaneous = 20 * time.Second
+// overlap is how long an SA lives on when another has taken over. The responder
+// of the connection waits longer, so that both sides never prune at once.
+func (c *conn) overlap() time.Duration {
+	if c.Initiator {
+		return overlap
+	}
+	return overlap + overlap/4
+}
 
 // phase1Words shows the transform of a phase 1 SA.
 func phase1Words(p *phase1) string {

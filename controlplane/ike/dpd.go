@@ -80,11 +80,9 @@ func (e *Engine) dpdNotify(p *phase1, pk Packet, n isakmp.Notify) {
 		e.count(DropReplay)
 		return
 	}
-	if !d.Seen || seq != d.Received {
-		e.located(p, pk)
-	}
+	e.located(p, pk)
 	d.Seen, d.Received = true, seq
-	e.sendInfo(p, isakmp.DPDNotify(isakmp.RUThereAck, p.Cookies.I, p.Cookies.R, seq).Payload())
+	p.Info = answer{To: digestOf(pk.Data), Data: e.sendInfo(p, isakmp.DPDNotify(isakmp.RUThereAck, p.Cookies.I, p.Cookies.R, seq).Payload())}
 }
 
 // peerAlive puts off probing since ESP of the peer has been seen.

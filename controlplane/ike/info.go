@@ -20,6 +20,11 @@ func (e *Engine) informational(p *phase1, pk Packet, h isakmp.Header, body []byt
 		e.count(DropUnexpected)
 		return
 	}
+	if p.done() && p.Info.Data != nil && digestOf(pk.Data) == p.Info.To && pk.Remote.Addr() == p.Remote.Addr() {
+		e.count(CountRepeat)
+		e.transmit(p, p.Info.Data)
+		return
+	}
 	if h.MessageID == 0 || slices.Contains(p.SeenInfo, h.MessageID) {
 		e.count(DropReplay)
 		return

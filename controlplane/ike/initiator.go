@@ -327,10 +327,16 @@ func (p *phase1) expire(e *Engine) {
 	if reached(e.now, p.Last.Till) {
 		p.Last = answer{}
 	}
-	switch {
-	case reached(e.now, p.Expires), reached(e.now, p.Replaced):
+	switch c := e.conns[p.Conn]; {
+	case reached(e.now, p.Expires):
 		e.deletePhase1(p)
 		return
+	case reached(e.now, p.Replaced):
+		if c == nil || c.newest() != p {
+			e.deletePhase1(p)
+			return
+		}
+		p.Replaced = time.Time{} // what was to replace it has gone before it
 	case reached(e.now, p.RekeyAt):
 		p.RekeyAt = time.Time{}
 		e.rekeyPhase1(p)

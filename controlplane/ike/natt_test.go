@@ -241,7 +241,7 @@ func TestPeerMoves(t *testing.T) {
 	s.remote = moved
 	s.send(first)
 	s.info(isakmp.DeleteESP(0x12345678).Payload())
-	s.send(dpd(7))
+	s.send(dpd(6))
 	bad := dpd(8)
 	bad[40] ^= 1
 	s.send(bad)

@@ -81,6 +81,43 @@ func TestRekeySimultaneous(t *testing.T) {
 	}
 }
 
+// TestRekeyRace has both sides rekey at about the same time over a bad link: in the
+// end both have kept the same SAs, and there was always one to use.
+func TestRekeyRace(t *testing.T) {
+	w, client, server := pair(t)
+	for _, n := range []*node{client, server} {
+		n.e.cfg.Transports[0].Lifetime = 1000 * time.Hour
+		for i := range n.e.cfg.Rules {
+			n.e.cfg.Rules[i].Lifetime = 1000 * time.Hour
+		}
+	}
+	client.dial("192.0.2.1", 1, 1701)
+	w.run(5 * time.Second)
+	mustUp(t, client, server)
+	w.jitter, w.dup = 300*time.Millisecond, 0.1
+	for i := range 300 {
+		w.loss = 0.2
+		phase1 := i%3 == 0
+		client.step(Rekey{Conn: client.up[0].ID, Phase1: phase1})
+		w.run(time.Duration(w.rng.Int64N(int64(time.Second))))
+		server.step(Rekey{Conn: server.up[0].ID, Phase1: phase1})
+		w.run(55 * time.Second)
+		w.loss = 0 // nothing confirms a delete
+		for range 10 {
+			w.run(20 * time.Second)
+			agreeWithin(t, client, server)
+		}
+		cc, sc := client.only(t), server.only(t)
+		if len(client.down)+len(server.down) != 0 || cc.current() == nil || sc.current() == nil ||
+			cc.current().In.SPI != sc.current().Out.SPI || cc.current().Out.SPI != sc.current().In.SPI {
+			t.Fatalf("round %d phase1=%v: down %v %v, children %d and %d", i, phase1, client.down, server.down, len(cc.Children), len(sc.Children))
+		}
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+}
+
 // TestRekeyVolume has the kernel report the soft limit of kilobytes.
 func TestRekeyVolume(t *testing.T) {
 	w, client, server := pair(t)

@@ -111,6 +111,7 @@ type session struct {
 	Replaced  time.Time // when to delete it since a newer one took over
 	SeenQuick []uint32  // message ids the peer has used
 	SeenInfo  []uint32
+	Info      answer // to the last R-U-THERE
 	DPD       dpd
 }
 
@@ -187,13 +188,16 @@ type child struct {
 	LocalID  []byte // selectors as bodies of identification payloads; nil: none were sent
 	RemoteID []byte
 	Profile  string
-	Tie      [8]byte // of the greater nonce, see phase1.Tie
-	Since    time.Time
+	Tie      [8]byte   // of the greater nonce, see phase1.Tie
+	Born     time.Time // when its exchange began
+	Since    time.Time // when its lifetime began
+	Ready    time.Time // when both directions were installed
 	Soft     time.Time // when we start to replace it
 	Hard     time.Time // when it ends
 	Rekeying bool
 	Replaced time.Time // when to delete it since a newer one took over
-	Deleted  bool      // the peer has deleted it; what is left waits for stragglers
+	Deleted  bool      // by the peer or by us; what is left waits for stragglers
+	Pruned   bool      // deleted by us
 
 	timer timer
 }
@@ -220,6 +224,7 @@ type quick struct {
 	Tries     int
 	Next      time.Time
 	Expires   time.Time
+	Born      time.Time
 
 	profile *TransportProfile
 	offer   []isakmp.ESPTransform // initiator

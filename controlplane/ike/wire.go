@@ -86,12 +86,13 @@ func (e *Engine) transmitTo(p *phase1, to netip.AddrPort, data []byte) {
 	}
 }
 
-// sendInfo sends an encrypted informational message.
-func (e *Engine) sendInfo(p *phase1, ps ...isakmp.Payload) {
+// sendInfo sends an encrypted informational message and returns the datagram.
+func (e *Engine) sendInfo(p *phase1, ps ...isakmp.Payload) []byte {
 	mid := e.newMessageID(p)
 	full := hashed(func(rest []byte) []byte { return p.Keys.HashInfo(mid, rest) }, ps...)
 	data, _ := p.seal(p.Keys, isakmp.Informational, mid, p.messageIV(mid), full)
 	e.transmit(p, data)
+	return data
 }
 
 // refuseClear sends an error notify to a stranger, in clear and at a bounded

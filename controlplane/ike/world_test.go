@@ -410,7 +410,7 @@ func (n *node) only(t testing.TB) *conn {
 	t.Helper()
 	cs := n.e.sortedConns()
 	if len(cs) != 1 {
-		t.Fatalf("%s has %d connections\n%s", n.name, len(cs), words(n.reports))
+		t.Fatalf("%s has %d connections, down %+v\n%s", n.name, len(cs), n.down, words(n.reports))
 	}
 	return cs[0]
 }
