@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -144,7 +145,7 @@ type simServer struct {
 	leases   *leases
 	users    aaa.Method
 	inbound  map[uint32]ike.SA // by SPI
-	outbound map[ike.ConnID]ike.SA
+	outbound map[ike.ConnID]simOutbound
 	all      map[SAKey]ike.SA
 	tunnels  map[l2tp.TunnelID]l2tp.OpenSocket
 	sessions map[subscriber.ID]subscriber.OpenSession
@@ -195,7 +196,7 @@ func newSimWorld(t testing.TB, seed uint64, network simNetwork, change func(*mac
 	w.server = &simServer{
 		w: w, m: newMachine(c, random{rand.NewChaCha8(key)}), users: aaa.NewLocal(simUsers(2000)),
 		leases:  &leases{pools: map[poolKey]*pool.Pool{{"sim", "main"}: p}, holders: map[string]map[netip.Addr]subscriber.ID{"sim": {}}},
-		inbound: map[uint32]ike.SA{}, outbound: map[ike.ConnID]ike.SA{}, all: map[SAKey]ike.SA{},
+		inbound: map[uint32]ike.SA{}, outbound: map[ike.ConnID]simOutbound{}, all: map[SAKey]ike.SA{},
 		tunnels: map[l2tp.TunnelID]l2tp.OpenSocket{}, sessions: map[subscriber.ID]subscriber.OpenSession{},
 		byCall: map[subscriber.CallKey]subscriber.ID{}, started: map[subscriber.ID]int{},
 		reports: map[string]int{}, failing: map[string]int{},
@@ -248,7 +249,7 @@ func (s *simServer) perform(f any) {
 		if f.SA.Dir == ike.Inbound {
 			s.inbound[f.SA.SPI] = f.SA
 		} else {
-			s.outbound[f.SA.Conn] = f.SA
+			s.outbound[f.SA.Conn] = append(s.outbound[f.SA.Conn], f.SA)
 		}
 		s.answer(ike.SAInstalled{Conn: f.SA.Conn, SPI: f.SA.SPI, Dir: f.SA.Dir})
 	case ike.RemoveSA:
@@ -330,19 +331,31 @@ func (s *simServer) removeSA(f ike.RemoveSA) {
 	delete(s.all, key)
 	if f.Dir == ike.Inbound {
 		delete(s.inbound, f.SPI)
-	} else if s.outbound[f.Conn].SPI == f.SPI {
+	} else if rest := s.outbound[f.Conn].without(f.SPI); len(rest) > 0 {
+		s.outbound[f.Conn] = rest
+	} else {
 		delete(s.outbound, f.Conn)
-		for _, sa := range s.all { // an older one serves again, as in the kernel
-			if sa.Conn == f.Conn && sa.Dir == ike.Outbound {
-				s.outbound[f.Conn] = sa
-			}
-		}
 	}
+}
+
+// simOutbound are the outbound SAs of one connection, in the order in which they came. As in
+// the kernel the newest serves.
+type simOutbound []ike.SA
+
+func (o simOutbound) without(spi uint32) simOutbound {
+	return slices.DeleteFunc(o, func(sa ike.SA) bool { return sa.SPI == spi })
+}
+
+func (o simOutbound) newest() (ike.SA, bool) {
+	if len(o) == 0 {
+		return ike.SA{}, false
+	}
+	return o[len(o)-1], true
 }
 
 // throughTunnel sends by the tunnel's socket: its policy demands an SA of its connection.
 func (s *simServer) throughTunnel(t l2tp.OpenSocket, data []byte) {
-	sa, ok := s.outbound[ike.ConnID(t.Conn)]
+	sa, ok := s.outbound[ike.ConnID(t.Conn)].newest()
 	if !ok {
 		return
 	}

@@ -23,7 +23,7 @@ type simClient struct {
 	call     l2tp.SessionInfo
 	conn     ike.ConnID
 	inbound  map[uint32]bool
-	outbound ike.SA
+	outbound simOutbound
 	address  netip.Addr // from IPCP
 	gone     bool       // vanished: hears and says nothing
 	failed   string     // why it gave up
@@ -113,14 +113,14 @@ func (c *simClient) stepIKE(ev ike.Event) {
 			if f.SA.Dir == ike.Inbound {
 				c.inbound[f.SA.SPI] = true
 			} else {
-				c.outbound = f.SA
+				c.outbound = append(c.outbound, f.SA)
 			}
 			c.w.after(1, func() { c.stepIKE(ike.SAInstalled{Conn: f.SA.Conn, SPI: f.SA.SPI, Dir: f.SA.Dir}) })
 		case ike.RemoveSA:
 			if f.Dir == ike.Inbound {
 				delete(c.inbound, f.SPI)
-			} else if c.outbound.SPI == f.SPI {
-				c.outbound = ike.SA{}
+			} else {
+				c.outbound = c.outbound.without(f.SPI)
 			}
 		case ike.ConnUp:
 			c.conn = f.Conn.ID
@@ -160,8 +160,8 @@ func (c *simClient) stepL2TP(ev l2tp.Event) {
 		case l2tp.OpenSocket:
 			c.w.after(1, func() { c.stepL2TP(l2tp.SocketOpened{Tunnel: f.Tunnel}) })
 		case l2tp.Send:
-			if spi := c.outbound.SPI; spi != 0 {
-				c.w.send(func() { c.w.server.esp(netip.AddrPortFrom(c.addr, 1701), spi, f.Data) })
+			if sa, ok := c.outbound.newest(); ok {
+				c.w.send(func() { c.w.server.esp(netip.AddrPortFrom(c.addr, 1701), sa.SPI, f.Data) })
 			}
 		case l2tp.SessionUp:
 			c.call = f.Session
