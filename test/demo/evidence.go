@@ -107,9 +107,35 @@ func packets(links map[string]link) uint64 {
 type effort struct {
 	wall    time.Duration
 	cpu     time.Duration // user and system, all threads
-	moved   int           // system calls that can carry data between process and kernel
-	calls   int           // all system calls
 	packets uint64        // what the kernel's PPP interfaces passed meanwhile
+}
+
+// clock measures vrgate's effort while do runs.
+func (s *scene) clock(ctx context.Context, do func() error) (effort, error) {
+	pid := s.daemon.PID()
+	before, err := pppLinks(ctx, s.server)
+	if err != nil {
+		return effort{}, err
+	}
+	cpu, err := processTime(pid)
+	if err != nil {
+		return effort{}, err
+	}
+	start := time.Now()
+	if err := do(); err != nil {
+		return effort{}, err
+	}
+	e := effort{wall: time.Since(start)}
+	cpuAfter, err := processTime(pid)
+	if err != nil {
+		return effort{}, err
+	}
+	after, err := pppLinks(ctx, s.server)
+	if err != nil {
+		return effort{}, err
+	}
+	e.cpu, e.packets = cpuAfter-cpu, packets(after)-packets(before)
+	return e, nil
 }
 
 // movers are the system calls by which a process could get packets from, or give them to, the kernel.
@@ -118,70 +144,49 @@ var movers = []string{
 	"splice", "vmsplice", "tee", "sendfile", "io_uring_enter", "process_vm_readv", "process_vm_writev",
 }
 
-// watch counts, with strace, the system calls that vrgate makes while do runs, and its time on processors. It
-// asks vrgate one thing meanwhile: a count of zero would look the same as a strace that sees nothing.
-func (s *scene) watch(ctx context.Context, do func() error) (effort, error) {
-	var e effort
-	pid := s.daemon.PID()
+// trace counts, with strace, the system calls that can carry data and that vrgate makes while do runs. It asks vrgate one thing meanwhile: a count of zero would look the same as a strace that sees nothing.
+// It is no time to look at the processor: under strace a garbage collection takes a hundred times as long.
+func (s *scene) trace(ctx context.Context, do func() error) (moved int, err error) {
 	file := filepath.Join(s.net.Dir(), "strace.out")
-	tracer := exec.Command("strace", "-f", "-c", "-U", "calls,name", "-S", "calls", "-o", file, "-p", strconv.Itoa(pid))
+	tracer := exec.Command("strace", "-f", "-c", "-U", "calls,name", "-o", file, "-p", strconv.Itoa(s.daemon.PID()))
 	said, err := tracer.StderrPipe()
 	if err != nil {
-		return e, err
+		return 0, err
 	}
 	if err := tracer.Start(); err != nil {
-		return e, err
+		return 0, err
 	}
-	defer func() { _ = tracer.Process.Kill() }() // only where what follows failed
 	lines := bufio.NewScanner(said)
-	if !lines.Scan() || !strings.Contains(lines.Text(), "attached") {
-		return e, fmt.Errorf("strace does not attach to vrgate: %q: %w", lines.Text(), errors.Join(tracer.Wait(), lines.Err()))
-	}
-	go func() {
-		for lines.Scan() { // so that strace does not wait for a reader
+	attached := lines.Scan() && strings.Contains(lines.Text(), "attached")
+	first := lines.Text()
+	if attached {
+		_, err = s.daemon.API().Subscribers(ctx, api.Filter{})
+		if err == nil {
+			err = do()
 		}
-	}()
-	before, err := pppLinks(ctx, s.server)
-	if err != nil {
-		return e, err
+		// strace prints its table when it is interrupted.
+		err = errors.Join(err, tracer.Process.Signal(unix.SIGINT))
 	}
-	cpu, err := processTime(pid)
-	if err != nil {
-		return e, err
+	for lines.Scan() { // until strace has ended
 	}
-	start := time.Now()
-	if _, err := s.daemon.API().Subscribers(ctx, api.Filter{}); err != nil {
-		return e, err
+	waitErr := tracer.Wait()
+	switch {
+	case !attached:
+		return 0, fmt.Errorf("strace does not attach to vrgate: %q: %w", first, errors.Join(waitErr, lines.Err()))
+	case err != nil:
+		return 0, err
 	}
-	if err := do(); err != nil {
-		return e, err
-	}
-	e.wall = time.Since(start)
-	after, err := pppLinks(ctx, s.server)
-	if err != nil {
-		return e, err
-	}
-	e.packets = packets(after) - packets(before)
-	cpuAfter, err := processTime(pid)
-	if err != nil {
-		return e, err
-	}
-	e.cpu = cpuAfter - cpu
-	if err := tracer.Process.Signal(unix.SIGINT); err != nil {
-		return e, err
-	}
-	_ = tracer.Wait() // strace ends by the signal that it was sent
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return e, err
+		return 0, err
 	}
-	e.calls, e.moved, err = parseCalls(string(text))
-	return e, err
+	return parseCalls(string(text))
 }
 
-// parseCalls reads the table of `strace -c -U calls,name`.
-func parseCalls(text string) (all, moved int, err error) {
-	total := -1
+// parseCalls reads the table of `strace -c -U calls,name` and counts the movers. The others are Go's runtime,
+// which waits and looks at the clock.
+func parseCalls(text string) (moved int, err error) {
+	all, total := 0, -1
 	for line := range strings.Lines(text) {
 		f := strings.Fields(line)
 		if len(f) != 2 {
@@ -201,9 +206,9 @@ func parseCalls(text string) (all, moved int, err error) {
 		}
 	}
 	if total != all {
-		return 0, 0, fmt.Errorf("strace counted %d system calls, its table has %d:\n%s", total, all, text)
+		return 0, fmt.Errorf("strace counted %d system calls, its table has %d:\n%s", total, all, text)
 	}
-	return all, moved, nil
+	return moved, nil
 }
 
 // processTime is how long a process's threads, living and ended, have been running, in units of 10 ms.

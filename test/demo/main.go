@@ -28,9 +28,9 @@ const hostKernel = "host"
 // timeLimit bounds the whole story; on a quiet machine it takes a minute and a half under emulation.
 const timeLimit = 10 * time.Minute
 
-// How much each client sends, in MiB. Emulation carries some 7 MiB a second, all directions together.
+// How much each client sends in each round, in MiB. Emulation carries some 7 MiB a second, all directions together.
 const (
-	sizeEmulated = 8
+	sizeEmulated = 4
 	sizeHost     = 64
 )
 
@@ -69,7 +69,7 @@ func run(ctx context.Context, args []string) error {
 	var o options
 	flags := flag.NewFlagSet("demo", flag.ContinueOnError)
 	flags.StringVar(&o.kernel, "kernel", "", "`kernel` to show it on: 6.1, 6.12, or host; empty: the host's if it can, else "+vmKernel)
-	flags.IntVar(&o.size, "size", 0, "`MiB` that each client sends and gets back; 0: what is a matter of seconds")
+	flags.IntVar(&o.size, "size", 0, "`MiB` that each client sends and gets back, twice; 0: what is a matter of seconds")
 	flags.BoolVar(&o.here, "here", false, "tell the story in this very place, with the vrgate beside this program; needs root")
 	flags.BoolVar(&o.colour, "colour", isTerminal(os.Stdout), "use colours")
 	if err := flags.Parse(args); err != nil {

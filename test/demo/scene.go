@@ -32,9 +32,10 @@ type user struct{ name, password string }
 // person is a user with a machine, a stock client on it, and what the client got.
 type person struct {
 	user
-	client  *topo.Client
-	session topo.Session
-	link    string // of vrgate, where this client's packets come out
+	client   *topo.Client
+	session  topo.Session
+	transfer transfer // the last one
+	link     string   // of vrgate, where this client's packets come out
 }
 
 // scene is the network with everybody in it.

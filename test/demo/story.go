@@ -7,15 +7,14 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"vrgate/controlplane/api"
 	"vrgate/test/topo"
 )
 
 // table is the name of vrgate's nftables table for the virtual router.
 const table = "vrgate-" + routerName
-
-// idleTime is how long vrgate is watched while nobody sends.
-const idleTime = 3 * time.Second
 
 // pings is how many echo requests each client sends.
 const pings = 5
@@ -91,12 +90,16 @@ func perform(ctx context.Context, t *teller, s *scene, size int) error {
 
 // network introduces the machines.
 func network(_ context.Context, t *teller, s *scene) error {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return err
+	}
 	t.chapter("The network")
 	t.print(terminal, s.drawing())
 	t.say("Two people in one place, behind one NAT, want to reach the file server in their office. Their machines "+
 		"run what Debian ships: strongSwan for IPsec, xl2tpd for L2TP, pppd for PPP. The NAT hides both behind %v; "+
-		"vrgate's only public address is %v. The machines are network namespaces; the kernel that carries "+
-		"the packets is a stock one.", s.nat.Address, s.address)
+		"vrgate's only public address is %v. The machines are network namespaces of one kernel, Linux %s.",
+		s.nat.Address, s.address, unix.ByteSliceToString(u.Release[:]))
 	return nil
 }
 
@@ -106,11 +109,11 @@ func (s *scene) drawing() string {
 	for i, p := range s.people {
 		hosts[i] = fmt.Sprintf("%-5s %-12s", p.name, p.client.Host().Address)
 	}
-	return fmt.Sprintf(`   %s ───┐                         the internet
-                         ├─── nat ══════════════ router ══════════════ vrgate ─────────────────── files
-   %s ───┘  192.168.1.1                                           10.9.0.1
-                              %-12s           %12s    %8s             %s
-`, hosts[0], hosts[1], s.nat.Address, s.address, gateway.Addr(), intranetHost)
+	return fmt.Sprintf(`   %s ──┐
+                        ├── nat ═══════════════ router ═══════════════ vrgate ─────────────────── files
+   %s ──┘              the internet                       the office
+%27s ┘ └ %-12s%26s ┘    └ %-19s %s`,
+		hosts[0], hosts[1], "192.168.1.1", s.nat.Address, s.address, gateway.Addr(), intranetHost)
 }
 
 // daemonStarts shows the configuration and starts vrgate.
@@ -204,62 +207,6 @@ func clientsPing(ctx context.Context, t *teller, s *scene) error {
 			"all %d of %s's packets were answered by %v, while the other one pinged too", pings, p.name, intranetHost)
 	}
 	return ctx.Err()
-}
-
-// clientsTransfer sends data both ways through both at once and watches vrgate meanwhile.
-func clientsTransfer(ctx context.Context, t *teller, s *scene, size int) error {
-	t.chapter("Data through both at once, and what vrgate has to do for it")
-	t.say("Each client sends %d MiB of random bytes over TCP to the file server, which sends them back at the same "+
-		"time. strace counts the system calls of vrgate meanwhile; before that, while nobody sends anything. Both times "+
-		"vrgate is asked for its subscribers once, so that strace has something to count.", size>>20)
-	stop, err := s.serveEcho(ctx)
-	if err != nil {
-		return err
-	}
-	defer stop()
-	var idle, busy effort
-	err = t.doing("watching vrgate while nothing happens", func() (err error) {
-		idle, err = s.watch(ctx, func() error { return sleep(ctx, idleTime) })
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	done := make(map[*person]*transfer)
-	for _, p := range s.people {
-		done[p] = new(transfer)
-	}
-	err = t.doing("transferring", func() (err error) {
-		busy, err = s.watch(ctx, func() error {
-			return s.each(func(p *person) (err error) {
-				*done[p], err = s.transfer(ctx, p, size)
-				return err
-			})
-		})
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	for _, p := range s.people {
-		d := done[p]
-		t.check(d.intact(size), "%s sent %d bytes, SHA-256 %s, and got %d back, SHA-256 %s; %.0f Mbit/s each way",
-			p.name, d.sent, short(d.sentSum), d.received, short(d.receivedSum), d.megabits())
-	}
-	t.print(terminal, fmt.Sprintf(`                       seconds   packets the kernel     vrgate's time on   vrgate's system   of these, any that
-                                 passed on vg0, vg1     a processor        calls             can move data
-  nobody sends         %7.1f   %18d   %16.2f s   %15d   %18d
-  both transfer        %7.1f   %18d   %16.2f s   %15d   %18d`, idle.wall.Seconds(), idle.packets, idle.cpu.Seconds(), idle.calls, idle.moved,
-		busy.wall.Seconds(), busy.packets, busy.cpu.Seconds(), busy.calls, busy.moved))
-	least := uint64(4*len(s.people)*size) / 2 / 1500
-	t.check(busy.packets >= least, "the kernel's own counters have the packets: %d, at least the %d that the bytes need", busy.packets, least)
-	t.check(busy.moved > 0 && uint64(busy.moved)*100 <= busy.packets,
-		"vrgate moved none of it: %d system calls that could carry data, for %d packets", busy.moved, busy.packets)
-	t.check(busy.cpu <= busy.wall/20+100*time.Millisecond,
-		"vrgate's time on processors did not grow with the transfer: %.2f s of %.1f s", busy.cpu.Seconds(), busy.wall.Seconds())
-	t.say("A program that carried the packets itself would have to read and write each of them. What vrgate does in " +
-		"this time is to answer the one question, and its control traffic: L2TP hellos, PPP echoes, timers.")
-	return nil
 }
 
 // vrgateShows prints what an operator would look at.
