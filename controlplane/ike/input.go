@@ -93,7 +93,7 @@ func (e *Engine) firstMessage(pk Packet, h isakmp.Header, body []byte) {
 	case h.Exchange == isakmp.Aggressive && !h.Encrypted():
 		// K5: not allowed by default, and no rule can allow it yet.
 		e.count(ReasonAggressiveMode)
-		e.reportStranger(ReasonAggressiveMode, "peer starts aggressive mode, which no IKE policy rule allows", pk.Local, pk.Remote)
+		e.reportStranger(ReasonAggressiveMode, func() string { return "peer starts aggressive mode, which no IKE policy rule allows" }, pk.Local, pk.Remote)
 		e.refuseClear(pk.Local, pk.Remote, pk.Marker, cookies{h.Initiator, e.newCookie()}, isakmp.InvalidExchangeType)
 		return
 	case h.Exchange != isakmp.IdentityProtection || h.Encrypted() || h.MessageID != 0:

@@ -34,7 +34,7 @@ func (e *Engine) mainMode1(pk Packet, h isakmp.Header, ps []isakmp.Payload, d di
 		e.emit(Report{Level: LevelDebug, Reason: DropMalformed, Text: err.Error(), Local: pk.Local, Remote: pk.Remote})
 		return
 	}
-	refuse := func(r Reason, text string) {
+	refuse := func(r Reason, text func() string) {
 		e.count(r)
 		e.reportStranger(r, text, pk.Local, pk.Remote)
 		e.refuseClear(pk.Local, pk.Remote, pk.Marker, cookies{h.Initiator, e.newCookie()}, isakmp.NoProposalChosen)
@@ -42,13 +42,17 @@ func (e *Engine) mainMode1(pk Packet, h isakmp.Header, ps []isakmp.Payload, d di
 	if len(e.cfg.keysFor(pk.Local.Addr(), pk.Remote.Addr())) == 0 {
 		// K2: rules that need what is missing for this peer are skipped, and
 		// every rule needs a key.
-		refuse(ReasonNoKey, fmt.Sprintf("no pre-shared key is configured for %v on %v", pk.Remote.Addr(), pk.Local.Addr()))
+		refuse(ReasonNoKey, func() string {
+			return fmt.Sprintf("no pre-shared key is configured for %v on %v", pk.Remote.Addr(), pk.Local.Addr())
+		})
 		return
 	}
 	c, ok := choosePhase1(e.cfg.Rules, pk.Local.Addr(), sa)
 	if !ok {
-		v := readVendors(ps, true)
-		refuse(ReasonNoProposal, fmt.Sprintf("no proposal chosen for %s: %s", orUnknown(v.Name), explainPhase1(e.cfg.Rules, pk.Local.Addr(), sa)))
+		refuse(ReasonNoProposal, func() string {
+			v := readVendors(ps, true)
+			return fmt.Sprintf("no proposal chosen for %s: %s", orUnknown(v.Name), explainPhase1(e.cfg.Rules, pk.Local.Addr(), sa))
+		})
 		return
 	}
 	p := &phase1{
@@ -144,7 +148,7 @@ func (e *Engine) strangerFails(p *phase1, r Reason, text string, t isakmp.Notify
 		return
 	}
 	n.Notified = true
-	e.reportStranger(r, text, p.Local, p.Remote)
+	e.reportStranger(r, func() string { return text }, p.Local, p.Remote)
 	e.refuseClear(p.Local, p.Remote, p.Marker, p.Cookies, t)
 }
 

@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -8,10 +9,13 @@ import (
 // TestRekeyByTime lets two hours pass: phase 2 is replaced each hour and nothing
 // is lost, whoever starts.
 func TestRekeyByTime(t *testing.T) {
-	for _, side := range []string{"initiator", "responder"} {
+	for _, side := range []string{"initiator", "responder", "initiator behind NAT", "responder, initiator behind NAT"} {
 		t.Run(side, func(t *testing.T) {
 			w, client, server := pair(t)
-			if side == "responder" {
+			if strings.HasSuffix(side, "NAT") {
+				w.nat("203.0.113.9", false, client)
+			}
+			if strings.HasPrefix(side, "responder") {
 				client.e.cfg.RekeyMargin = 1000 // never
 			} else {
 				server.e.cfg.RekeyMargin = 1000

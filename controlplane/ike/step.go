@@ -154,11 +154,12 @@ func (e *Engine) report(l Level, r Reason, text string, p *phase1) {
 }
 
 // reportStranger emits a sentence about an unauthenticated peer: at LevelInfo as
-// long as the limits allow, then at LevelDebug.
-func (e *Engine) reportStranger(r Reason, text string, local, remote netip.AddrPort) {
-	l := LevelDebug
+// long as the limits allow, then at LevelDebug and without the details, which
+// cost more to write than the rest of the message to read.
+func (e *Engine) reportStranger(r Reason, text func() string, local, remote netip.AddrPort) {
+	f := Report{Level: LevelDebug, Reason: r, Text: string(r), Local: local, Remote: remote}
 	if e.mayReport(remote.Addr()) {
-		l = LevelInfo
+		f.Level, f.Text = LevelInfo, text()
 	}
-	e.emit(Report{Level: l, Reason: r, Text: text, Local: local, Remote: remote})
+	e.emit(f)
 }
