@@ -48,15 +48,15 @@ func weighSubscribers(tb testing.TB, n int) (bytes, objects float64) {
 	}
 	w.run(10*time.Minute, func() bool {
 		for _, c := range w.clients {
-			if !c.settled() {
+			if !c.Settled() {
 				return false
 			}
 		}
 		return true
 	})
 	for _, c := range w.clients {
-		if !c.address.IsValid() {
-			tb.Fatalf("%s is not up: %s", c.user, c.failed)
+		if !c.Address.IsValid() {
+			tb.Fatalf("%s is not up: %s", c.User, c.Failed)
 		}
 	}
 	// Answers are forgotten, retries over, and every map and buffer of the set-up has had the

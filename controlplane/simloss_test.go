@@ -67,21 +67,21 @@ func connectAll(w *simWorld, n int, pause time.Duration) {
 		}
 	}
 	for _, c := range w.clients {
-		if c.failed != "" {
-			if !typed.MatchString(c.failed) {
-				w.t.Errorf("%s failed without a typed reason: %q", c.user, c.failed)
+		if c.Failed != "" {
+			if !typed.MatchString(c.Failed) {
+				w.t.Errorf("%s failed without a typed reason: %q", c.User, c.Failed)
 			}
 			continue
 		}
-		if !c.address.IsValid() {
+		if !c.Address.IsValid() {
 			continue // it fell back to negotiating in the last second
 		}
-		if other, taken := addresses[c.address]; taken {
-			w.t.Errorf("%s and %s both have %v", c.user, other, c.address)
+		if other, taken := addresses[c.Address]; taken {
+			w.t.Errorf("%s and %s both have %v", c.User, other, c.Address)
 		}
-		addresses[c.address] = c.user
-		if r, ok := live[c.address]; !ok || r.User != c.user {
-			w.t.Errorf("%s is up with %v, the server has %q there", c.user, c.address, r.User)
+		addresses[c.Address] = c.User
+		if r, ok := live[c.Address]; !ok || r.User != c.User {
+			w.t.Errorf("%s is up with %v, the server has %q there", c.User, c.Address, r.User)
 		}
 	}
 	w.assertEnds()
@@ -143,7 +143,7 @@ func (w *simWorld) assertNothingLeft(limit time.Duration) {
 func (w *simWorld) up() int {
 	n := 0
 	for _, c := range w.clients {
-		if c.address.IsValid() {
+		if c.Address.IsValid() {
 			n++
 		}
 	}

@@ -30,7 +30,7 @@ func TestRefused(t *testing.T) {
 			name: "wrong password",
 			spoil: func(w *simWorld) *simClient {
 				c := w.newClient(5)
-				c.password = keymat.Secret("guess")
+				c.Password = keymat.Secret("guess")
 				return c
 			},
 			ended: "aaa-wrong-password",
@@ -39,7 +39,7 @@ func TestRefused(t *testing.T) {
 			name: "unknown user",
 			spoil: func(w *simWorld) *simClient {
 				c := w.newClient(5)
-				c.user = "nobody"
+				c.User = "nobody"
 				return c
 			},
 			ended: "aaa-unknown-user",
@@ -96,16 +96,16 @@ func TestRefused(t *testing.T) {
 			w := newSimWorld(t, 3, simNetwork{Delay: 10 * time.Millisecond}, nil)
 			first := w.newClient(0)
 			first.connect()
-			w.run(10*time.Second, first.settled)
-			if !first.address.IsValid() {
-				t.Fatalf("the first client failed: %s", first.failed)
+			w.run(10*time.Second, first.Settled)
+			if !first.Address.IsValid() {
+				t.Fatalf("the first client failed: %s", first.Failed)
 			}
 
 			bad := tc.spoil(w)
 			bad.connect()
-			w.run(5*time.Minute, func() bool { return bad.failed != "" })
-			if bad.failed == "" || !typed.MatchString(bad.failed) || bad.address.IsValid() {
-				t.Errorf("the client is told %q, has address %v", bad.failed, bad.address)
+			w.run(5*time.Minute, func() bool { return bad.Failed != "" })
+			if bad.Failed == "" || !typed.MatchString(bad.Failed) || bad.Address.IsValid() {
+				t.Errorf("the client is told %q, has address %v", bad.Failed, bad.Address)
 			}
 			bad.gone = true
 			w.run(30*time.Minute, func() bool { return false })
@@ -122,9 +122,9 @@ func TestRefused(t *testing.T) {
 
 			last := w.newClient(9)
 			last.connect()
-			w.run(10*time.Second, last.settled)
-			if !last.address.IsValid() {
-				t.Errorf("the client after it failed: %s", last.failed)
+			w.run(10*time.Second, last.Settled)
+			if !last.Address.IsValid() {
+				t.Errorf("the client after it failed: %s", last.Failed)
 			}
 			first.disconnect()
 			last.disconnect()
@@ -137,22 +137,22 @@ func TestRefused(t *testing.T) {
 // assertOnly checks that everything the server holds belongs to one client, which is up.
 func (w *simWorld) assertOnly(c *simClient) {
 	w.t.Helper()
-	if !c.address.IsValid() || c.failed != "" {
-		w.t.Errorf("%s has %v, failed: %q", c.user, c.address, c.failed)
+	if !c.Address.IsValid() || c.Failed != "" {
+		w.t.Errorf("%s has %v, failed: %q", c.User, c.Address, c.Failed)
 	}
 	s := w.server
 	for _, x := range s.m.ike.Conns() {
-		if x.Remote.Addr() != c.addr {
+		if x.Remote.Addr() != c.Addr {
 			w.t.Errorf("an IPsec connection of %v is left", x.Remote)
 		}
 	}
 	for _, x := range s.m.ike.Phase1SAs() {
-		if x.Remote.Addr() != c.addr {
+		if x.Remote.Addr() != c.Addr {
 			w.t.Errorf("an IKE SA of %v is left", x.Remote)
 		}
 	}
 	for _, sa := range s.all {
-		if sa.Remote.Addr() != c.addr {
+		if sa.Remote.Addr() != c.Addr {
 			w.t.Errorf("a kernel SA of %v is left", sa.Remote)
 		}
 	}

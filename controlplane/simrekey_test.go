@@ -45,7 +45,7 @@ func TestRekeysUnderLoad(t *testing.T) {
 				w.probe(c, end, &sent, func(what string) {
 					lost++
 					if tc.network.Loss == 0 && lost < 10 {
-						t.Errorf("%v: %s of %s lost", w.now.Sub(w.start), what, c.user)
+						t.Errorf("%v: %s of %s lost", w.now.Sub(w.start), what, c.User)
 					}
 				})
 			}
@@ -60,8 +60,8 @@ func TestRekeysUnderLoad(t *testing.T) {
 				t.Errorf("%d of %d clients are still up; ended: %v", w.up(), clients, w.server.reasons())
 			}
 			for _, c := range w.clients {
-				if c.failed != "" {
-					t.Errorf("%s: %s", c.user, c.failed)
+				if c.Failed != "" {
+					t.Errorf("%s: %s", c.User, c.Failed)
 				}
 			}
 			rounds := int(time.Hour / min(tc.server, tc.client))
@@ -101,20 +101,20 @@ func (w *simWorld) probe(c *simClient, end time.Time, sent *int, lost func(what 
 		return
 	}
 	*sent += 2
-	up, _ := c.outbound.newest()
+	up := c.OutboundSA()
 	w.send(func() {
-		if _, ok := w.server.inbound[up.SPI]; !ok {
-			lost(fmt.Sprintf("a packet to the server through %08x", up.SPI))
+		if _, ok := w.server.inbound[up]; !ok {
+			lost(fmt.Sprintf("a packet to the server through %08x", up))
 		}
 	})
 	var down ike.SA
 	for _, o := range w.server.outbound { // a client has one connection
-		if o[0].Remote.Addr() == c.addr {
+		if o[0].Remote.Addr() == c.Addr {
 			down, _ = o.newest()
 		}
 	}
 	w.send(func() {
-		if !c.inbound[down.SPI] {
+		if !c.HasSA(down.SPI) {
 			lost(fmt.Sprintf("a packet from the server through %08x", down.SPI))
 		}
 	})

@@ -14,15 +14,15 @@ func TestSimulatedClients(t *testing.T) {
 	}
 	settled := w.run(time.Minute, func() bool {
 		for _, c := range w.clients {
-			if !c.settled() {
+			if !c.Settled() {
 				return false
 			}
 		}
 		return true
 	})
 	for _, c := range w.clients {
-		if c.failed != "" || !c.address.IsValid() {
-			t.Errorf("%s: address %v, %s", c.user, c.address, c.failed)
+		if c.Failed != "" || !c.Address.IsValid() {
+			t.Errorf("%s: address %v, %s", c.User, c.Address, c.Failed)
 		}
 	}
 	if !settled {
