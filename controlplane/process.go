@@ -24,7 +24,6 @@ type Process struct {
 	log     *zap.Logger
 	shared  *shared
 	routers []*router
-	started time.Time
 }
 
 // New prepares a process. Nothing in the kernel is touched before Run.
@@ -39,17 +38,25 @@ func New(cfg *config.Config, kernel Kernel, log *zap.Logger) (*Process, error) {
 		if err != nil {
 			return nil, err
 		}
-		p.routers = append(p.routers, newRouter(r.Name, built, p.shared, buildUsers(r), log, nil))
+		p.routers = append(p.routers, newRouter(r, built, p.shared, buildUsers(r), log, nil))
 	}
 	return p, nil
 }
 
+// Pauses before a virtual router that could not be opened is tried again: its addresses may
+// come later at boot, or an operator may just have mended what the log complained about.
+const (
+	reopenFirst = 5 * time.Second
+	reopenMax   = time.Minute
+)
+
 // Run opens all virtual routers, calls ready, and serves until ctx ends; then every
 // session, tunnel and connection is ended politely within the configured shutdown timeout
-// and everything of ours is removed from the kernel. When a virtual router cannot be opened
-// those opened before are closed and the error says which and why.
+// and everything of ours is removed from the kernel.
+//
+// A virtual router that cannot be opened does not keep the others from serving: it is shown
+// as failed and tried again. When none can be opened the error says why.
 func (p *Process) Run(ctx context.Context, ready func()) error {
-	p.started = time.Now()
 	p.shared.kernel = newWorkers(p.cfg.Process.Workers.Kernel)
 	p.shared.aaa = newWorkers(aaaWorkers)
 	p.shared.dh = newDHPool(p.cfg.Process.Workers.DH)
@@ -57,42 +64,56 @@ func (p *Process) Run(ctx context.Context, ready func()) error {
 	defer p.shared.aaa.close()
 	defer p.shared.kernel.close()
 
-	var failed error
-	opened := 0
-	for i, r := range p.routers {
-		data, err := p.kernel.Open(p.cfg, p.cfg.Routers[i], r)
-		if err != nil {
-			failed = fmt.Errorf("virtual router %s: %w", r.name, err)
-			break
+	var failed []*router
+	var errs error
+	for _, r := range p.routers {
+		if err := p.open(r); err != nil {
+			failed, errs = append(failed, r), errors.Join(errs, err)
 		}
-		r.data = data
-		opened++
 	}
-	if failed == nil {
-		p.serve(ctx, ready)
+	if len(failed) == len(p.routers) {
+		return errs
 	}
-	// Backwards: a terminating router was opened before those that end subscribers in it
-	// only by chance, but its objects may hold theirs.
-	for _, r := range slices.Backward(p.routers[:opened]) {
+	p.serve(ctx, failed, ready)
+	var left error
+	for _, r := range p.routers {
+		if r.data == nil {
+			continue
+		}
 		if err := r.data.Close(); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("virtual router %s: %w", r.name, err))
+			left = errors.Join(left, fmt.Errorf("virtual router %s: %w", r.name, err))
 		}
 	}
-	return failed
+	return left
+}
+
+// open makes one virtual router's data plane.
+func (p *Process) open(r *router) error {
+	data, err := p.kernel.Open(p.cfg, r.cfg, r)
+	r.failed(err)
+	if err != nil {
+		reason, text := reasonOf(err)
+		r.log.Warn("virtual router cannot serve", zap.String("reason", string(reason)), zap.String("text", text))
+		return fmt.Errorf("virtual router %s: %w", r.name, err)
+	}
+	r.data = data
+	return nil
 }
 
 // serve runs the loops and ends them politely when ctx does.
-func (p *Process) serve(ctx context.Context, ready func()) {
+func (p *Process) serve(ctx context.Context, failed []*router, ready func()) {
 	run, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
 	var loops sync.WaitGroup
 	for _, r := range p.routers {
-		loops.Go(func() { r.run(run) })
+		if r.data != nil {
+			loops.Go(func() { r.run(run) })
+		}
 	}
 	if ready != nil {
 		ready()
 	}
-	<-ctx.Done()
+	p.reopen(ctx, failed, func(r *router) { loops.Go(func() { r.run(run) }) })
 	grace := p.cfg.Process.ShutdownTimeout
 	p.log.Info("stopping", zap.Duration("within", grace))
 	for _, r := range p.routers {
@@ -107,4 +128,24 @@ func (p *Process) serve(ctx context.Context, ready func()) {
 		abort()
 		<-ended
 	}
+}
+
+// reopen tries those that failed again until all serve, and returns when ctx ends.
+func (p *Process) reopen(ctx context.Context, failed []*router, start func(*router)) {
+	for pause := reopenFirst; len(failed) > 0; pause = min(2*pause, reopenMax) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		failed = slices.DeleteFunc(failed, func(r *router) bool {
+			if p.open(r) != nil {
+				return false
+			}
+			r.log.Info("virtual router serves now")
+			start(r)
+			return true
+		})
+	}
+	<-ctx.Done()
 }

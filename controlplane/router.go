@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"vrgate/controlplane/aaa"
+	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/l2tp"
 	"vrgate/controlplane/subscriber"
@@ -22,6 +23,7 @@ import (
 // process-wide workers and comes back as an event.
 type router struct {
 	name    string
+	cfg     *config.Router
 	machine *machine
 	rules   []ike.PolicyRule // for show
 	inbox   *inbox
@@ -30,7 +32,8 @@ type router struct {
 	method  aaa.Method
 	log     *zap.Logger
 	stats   routerStats
-	serving atomic.Bool // the loop runs and data is set
+	serving atomic.Bool                    // the loop runs and data is set
+	failure atomic.Pointer[DataplaneError] // why it could not be opened; nil: it was, or was not tried yet
 
 	// Owned by the loop.
 	pending  int // blocking work that has not come back
@@ -78,13 +81,13 @@ type (
 	stop struct{ grace time.Duration }
 )
 
-func newRouter(name string, c machineConfig, s *shared, method aaa.Method, log *zap.Logger, random io.Reader) *router {
+func newRouter(cfg *config.Router, c machineConfig, s *shared, method aaa.Method, log *zap.Logger, random io.Reader) *router {
 	if random == nil {
 		random = rand.Reader
 	}
 	return &router{
-		name: name, machine: newMachine(c, random), rules: c.ike.Rules, inbox: newInbox(), shared: s, method: method,
-		log: log.With(zap.String("vr", name)),
+		name: cfg.Name, cfg: cfg, machine: newMachine(c, random), rules: c.ike.Rules, inbox: newInbox(), shared: s, method: method,
+		log: log.With(zap.String("vr", cfg.Name)),
 	}
 }
 
@@ -94,7 +97,10 @@ func (r *router) run(ctx context.Context) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	r.serving.Store(true)
-	defer r.serving.Store(false)
+	defer func() {
+		r.ended.Store(true)
+		r.serving.Store(false)
+	}()
 	var batch []any
 	for r.stopping != stopped {
 		select {
@@ -162,6 +168,16 @@ func (r *router) handle(ctx context.Context, now time.Time, ev any) {
 	default:
 		r.perform(ctx, r.machine.step(now, ev))
 	}
+}
+
+// failed keeps why the virtual router could not be opened, for show; nil clears it.
+func (r *router) failed(err error) {
+	if err == nil {
+		r.failure.Store(nil)
+		return
+	}
+	reason, text := reasonOf(err)
+	r.failure.Store(&DataplaneError{Reason: reason, Text: text})
 }
 
 // do runs fn in the loop and waits for it; false when the router does not serve yet or any
@@ -232,7 +248,7 @@ func (r *router) advanceStop(ctx context.Context, now time.Time) {
 
 // IKEPacket implements [Inlet].
 func (r *router) IKEPacket(local, remote netip.AddrPort, marker bool, data []byte) {
-	r.inbox.packet(ike.Packet{Local: local, Remote: remote, Marker: marker, Data: append([]byte(nil), data...)})
+	r.inbox.ikePacket(ike.Packet{Local: local, Remote: remote, Marker: marker, Data: append([]byte(nil), data...)})
 }
 
 // L2TPPacket implements [Inlet].

@@ -3,7 +3,6 @@ package controlplane
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -12,7 +11,6 @@ import (
 
 	"vrgate/controlplane/aaa"
 	"vrgate/controlplane/api"
-	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/l2tp"
 	"vrgate/controlplane/subscriber"
@@ -21,58 +19,78 @@ import (
 // Process is what the control API shows.
 var _ api.Source = (*Process)(nil)
 
-// errNotServing is what a query gets before a router serves and after it has stopped.
-var errNotServing = errors.New("the control plane is starting or stopping")
-
-// each collects what every router's loop says, in the order of routers.
-func each[T any](ctx context.Context, p *Process, get func(r *router, c *config.Router, now time.Time) []T) ([]T, error) {
+// each collects what every serving router's loop says, in the order of routers. One that
+// does not serve, or ends meanwhile, has nothing to say.
+func each[T any](ctx context.Context, p *Process, get func(r *router, now time.Time) []T) ([]T, error) {
 	var out []T
-	for i, r := range p.routers {
+	for _, r := range p.routers {
 		var part []T
-		if !r.do(ctx, func(now time.Time) { part = get(r, p.cfg.Routers[i], now) }) {
-			return nil, cmp.Or(ctx.Err(), errNotServing)
+		if r.do(ctx, func(now time.Time) { part = get(r, now) }) {
+			out = append(out, part...)
+		} else if ctx.Err() != nil {
+			return nil, ctx.Err()
 		}
-		out = append(out, part...)
 	}
 	return out, nil
 }
 
 // VRs implements [api.Source].
 func (p *Process) VRs(ctx context.Context) ([]api.VR, error) {
-	return each(ctx, p, func(r *router, c *config.Router, _ time.Time) []api.VR {
+	out := make([]api.VR, 0, len(p.routers))
+	for _, r := range p.routers {
+		c := r.cfg
 		v := api.VR{
-			Name: c.Name, Kind: c.Kind.String(), Namespace: c.Namespace.Name, Device: c.VRF.Device, Table: c.VRF.Table, State: "up",
-			ServerAddresses: c.ServerAddresses, NATT: c.NATT, Proposals: c.Proposals.String(), Connections: len(r.machine.ike.Conns()),
-			PolicyRules: policyRules(r.rules),
+			Name: c.Name, Kind: c.Kind.String(), Namespace: c.Namespace.Name, Device: c.VRF.Device, Table: c.VRF.Table, State: "starting",
+			ServerAddresses: c.ServerAddresses, NATT: c.NATT, Proposals: c.Proposals.String(),
+			PolicyRules: policyRules(r.rules), Pools: p.shared.leases.usage(c.Name),
 		}
-		if r.stopping != running {
+		var live api.VR
+		switch {
+		case r.do(ctx, func(time.Time) { live = r.view(v) }):
+			v = live
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case r.ended.Load():
 			v.State = "stopping"
 		}
-		for _, sa := range r.machine.ike.Phase1SAs() {
-			v.IKESAs++
-			if !sa.Authenticated {
-				v.HalfOpen++
-			}
+		if f := r.failure.Load(); f != nil {
+			v.State, v.Reason, v.Text = "failed", string(f.Reason), f.Text
 		}
-		for _, t := range r.machine.l2tp.Tunnels() {
-			if t.State == l2tp.StateEstablished {
-				v.Tunnels++
-			}
+		out = append(out, v)
+	}
+	return out, nil
+}
+
+// view adds to v what the engines know; in the loop.
+func (r *router) view(v api.VR) api.VR {
+	v.State = "up"
+	if r.stopping != running {
+		v.State = "stopping"
+	}
+	v.Connections = len(r.machine.ike.Conns())
+	for _, sa := range r.machine.ike.Phase1SAs() {
+		v.IKESAs++
+		if !sa.Authenticated {
+			v.HalfOpen++
 		}
-		v.Sessions = len(r.machine.l2tp.Sessions())
-		for _, s := range r.machine.subs.Records() {
-			switch {
-			case s.State == subscriber.StateUp:
-				v.Subscribers.Up++
-			case s.State == subscriber.StateEnding:
-				v.Subscribers.Ending++
-			default:
-				v.Subscribers.Connecting++
-			}
+	}
+	for _, t := range r.machine.l2tp.Tunnels() {
+		if t.State == l2tp.StateEstablished {
+			v.Tunnels++
 		}
-		v.Pools = r.shared.leases.usage(c.Name)
-		return []api.VR{v}
-	})
+	}
+	v.Sessions = len(r.machine.l2tp.Sessions())
+	for _, s := range r.machine.subs.Records() {
+		switch s.State {
+		case subscriber.StateUp:
+			v.Subscribers.Up++
+		case subscriber.StateEnding:
+			v.Subscribers.Ending++
+		default:
+			v.Subscribers.Connecting++
+		}
+	}
+	return v
 }
 
 func policyRules(rules []ike.PolicyRule) []api.PolicyRule {
@@ -98,11 +116,11 @@ func policyRules(rules []ike.PolicyRule) []api.PolicyRule {
 
 // IKESAs implements [api.Source].
 func (p *Process) IKESAs(ctx context.Context) ([]api.IKESA, error) {
-	return each(ctx, p, func(r *router, c *config.Router, now time.Time) []api.IKESA {
+	return each(ctx, p, func(r *router, now time.Time) []api.IKESA {
 		var out []api.IKESA
 		for _, sa := range r.machine.ike.Phase1SAs() {
 			out = append(out, api.IKESA{
-				VR: c.Name, Local: sa.Local, Remote: sa.Remote, RemainingSeconds: remaining(now, sa.Expires), State: sa.State,
+				VR: r.name, Local: sa.Local, Remote: sa.Remote, RemainingSeconds: remaining(now, sa.Expires), State: sa.State,
 				LocalCookie: sa.LocalCookie, RemoteCookie: sa.RemoteCookie, Initiator: sa.Initiator, NATT: sa.NATT,
 				Connection: uint32(sa.Conn), PeerID: sa.PeerID, Peer: sa.Peer, Key: sa.Key, Proposal: sa.Proposal, Since: sa.Since,
 			})
@@ -121,20 +139,20 @@ func remaining(now, end time.Time) int64 {
 // IPsec implements [api.Source].
 func (p *Process) IPsec(ctx context.Context) ([]api.IPsec, error) {
 	var out []api.IPsec
-	for i, r := range p.routers {
-		// Counters are a dump of the kernel: not in the loop.
+	for _, r := range p.routers {
 		if !r.serving.Load() {
-			return nil, errNotServing
+			continue
 		}
+		// Counters are a dump of the kernel: not in the loop.
 		counters, err := r.data.SACounters()
 		if err != nil {
 			return nil, fmt.Errorf("virtual router %s: %w", r.name, err)
 		}
-		ok := r.do(ctx, func(now time.Time) {
-			out = append(out, connections(r.machine.ike, p.cfg.Routers[i].Name, counters, now)...)
-		})
-		if !ok {
-			return nil, cmp.Or(ctx.Err(), errNotServing)
+		var part []api.IPsec
+		if r.do(ctx, func(now time.Time) { part = connections(r.machine.ike, r.name, counters, now) }) {
+			out = append(out, part...)
+		} else if ctx.Err() != nil {
+			return nil, ctx.Err()
 		}
 	}
 	return out, nil
@@ -187,11 +205,11 @@ func sa(k ike.ChildInfo, spi uint32, c SACounters, now time.Time) api.IPsecSA {
 
 // L2TPTunnels implements [api.Source].
 func (p *Process) L2TPTunnels(ctx context.Context) ([]api.L2TPTunnel, error) {
-	return each(ctx, p, func(r *router, c *config.Router, _ time.Time) []api.L2TPTunnel {
+	return each(ctx, p, func(r *router, _ time.Time) []api.L2TPTunnel {
 		var out []api.L2TPTunnel
 		for _, t := range r.machine.l2tp.Tunnels() {
 			v := api.L2TPTunnel{
-				VR: c.Name, LocalID: uint16(t.ID), RemoteID: uint16(t.Peer), State: t.State.String(), Initiator: "remote", Local: t.Local, Remote: t.Remote,
+				VR: r.name, LocalID: uint16(t.ID), RemoteID: uint16(t.Peer), State: t.State.String(), Initiator: "remote", Local: t.Local, Remote: t.Remote,
 				Connection: uint32(t.Conn), Profile: t.Profile, HostProfile: t.HostProfile, RemoteHost: t.PeerHost, RemoteVendor: t.PeerVendor,
 				PeerWindow: t.PeerWindow, Ns: t.Ns, Nr: t.Nr, Retransmits: t.Retransmits, Sessions: t.Sessions,
 				LastResult: t.LastResult, LastError: t.LastError, LastMessage: t.LastMessage, Since: t.Since,
@@ -210,7 +228,7 @@ func (p *Process) L2TPTunnels(ctx context.Context) ([]api.L2TPTunnel, error) {
 
 // L2TPSessions implements [api.Source].
 func (p *Process) L2TPSessions(ctx context.Context) ([]api.L2TPSession, error) {
-	return each(ctx, p, func(r *router, c *config.Router, _ time.Time) []api.L2TPSession {
+	return each(ctx, p, func(r *router, _ time.Time) []api.L2TPSession {
 		users := map[subscriber.CallKey]string{}
 		for _, s := range r.machine.subs.Records() {
 			users[s.Call] = s.User
@@ -218,7 +236,7 @@ func (p *Process) L2TPSessions(ctx context.Context) ([]api.L2TPSession, error) {
 		var out []api.L2TPSession
 		for _, s := range r.machine.l2tp.Sessions() {
 			out = append(out, api.L2TPSession{
-				VR: c.Name, LocalTunnel: uint16(s.Tunnel), RemoteTunnel: uint16(s.PeerTunnel), LocalID: uint16(s.ID), RemoteID: uint16(s.Peer),
+				VR: r.name, LocalTunnel: uint16(s.Tunnel), RemoteTunnel: uint16(s.PeerTunnel), LocalID: uint16(s.ID), RemoteID: uint16(s.Peer),
 				State: s.State.String(), CallType: "lac-incoming", User: users[callKey(s.Tunnel, s.ID)], RemoteHost: s.PeerHost, CallSerial: s.CallSerial,
 				CallingNumber: s.CallingNumber, CalledNumber: s.CalledNumber, TxSpeed: s.TxSpeed, RxSpeed: s.RxSpeed,
 				Sequencing: s.SequencingRequired, ProxyLCP: s.ProxyLCP, ProxyAuth: s.ProxyAuth, Since: s.Since,
@@ -234,7 +252,10 @@ func (p *Process) Subscribers(ctx context.Context) ([]api.Subscriber, error) {
 	for _, r := range p.routers {
 		var records []subscriber.Record
 		if !r.do(ctx, func(time.Time) { records = r.machine.subs.Records() }) {
-			return nil, cmp.Or(ctx.Err(), errNotServing)
+			if ctx.Err() != nil {
+				return nil, ctx.Err()
+			}
+			continue
 		}
 		for _, s := range records {
 			if c, ok := r.data.SessionCounters(s.ID); ok { // asks the kernel: not in the loop
@@ -265,12 +286,15 @@ func idText(id subscriber.ID) string { return strconv.FormatUint(uint64(id), 10)
 
 // Counters implements [api.Source].
 func (p *Process) Counters(ctx context.Context) ([]api.Counter, error) {
-	out, err := each(ctx, p, func(r *router, c *config.Router, _ time.Time) []api.Counter { return r.counters(c.Name) })
+	out, err := each(ctx, p, func(r *router, _ time.Time) []api.Counter { return r.counters() })
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range p.routers { // asks the kernel: not in the loop
-		drops, err := r.data.Drops()
+	for _, r := range p.routers {
+		if !r.serving.Load() {
+			continue
+		}
+		drops, err := r.data.Drops() // asks the kernel: not in the loop
 		if err != nil {
 			continue // somebody has removed our rules, which is another counter's matter
 		}
@@ -285,10 +309,10 @@ func (p *Process) Counters(ctx context.Context) ([]api.Counter, error) {
 }
 
 // counters collects what the engines and the shell have counted; in the loop.
-func (r *router) counters(name string) []api.Counter {
+func (r *router) counters() []api.Counter {
 	var out []api.Counter
 	add := func(subsystem, reason string, v uint64) {
-		out = append(out, api.Counter{VR: name, Subsystem: subsystem, Reason: reason, Value: v})
+		out = append(out, api.Counter{VR: r.name, Subsystem: subsystem, Reason: reason, Value: v})
 	}
 	for k, v := range r.machine.ike.Counters() {
 		add("ike", string(k), v)
@@ -322,8 +346,8 @@ func (p *Process) Disconnect(ctx context.Context, ids []string) error {
 	for _, r := range p.routers {
 		if !r.do(ctx, func(now time.Time) {
 			r.perform(ctx, r.machine.step(now, subscriber.Disconnect{IDs: wanted, Reason: subscriber.ReasonAdmin}))
-		}) {
-			return cmp.Or(ctx.Err(), errNotServing)
+		}) && ctx.Err() != nil {
+			return ctx.Err()
 		}
 	}
 	return nil

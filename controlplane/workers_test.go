@@ -76,6 +76,23 @@ func TestInboxBounds(t *testing.T) {
 	if rest := b.take(nil); len(rest) != 0 {
 		t.Errorf("%d events taken twice", len(rest))
 	}
+	// IKE comes last and in batches, so that a flood of it delays nobody who is in.
+	for i := range 3 * ikeBatch {
+		b.ikePacket(i)
+	}
+	b.packet("session")
+	if got := b.take(nil); len(got) != 1+ikeBatch || got[0] != "session" || got[1] != 0 || got[ikeBatch] != ikeBatch-1 {
+		t.Fatalf("took %d events starting %v", len(got), got[:2])
+	}
+	select {
+	case <-b.wake:
+	default:
+		t.Error("IKE waits and nobody is told")
+	}
+	if got := b.take(nil); len(got) != ikeBatch || got[0] != ikeBatch {
+		t.Fatalf("second batch: %d events", len(got))
+	}
+	b.take(nil)
 	b.close()
 	b.packet(1)
 	b.answer(2)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"time"
 
 	"vrgate/controlplane"
 	"vrgate/controlplane/config"
@@ -158,15 +159,7 @@ func (d *dataplane) open(cfg *config.Config, c *config.Router) error {
 			panic(fmt.Sprintf("poller of %s: %v", c.Name, err)) // epoll cannot fail on a descriptor of ours
 		}
 	})
-	watching := make(chan struct{})
-	var once sync.Once
-	watchErr := make(chan error, 1)
-	d.running.Go(func() {
-		watchErr <- d.xfrm.Watch(ctx, func() { once.Do(func() { close(watching) }) }, d.saEvent)
-	})
-	select {
-	case <-watching:
-	case err := <-watchErr:
+	if err := d.watch(ctx); err != nil {
 		return err
 	}
 	for _, a := range c.ServerAddresses {
@@ -225,6 +218,35 @@ func (d *dataplane) batch() *vr.Batch {
 		d.received = vr.NewBatch(receiveBatch, receiveSize)
 	}
 	return d.received
+}
+
+// watchPause is between attempts to listen to the kernel's IPsec events again.
+const watchPause = time.Second
+
+// watch listens to the kernel's IPsec events until ctx ends and returns when it does so for
+// the first time, or cannot. Later failures are made up for: listen again, compare.
+func (d *dataplane) watch(ctx context.Context) error {
+	watching := make(chan struct{})
+	var once sync.Once
+	ready := func() { once.Do(func() { close(watching) }) }
+	first := make(chan error, 1)
+	d.running.Go(func() {
+		err := d.xfrm.Watch(ctx, ready, d.saEvent)
+		first <- err
+		for ctx.Err() == nil {
+			select {
+			case <-ctx.Done():
+			case <-time.After(watchPause):
+				_ = d.xfrm.Watch(ctx, d.resync, d.saEvent)
+			}
+		}
+	})
+	select {
+	case <-watching:
+		return nil
+	case err := <-first:
+		return err
+	}
 }
 
 // saEvent passes on what the kernel did to SAs of ours.
