@@ -33,6 +33,7 @@ type router struct {
 	log     *zap.Logger
 	stats   routerStats
 	serving atomic.Bool                    // the loop runs and data is set
+	ended   atomic.Bool                    // the loop has run
 	failure atomic.Pointer[DataplaneError] // why it could not be opened; nil: it was, or was not tried yet
 
 	// Owned by the loop.
