@@ -38,7 +38,7 @@ func (e *Engine) connDown(ev ConnDown) {
 	delete(e.conns, ev.Conn)
 	e.timers.drop(&c.timer)
 	for call := range c.calls {
-		e.note(e.byCall[call], Reason(ev.Reason), cmp.Or(ev.Text, "the IPsec connection has ended"), false)
+		e.noteLost(e.byCall[call], Reason(ev.Reason), cmp.Or(ev.Text, "the IPsec connection has ended"), false)
 	}
 	e.emit(DropTunnels{Conn: ev.Conn})
 }

@@ -15,6 +15,15 @@ func (e *Engine) note(s *session, r Reason, text string, byPeer bool) {
 	e.counts[r]++
 }
 
+// noteLost notes that what carried the link has gone, unless the link was ending already: a
+// client that hangs up closes everything at once, and the link's own Down, which follows, knows
+// why.
+func (e *Engine) noteLost(s *session, r Reason, text string, byPeer bool) {
+	if s.link == nil || s.linkDone || s.link.Info().Phase != pppd.PhaseTerminate {
+		e.note(s, r, text, byPeer)
+	}
+}
+
 // end closes a session politely: PPP terminates first, the rest follows from its Down.
 func (e *Engine) end(now time.Time, s *session, r Reason, text string, byPeer bool) {
 	e.note(s, r, text, byPeer)

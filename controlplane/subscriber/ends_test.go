@@ -134,6 +134,29 @@ func TestEnds(t *testing.T) {
 	}
 }
 
+// TestHangUp: a client that terminates PPP and closes call and IPsec in the same breath has
+// hung up; it is not the tunnel's or IPsec's end that ended the session.
+func TestHangUp(t *testing.T) {
+	for name, follow := range map[string]func(b *bed){
+		"call":  func(b *bed) { b.callDown(first, "l2tp-peer") },
+		"IPsec": func(b *bed) { b.connDown(1, "peer-deleted") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t)
+			b.connUp(1)
+			id := b.callUp(first, 1)
+			p := b.speak(first, testUser)
+			b.answerAll()
+			b.peerStep(p, pppd.Close{Reason: pppd.ReasonUserRequest})
+			follow(b)
+			b.answerAll()
+			if r := b.calls[id].ended; r == nil || r.Reason != Reason(pppd.ReasonUserRequest) || !r.ByPeer {
+				t.Errorf("ended %+v, want %s by the peer", r, pppd.ReasonUserRequest)
+			}
+		})
+	}
+}
+
 // TestVoidAnswers: after a renegotiation of LCP the answer about the earlier attempt decides
 // nothing, whatever it is.
 func TestVoidAnswers(t *testing.T) {

@@ -52,7 +52,7 @@ func (e *Engine) callDown(now time.Time, ev CallDown) {
 		return
 	}
 	e.dropCall(s)
-	e.note(s, Reason(ev.Reason), cmp.Or(ev.Text, "the L2TP session has ended"), ev.ByPeer)
+	e.noteLost(s, Reason(ev.Reason), cmp.Or(ev.Text, "the L2TP session has ended"), ev.ByPeer)
 	if !s.linkDone && s.link != nil {
 		e.run(now, s, pppd.LowerDown{Reason: pppd.Reason(ev.Reason)})
 		return
