@@ -128,15 +128,21 @@ func elsewhere(ctx context.Context, o options) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(bin)) }()
 	in := func(name string) string { return filepath.Join(bin, name) }
-	fmt.Println("demo: building vrgate")
-	for name, dir := range map[string]string{"vrgate": "./cmd/vrgate", "vm": "./test/vm", "demo": "./test/demo"} {
-		build := child(ctx, "go", "build", "-trimpath", "-o", in(name), dir)
-		// Static programs run on whatever the machine's Debian has for a C library.
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		build.Stdout, build.Stderr = os.Stderr, os.Stderr
-		if err := build.Run(); err != nil {
-			return fmt.Errorf("building %s: %w", dir, err)
+	t := &teller{out: os.Stdout, colour: o.colour}
+	err = t.doing("building vrgate, and the machine to show it on", func() error {
+		for name, dir := range map[string]string{"vrgate": "./cmd/vrgate", "vm": "./test/vm", "demo": "./test/demo"} {
+			build := child(ctx, "go", "build", "-trimpath", "-o", in(name), dir)
+			// Static programs run on whatever the machine's Debian has for a C library.
+			build.Env = append(os.Environ(), "CGO_ENABLED=0")
+			build.Stdout, build.Stderr = os.Stderr, os.Stderr
+			if err := build.Run(); err != nil {
+				return fmt.Errorf("building %s: %w", dir, err)
+			}
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	prepare := child(ctx, in("vm"), "-prepare")
 	prepare.Stdout, prepare.Stderr = os.Stderr, os.Stderr
@@ -144,7 +150,7 @@ func elsewhere(ctx context.Context, o options) (err error) {
 		return fmt.Errorf("preparing the Debian that the clients run on: %w", err)
 	}
 	if o.kernel != hostKernel {
-		fmt.Println("demo: booting")
+		t.print(activity, t.paint(dim, "booting …"))
 	}
 	story := child(ctx, in("vm"), "-q", "-kernel", o.kernel, "-timeout", timeLimit.String(), "-share", bin,
 		"-e", daemon.Binary+"="+in("vrgate"), "--",
