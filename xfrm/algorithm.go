@@ -5,13 +5,14 @@ import "fmt"
 // Encryption is an ESP cipher.
 type Encryption uint8
 
-// The ciphers of RFC 2451 (3DES), RFC 3602 (AES-CBC) and RFC 4106 (AES-GCM
+// The ciphers of RFC 2405 (DES), RFC 2451 (3DES), RFC 3602 (AES-CBC) and RFC 4106 (AES-GCM
 // with a 16-byte integrity check value).
 const (
 	EncryptionNone Encryption = iota // not valid in an SA
 	AESCBC
 	TripleDES
 	AESGCM16
+	DES // broken for thirty years; only the legacy profile accepts it
 )
 
 // Integrity is an ESP integrity algorithm.
@@ -41,6 +42,7 @@ type cipher struct {
 var ciphers = map[Encryption]cipher{
 	AESCBC:    {name: "cbc(aes)", keys: []int{16, 24, 32}, module: "cbc aes_generic"},
 	TripleDES: {name: "cbc(des3_ede)", keys: []int{24}, module: "cbc des_generic"},
+	DES:       {name: "cbc(des)", keys: []int{8}, module: "cbc des_generic"},
 	AESGCM16:  {name: "rfc4106(gcm(aes))", aead: true, icvBits: 128, keys: []int{20, 28, 36}, module: "gcm aes_generic"},
 }
 
@@ -72,6 +74,8 @@ func (e Encryption) String() string {
 		return "3des-cbc"
 	case AESGCM16:
 		return "aes-gcm-16"
+	case DES:
+		return "des-cbc"
 	}
 	return fmt.Sprintf("Encryption(%d)", uint8(e))
 }

@@ -12,7 +12,7 @@ import (
 // espEncryption and espIntegrity translate IKE's numbers into those of package xfrm.
 var (
 	espEncryption = map[ike.ESPCipher]xfrm.Encryption{
-		ike.ESP3DES: xfrm.TripleDES, ike.ESPAESCBC: xfrm.AESCBC, ike.ESPAESGCM: xfrm.AESGCM16,
+		ike.ESPDES: xfrm.DES, ike.ESP3DES: xfrm.TripleDES, ike.ESPAESCBC: xfrm.AESCBC, ike.ESPAESGCM: xfrm.AESGCM16,
 	}
 	espIntegrity = map[ike.ESPAuth]xfrm.Integrity{
 		ike.ESPAuthNone: xfrm.IntegrityNone, ike.ESPAuthMD5: xfrm.MD5, ike.ESPAuthSHA1: xfrm.SHA1, ike.ESPAuthSHA256: xfrm.SHA256,

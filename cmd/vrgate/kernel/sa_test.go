@@ -1,0 +1,69 @@
+package kernel
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"vrgate/controlplane/ike"
+	"vrgate/controlplane/keymat"
+	"vrgate/xfrm"
+)
+
+// TestEveryProposalHasAKernelAlgorithm: what the engine accepts in any profile, the kernel
+// package must be able to install, with keys of the lengths that the engine derives.
+func TestEveryProposalHasAKernelAlgorithm(t *testing.T) {
+	macKey := map[ike.ESPAuth]int{
+		ike.ESPAuthMD5: 16, ike.ESPAuthSHA1: 20, ike.ESPAuthSHA256: 32, ike.ESPAuthSHA384: 48, ike.ESPAuthSHA512: 64,
+	}
+	for _, name := range []string{ike.ProfileModern, ike.ProfileCompatible, ike.ProfileLegacy} {
+		_, proposals, err := ike.ProposalProfile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range proposals {
+			key := p.KeyBits / 8
+			switch p.Cipher {
+			case ike.ESPAESGCM:
+				key += 4 // salt
+			case ike.ESP3DES:
+				key = 24
+			case ike.ESPDES:
+				key = 8
+			}
+			for _, dir := range []ike.Direction{ike.Inbound, ike.Outbound} {
+				sa, err := xfrmSA(ike.SA{
+					Conn: 7, Dir: dir, SPI: 0x1000, Local: netip.MustParseAddrPort("192.0.2.1:4500"), Remote: netip.MustParseAddrPort("198.51.100.1:40000"),
+					Encap: true, Cipher: p.Cipher, Auth: p.Auth, EncKey: make(keymat.Secret, key), AuthKey: make(keymat.Secret, macKey[p.Auth]),
+					SoftLife: 500 * time.Millisecond, HardLife: time.Hour, SoftKB: 1, HardKB: 2,
+				})
+				if err != nil {
+					t.Errorf("%s %v: %v", name, p, err)
+					continue
+				}
+				if err := sa.Validate(); err != nil {
+					t.Errorf("%s %v: %v", name, p, err)
+				}
+				if sa.Reqid != 0x11000007 || (sa.SetMark == sa.Reqid) != (dir == ike.Inbound) || sa.SoftSeconds != 1 || sa.HardBytes != 2048 || sa.Encap.RemotePort != 40000 {
+					t.Errorf("%s %v: reqid %#x, mark %#x, soft %d s, hard %d bytes", name, p, sa.Reqid, sa.SetMark, sa.SoftSeconds, sa.HardBytes)
+				}
+				server := netip.MustParsePrefix("192.0.2.1/32")
+				if dir == ike.Inbound && sa.Selector.Dst != server || dir == ike.Outbound && sa.Selector.Src != server || sa.Selector.Proto != 17 {
+					t.Errorf("selector %+v", sa.Selector)
+				}
+			}
+		}
+	}
+}
+
+// TestOldAndroidTruncation: 96 bits of HMAC-SHA2-256 are another algorithm for the kernel.
+func TestOldAndroidTruncation(t *testing.T) {
+	f := ike.SA{Conn: 1, Cipher: ike.ESPAESCBC, Auth: ike.ESPAuthSHA256, AuthBits: 96, Local: netip.MustParseAddrPort("192.0.2.1:500"), Remote: netip.MustParseAddrPort("198.51.100.1:500")}
+	if sa, err := xfrmSA(f); err != nil || sa.Integrity != xfrm.SHA256Trunc96 {
+		t.Errorf("96 bits: %v %v", sa.Integrity, err)
+	}
+	f.AuthBits = 128
+	if sa, err := xfrmSA(f); err != nil || sa.Integrity != xfrm.SHA256 {
+		t.Errorf("128 bits: %v %v", sa.Integrity, err)
+	}
+}
