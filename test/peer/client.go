@@ -156,6 +156,10 @@ func (c *Client) OutboundSA() uint32 {
 	return c.outbound[len(c.outbound)-1]
 }
 
+// failure is a reason that takes its turn among the events, so that an end comes before its
+// consequences.
+type failure string
+
 func (c *Client) fail(why string) {
 	if c.Failed == "" {
 		c.Failed = why
@@ -179,6 +183,8 @@ func (c *Client) step(now time.Time, ev any) {
 			c.stepL2TP(now, ev)
 		case pppd.Event:
 			c.stepPPP(now, ev)
+		case failure:
+			c.fail(string(ev))
 		}
 	}
 	c.busy = false
@@ -212,7 +218,7 @@ func (c *Client) stepIKE(now time.Time, ev ike.Event) {
 				})
 			}
 		case ike.ConnDown:
-			c.fail("ike: " + string(f.Reason))
+			c.step(now, failure("ike: "+string(f.Reason)))
 			c.step(now, l2tp.ConnLost{Conn: l2tp.ConnID(f.Conn.ID)})
 		}
 	}
@@ -252,7 +258,7 @@ func (c *Client) stepL2TP(now time.Time, ev l2tp.Event) {
 		case l2tp.SessionDown:
 			c.step(now, pppd.LowerDown{})
 		case l2tp.TunnelDown:
-			c.fail("l2tp: " + string(f.Reason))
+			c.step(now, failure("l2tp: "+string(f.Reason)))
 		case l2tp.FrameReceived:
 			if len(f.Frame) >= 2 {
 				c.step(now, pppd.Frame{Protocol: binary.BigEndian.Uint16(f.Frame), Data: f.Frame[2:]})
