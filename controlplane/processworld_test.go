@@ -33,6 +33,7 @@ type world struct {
 	logs   *observer.ObservedLogs
 	stop   context.CancelFunc
 	ended  chan error
+	over   bool // finish has been called
 
 	mu       sync.Mutex
 	stations map[netip.Addr]*station
@@ -123,6 +124,11 @@ func newWorld(t *testing.T, cfg *config.Config, fail ...int) *world {
 	}
 	var ctx context.Context
 	ctx, w.stop = context.WithCancel(context.Background())
+	t.Cleanup(func() { // after a fatal failure
+		if !w.over {
+			_ = w.finish()
+		}
+	})
 	ready := make(chan struct{})
 	go func() { w.ended <- w.p.Run(ctx, func() { close(ready) }) }()
 	select {
@@ -136,6 +142,7 @@ func newWorld(t *testing.T, cfg *config.Config, fail ...int) *world {
 // finish stops the process and the clients, and returns what Run returned.
 func (w *world) finish() error {
 	w.t.Helper()
+	w.over = true
 	began := time.Now()
 	w.stop()
 	err := <-w.ended
