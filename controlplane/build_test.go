@@ -1,0 +1,202 @@
+package controlplane
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"vrgate/controlplane/config"
+	"vrgate/controlplane/ike"
+	"vrgate/controlplane/keymat"
+	"vrgate/controlplane/l2tp"
+)
+
+// unknown says whether a word of the configuration is that of no value.
+func unknown(word string) bool { return strings.Contains(word, "(") }
+
+// TestEveryWordIsTranslated: a value of the configuration that a table here lacks would turn
+// into an algorithm that is none.
+func TestEveryWordIsTranslated(t *testing.T) {
+	count := 0
+	check := func(kind, word string, ok bool) {
+		count++
+		if !ok {
+			t.Errorf("%s %q is not translated", kind, word)
+		}
+	}
+	for v := config.Encryption(1); !unknown(v.String()); v++ {
+		got, ok := encryptions[v]
+		check("encryption", v.String(), ok && strings.Contains(strings.ToLower(strings.ReplaceAll(got.String(), "-", "")), v.String()))
+	}
+	for v := config.Hash(1); !unknown(v.String()); v++ {
+		_, ok := hashes[v]
+		check("hash", v.String(), ok)
+	}
+	for v := config.ESPEncryption(1); !unknown(v.String()); v++ {
+		_, ok := espCiphers[v]
+		check("ESP encryption", v.String(), ok)
+	}
+	for v := config.IntegrityNone; v <= config.IntegritySHA256Trunc96; v++ {
+		_, ok := espIntegrities[v]
+		check("ESP integrity", v.String(), ok)
+	}
+	for v := config.PPPAuth(1); !unknown(v.String()); v++ {
+		_, ok := pppAuth[v]
+		check("PPP authentication", v.String(), ok)
+	}
+	for _, g := range []config.Group{
+		config.GroupMODP768, config.GroupMODP1024, config.GroupMODP1536, config.GroupMODP2048, config.GroupMODP3072, config.GroupMODP4096,
+		config.GroupECP256, config.GroupECP384, config.GroupECP521, config.GroupCurve25519,
+	} {
+		check("group", g.String(), keymat.Group(g).Supported())
+	}
+	if count < 30 {
+		t.Errorf("only %d words looked at", count)
+	}
+}
+
+// testRouter is a configuration with a value of its own in every field that is translated.
+func testRouter() *config.Router {
+	server := netip.MustParseAddr("192.0.2.1")
+	return &config.Router{
+		Name: "red", File: "vr/red.yaml", ServerAddresses: []netip.Addr{server}, NATT: true, Proposals: config.ProposalCompatible,
+		Policy: []config.PolicyRule{{
+			Priority: 7, Auth: config.AuthPSK, Encryption: []config.Encryption{config.EncryptionAES256, config.Encryption3DES}, Hash: []config.Hash{config.HashSHA384},
+			Group: []config.Group{config.GroupECP384}, Lifetime: time.Hour, LocalAddress: server,
+		}},
+		Keys: []config.PreSharedKey{
+			{Name: "peer", PeerAddress: netip.MustParseAddr("203.0.113.9"), Key: config.Secret("one")},
+			{Name: "name", PeerIdentity: config.Identity{Kind: config.IdentityFQDN, Value: "pc.example.net"}, Key: config.Secret("two")},
+			{Name: "mail", PeerIdentity: config.Identity{Kind: config.IdentityUserFQDN, Value: "me@example.net"}, Key: config.Secret("three")},
+		},
+		TransportProfiles: []config.TransportProfile{{
+			Name: "t", RemoteAddress: netip.IPv4Unspecified(), Lifetime: 2 * time.Hour, LifetimeKilobytes: 200000, PFS: config.GroupMODP2048,
+			Locals:     []config.TransportLocal{{Address: server, GroupKeys: []config.GroupKey{{Name: "g", Key: config.Secret("four")}}}},
+			Transforms: []config.ESPTransform{{Encryption: config.ESPAES256GCM, Integrity: config.IntegrityNone}, {Encryption: config.ESPAES128, Integrity: config.IntegritySHA256Trunc96}},
+		}},
+		L2TP: config.L2TP{
+			DestructTimeout: 100 * time.Second, IdleTimeout: 0, RetransmitEstablished: 3, RetransmitNotEstablished: 4, HelloInterval: 30 * time.Second,
+			ReceiveWindow: 5, Challenge: true, DisconnectCause: true, MaxSessions: 6, SetupTimeout: 20 * time.Second,
+		},
+		Destinations: []config.DestinationProfile{{
+			Name: "d", LACAddress: netip.MustParseAddr("203.0.113.9"), MaxSessions: 8,
+			Hosts: []config.HostProfile{
+				{RemoteHost: "lac", LocalHost: "lns", LocalAddress: server, IPsecRequired: true, TunnelPassword: config.Secret("five"), MaxSessions: 2, ReceiveWindow: 9, IPProfile: "p"},
+				{LocalHost: "red", IPsecRequired: false, IPProfile: "q"},
+			},
+		}},
+		PPP: config.PPP{Authentication: []config.PPPAuth{config.PPPCHAP, config.PPPPAP}, MRU: 1400, EchoInterval: 11 * time.Second, EchoFailures: 2, SetupTimeout: 40 * time.Second},
+		IPProfiles: []config.IPProfile{
+			{Name: "p", Router: "blue", Unnumbered: netip.MustParseAddr("10.0.0.1"), MTU: 1300, Pool: "main", DNS: []netip.Addr{netip.MustParseAddr("10.0.0.53")}},
+			{Name: "q", Router: "red", Unnumbered: netip.MustParseAddr("10.9.0.1")},
+		},
+	}
+}
+
+// TestBuild follows values of one configuration into the three engines' configurations.
+func TestBuild(t *testing.T) {
+	r := testRouter()
+	c := &config.Config{Routers: []*config.Router{r}}
+	c.Process.HalfOpen = config.HalfOpen{Total: 500, PerSource: 50}
+	got, err := buildRouter(c, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal := func(what string, got, want any) {
+		t.Helper()
+		if g, w := fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want); g != w {
+			t.Errorf("%s: %s, want %s", what, g, w)
+		}
+	}
+	server := netip.MustParseAddr("192.0.2.1")
+
+	i := got.ike
+	equal("NAT traversal", i.NATT, true)
+	equal("half-open limits", i.HalfOpen, ike.HalfOpenLimits{Total: 500, PerSource: 50})
+	equal("rules", i.Rules, []ike.PolicyRule{{
+		Name: "rule 7", Priority: 7, Local: server, Encryption: []ike.Encryption{{Cipher: keymat.AES, KeyBits: 256}, {Cipher: keymat.DES3}},
+		Hash: []keymat.Hash{keymat.SHA384}, Group: []keymat.Group{keymat.ECP384}, Auth: ike.AuthPSK, Lifetime: time.Hour,
+	}})
+	var keys []string
+	for _, k := range i.Keys {
+		keys = append(keys, fmt.Sprintf("%s %s %v %v %q %t", k.Name, string(k.Key), k.Local, k.Peer, k.ID, k.Group))
+	}
+	equal("keys", keys, []string{
+		`peer one invalid IP 203.0.113.9/32 "" false`, `name two invalid IP invalid Prefix "@pc.example.net" false`,
+		`mail three invalid IP invalid Prefix "me@example.net" false`, `g four 192.0.2.1 invalid Prefix "" true`,
+	})
+	equal("old Androids", i.OldAndroidSHA256, true)
+	equal("transports", i.Transports, []ike.TransportProfile{{
+		Name: "t", Local: server, Remote: netip.IPv4Unspecified(), PFS: keymat.MODP2048, Lifetime: 2 * time.Hour, LifeKB: 200000,
+		ESP: []ike.ESPProposal{{Cipher: ike.ESPAESGCM, KeyBits: 256}, {Cipher: ike.ESPAESCBC, KeyBits: 128, Auth: ike.ESPAuthSHA256}},
+	}})
+
+	l := got.l2tp
+	equal("L2TP timers", []time.Duration{l.Hello, l.IdleTimeout, l.SetupTimeout, l.DestructTimeout}, []time.Duration{30 * time.Second, -1, 20 * time.Second, 100 * time.Second})
+	equal("L2TP numbers", []int{l.RetransmitMax, l.RetransmitMaxOpening, l.MaxSessions, int(l.ReceiveWindow)}, []int{3, 4, 6, 5})
+	equal("disconnect cause", l.DisconnectCause, true)
+	if len(l.Profiles) != 1 || len(l.Profiles[0].Hosts) != 2 {
+		t.Fatalf("profiles %+v", l.Profiles)
+	}
+	equal("destination", []any{l.Profiles[0].Name, l.Profiles[0].LAC, l.Profiles[0].MaxSessions}, []any{"d", "203.0.113.9", 8})
+	equal("host", l.Profiles[0].Hosts[0], l2tp.HostProfile{
+		Name: "lac", Host: "lac", RequireIPsec: true, Secret: keymat.Secret("five"), Challenge: true, LocalHost: "lns", Local: server, MaxSessions: 2, ReceiveWindow: 9,
+	})
+	equal("tunnel password", string(l.Profiles[0].Hosts[0].Secret), "five")
+	equal("default host", l.Profiles[0].Hosts[1], l2tp.HostProfile{Name: "default", Challenge: true, LocalHost: "red"})
+
+	s := got.subs
+	equal("host profiles", s.HostProfiles, map[string]string{"d/lac": "p", "d/default": "q"})
+	equal("terminating", []string{s.Profiles["p"].Terminating, s.Profiles["q"].Terminating}, []string{"blue", "red"})
+	equal("profile", []any{s.Profiles["p"].MTU, s.Profiles["p"].Pool, s.Profiles["p"].Gateway, s.Profiles["p"].DNS[0], s.Profiles["p"].DNS[1].IsValid()}, []any{1300, "main", "10.0.0.1", "10.0.0.53", false})
+	equal("link", []any{s.Link.MRU, s.Link.EchoInterval, s.Link.EchoFailures, s.Link.AuthTimeout, s.Link.Auth, s.Link.Name}, []any{1400, 11 * time.Second, 2, 40 * time.Second, "[chap-md5 pap]", "red"})
+	if s.FirstID == 0 || s.FirstID == buildSubscribers(r).FirstID {
+		t.Error("session IDs start at the same number twice")
+	}
+}
+
+// TestProposalProfiles: without rules and transforms of its own a router has those of its profile.
+func TestProposalProfiles(t *testing.T) {
+	for _, p := range []config.ProposalProfile{config.ProposalModern, config.ProposalCompatible, config.ProposalLegacy} {
+		r := testRouter()
+		r.Proposals, r.Policy, r.TransportProfiles[0].Transforms = p, nil, nil
+		got, err := buildRouter(&config.Config{Routers: []*config.Router{r}}, r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rules, esp, err := ike.ProposalProfile(p.String())
+		if err != nil || len(rules) == 0 || len(esp) == 0 {
+			t.Fatalf("profile %v: %v, %v, %v", p, rules, esp, err)
+		}
+		if fmt.Sprint(got.ike.Rules) != fmt.Sprint(rules) || fmt.Sprint(got.ike.Transports[0].ESP) != fmt.Sprint(esp) {
+			t.Errorf("profile %v is not what the router got", p)
+		}
+	}
+}
+
+// TestConnNumbers: routers of one namespace never have a connection number in common, those
+// of different ones may.
+func TestConnNumbers(t *testing.T) {
+	c := &config.Config{}
+	for i := range 1000 {
+		r := &config.Router{Name: fmt.Sprint(i)}
+		if i%3 == 0 {
+			r.Namespace.Name = "other"
+		}
+		c.Routers = append(c.Routers, r)
+	}
+	next := map[string]ike.ConnID{"": 1, "other": 1}
+	for _, r := range c.Routers {
+		first, last := connNumbers(c, r)
+		if first < next[r.Namespace.Name] || last < first+10000 || last > 0xffffff {
+			t.Fatalf("router %s has %d to %d, the one before ends at %d", r.Name, first, last, next[r.Namespace.Name]-1)
+		}
+		next[r.Namespace.Name] = last + 1
+	}
+	alone := &config.Router{Name: "alone"}
+	if first, last := connNumbers(&config.Config{Routers: []*config.Router{alone}}, alone); first != 1 || last != 0xffffff {
+		t.Errorf("a router alone has %d to %d", first, last)
+	}
+}
