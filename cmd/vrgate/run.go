@@ -135,8 +135,12 @@ func serve(ctx context.Context, plane controlPlane, manager notifier, log *zap.L
 		ready()
 		tell(manager.ready("serving"))
 	})
-	if !unregister() {
+	switch {
+	case !unregister():
 		<-told
+	case ctx.Err() != nil:
+		// Run saw the end before the function above was started, which now it never will be.
+		tell(manager.stopping())
 	}
 	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
 		return nil
