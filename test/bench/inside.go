@@ -11,8 +11,11 @@ import (
 	"vrgate/test/loadgen"
 )
 
-// stepTimeout bounds what one server may take for all clients.
-const stepTimeout = 15 * time.Minute
+// startTimeout and clientTimeout bound what one server may take: to start, and for each client.
+const (
+	startTimeout  = 3 * time.Minute
+	clientTimeout = 3 * time.Second
+)
 
 // measured is what one server did for so many clients. Everything about resources is what was
 // added between two samples: after the clients that came before, and with all.
@@ -28,6 +31,7 @@ type measured struct {
 	Slowest   time.Duration
 	CPU       time.Duration // of the server's processes, between start and end of the set-ups
 	Busy      time.Duration // of all processors but for the clients
+	Load      time.Duration // processor time of the clients
 	Processes int
 	RSS, PSS  int64 // bytes, server's processes
 	Machine   int64 // bytes, server's processes and kernel
@@ -59,7 +63,7 @@ func inside(ctx context.Context, o options, w io.Writer) error {
 
 // measure starts a server, connects warm clients, then the measured ones.
 func measure(ctx context.Context, name string, o options, warm, clients int) (m measured, err error) {
-	ctx, cancel := context.WithTimeout(ctx, stepTimeout)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout+time.Duration(warm+clients)*clientTimeout)
 	defer cancel()
 	n, err := newNetwork(ctx)
 	if err != nil {
@@ -126,7 +130,7 @@ func measure(ctx context.Context, name string, o options, warm, clients int) (m 
 	}
 	m = measured{
 		Server: name, Clients: clients, Up: r.Up, Answered: answered, Before: warm, Failed: r.Failed, Took: r.Took,
-		CPU: done.CPU - before.CPU, Busy: done.Busy - before.Busy, Processes: after.Processes - before.Processes,
+		CPU: done.CPU - before.CPU, Busy: done.Busy - before.Busy, Load: done.Clients - before.Clients, Processes: after.Processes - before.Processes,
 		RSS: int64(after.RSS) - int64(before.RSS), PSS: int64(after.PSS) - int64(before.PSS), Machine: int64(after.Machine) - int64(before.Machine),
 	}
 	if r.Up == 0 {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -42,15 +43,15 @@ func newMeter(name string, pids []int) (*meter, error) {
 	return m, nil
 }
 
-// close removes the group, whose processes must have ended. The kernel needs a moment for
-// that after they have been waited for.
+// leaveTimeout is how long killed processes may take to go: each pppd waits for its interface to be
+// taken down, one after the other.
+const leaveTimeout = time.Minute
+
+// close removes the group, whose processes must have been killed.
 func (m *meter) close() error {
 	err := unix.Rmdir(m.group)
-	for range 100 {
-		if !errors.Is(err, unix.EBUSY) {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
+	for end := time.Now().Add(leaveTimeout); errors.Is(err, unix.EBUSY) && time.Now().Before(end); {
+		time.Sleep(50 * time.Millisecond)
 		err = unix.Rmdir(m.group)
 	}
 	if errors.Is(err, unix.ENOENT) {
@@ -62,7 +63,8 @@ func (m *meter) close() error {
 // sample is what was used at one moment. Memory is in bytes.
 type sample struct {
 	CPU       time.Duration // of the group so far
-	Busy      time.Duration // of all processors so far, without what this process used
+	Busy      time.Duration // of all processors since the machine began, without what this process used
+	Clients   time.Duration // of this process so far
 	Processes int
 	RSS       uint64 // sum over the group: pages that several processes share count in each
 	PSS       uint64 // the same, shared pages divided among those who share them
@@ -82,6 +84,11 @@ func (m *meter) sample() (s sample, err error) {
 	if s.Busy, err = busy(); err != nil {
 		return s, err
 	}
+	var own unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &own); err != nil {
+		return s, err
+	}
+	s.Clients = ownTime(own)
 	procs, err := os.ReadFile(filepath.Join(m.group, "cgroup.procs"))
 	if err != nil {
 		return s, err
@@ -117,8 +124,10 @@ func field(text []byte, word string) (uint64, error) {
 	return 0, fmt.Errorf("no %s", word)
 }
 
-// busy is what all processors have done so far but for this process: the servers, the
-// kernel's own threads and interrupts.
+// busy is what all processors have done so far but for this process: the servers, the kernel's
+// own threads and interrupts. It is what remains of the time that has passed when the idle time is
+// taken away, which the kernel measures; work it only samples, and an emulated machine loses
+// samples.
 func busy() (time.Duration, error) {
 	f, err := os.Open("/proc/stat")
 	if err != nil {
@@ -129,25 +138,27 @@ func busy() (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	// user, nice, system, idle, iowait, irq, softirq, steal, in hundredths of a second.
+	// user, nice, system, idle, iowait …, in hundredths of a second.
 	words := strings.Fields(line)
-	if len(words) < 8 || words[0] != "cpu" {
+	if len(words) < 6 || words[0] != "cpu" {
 		return 0, fmt.Errorf("/proc/stat begins with %q", line)
 	}
-	var ticks uint64
-	for _, i := range [...]int{1, 2, 3, 6, 7} {
-		n, err := strconv.ParseUint(words[i], 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("/proc/stat: %w", err)
-		}
-		ticks += n
+	idle, err1 := strconv.ParseUint(words[4], 10, 64)
+	waiting, err2 := strconv.ParseUint(words[5], 10, 64)
+	if err := errors.Join(err1, err2); err != nil {
+		return 0, fmt.Errorf("/proc/stat: %w", err)
 	}
+	var now unix.Timespec
 	var own unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &own); err != nil {
+	if err := errors.Join(unix.ClockGettime(unix.CLOCK_BOOTTIME, &now), unix.Getrusage(unix.RUSAGE_SELF, &own)); err != nil {
 		return 0, err
 	}
-	return time.Duration(ticks)*10*time.Millisecond - time.Duration(own.Utime.Nano()+own.Stime.Nano()), nil
+	passed := time.Duration(now.Nano()) * time.Duration(runtime.NumCPU())
+	return passed - time.Duration(idle+waiting)*10*time.Millisecond - ownTime(own), nil
 }
+
+// ownTime is the processor time of this process, which is the clients.
+func ownTime(r unix.Rusage) time.Duration { return time.Duration(r.Utime.Nano() + r.Stime.Nano()) }
 
 // machineMemory is what user space and kernel use.
 func machineMemory() (uint64, error) {

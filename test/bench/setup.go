@@ -97,6 +97,7 @@ func printSetups(w io.Writer, o options, kernel string, results []measured) erro
 	row("set-up of one client, slowest", "ms", func(m measured) float64 { return float64(m.Slowest.Milliseconds()) }, false)
 	row("processor time per set-up, server's processes", "ms", func(m measured) float64 { return m.each(float64(m.CPU.Microseconds()) / 1000) }, false)
 	row("processor time per set-up, with the kernel's own work", "ms", func(m measured) float64 { return m.each(float64(m.Busy.Microseconds()) / 1000) }, false)
+	row("the same of the clients, for comparison", "ms", func(m measured) float64 { return m.each(float64(m.Load.Microseconds()) / 1000) }, false)
 	row("memory per subscriber, RSS", "KiB", func(m measured) float64 { return m.each(float64(m.RSS) / 1024) }, false)
 	row("memory per subscriber, shared pages divided (PSS)", "KiB", func(m measured) float64 { return m.each(float64(m.PSS) / 1024) }, false)
 	row("memory per subscriber, with the kernel's", "KiB", func(m measured) float64 { return m.each(float64(m.Machine) / 1024) }, false)

@@ -325,7 +325,7 @@ func (g *Generator) String() string {
 	return b.String()
 }
 
-var errBusy = errors.New("loadgen: no more source addresses")
+var errNoAddress = errors.New("loadgen: no more source addresses")
 
 // address is the source address of the i-th client.
 func (c Config) address(i int) (netip.Addr, error) {
@@ -334,7 +334,7 @@ func (c Config) address(i int) (netip.Addr, error) {
 	n += uint32(i) + 1
 	a := netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)})
 	if !c.Sources.Contains(a) {
-		return a, errBusy
+		return a, errNoAddress
 	}
 	return a, nil
 }
