@@ -1,0 +1,54 @@
+// Package controlplane turns a configuration into running virtual routers. This comment is the
+// architecture of vrgate in prose; the packages below have the details.
+//
+// # Engines
+//
+// Everything that thinks is an engine: a pure value with a method Step(now, event) that returns
+// effects. Packages ike, l2tp and subscriber have one engine per virtual router, package pppd one per
+// link. An engine has no socket, no clock, no goroutine, no logger and no randomness of its own, so it
+// can be simulated by the thousand, fuzzed, and stored. Package subscriber owns the PPP links, and it
+// alone knows who is connected: IKE, L2TP and PPP never see each other. What couples them is a rule
+// there: when IPsec has gone its tunnels end, when the last tunnel has gone IPsec ends a while later,
+// nothing of a user is in the kernel before AAA has said yes, every session ends exactly once with one
+// typed reason.
+//
+// A machine joins the three engines of one virtual router into one value. What one of them reports and
+// another must know is passed on inside, before anything later is looked at; so no two of them ever
+// disagree about who exists. What concerns the outside comes out as a list of effects.
+//
+// # Shell
+//
+// A router is one goroutine that owns one machine. It takes events from a bounded inbox, steps the
+// machine and carries out the effects. It never blocks:
+//
+//   - Sending is done at once and may fail, as datagrams do.
+//   - Calls into the kernel that wait (SAs, sockets, interfaces, routes) run in workers shared by all
+//     routers, those about the same connection or the same tunnel one after the other. Diffie-Hellman
+//     has workers of its own, of which peers that are not authenticated can take at most half of the
+//     queue, and so has AAA.
+//   - The answer to each comes back as an event. Answers are never dropped; packets are, and counted,
+//     when the loop does not keep up.
+//
+// There is one timer per router, for the earliest deadline of its engines. No goroutine exists per SA,
+// tunnel or session, and no lock inside an engine. Show and disconnect run as functions in the loop;
+// what takes a dump of the kernel runs outside of it.
+//
+// Addresses are the exception to one owner per router: users who arrive in one virtual router may end
+// in another, so pools and leases are shared and locked.
+//
+// # Kernel
+//
+// Kernel and Dataplane are what this package wants of the kernel, in plain values. cmd/vrgate/kernel
+// implements them with the packages that touch the kernel (xfrm, l2tpnl, vr, pppd/unit),
+// test/fakekernel in memory. A failed call has undone whatever it did, and its error is typed: a
+// reason word for log, API and metrics, and a sentence. A call that fails ends the one connection,
+// tunnel or session that it was for. What comes up from the kernel comes through the Inlet.
+//
+// # Life
+//
+// New translates the configuration; a mistake shows before anything is touched. Run opens every
+// virtual router, which also removes what a crashed predecessor left, and starts the loops. One that
+// cannot be opened is shown as failed and tried again while the others serve. When the context ends
+// each router ends its sessions, then its tunnels, then IPsec, politely, with a share of the
+// configured time for each, and the data planes remove what is ours.
+package controlplane
