@@ -95,7 +95,11 @@ func network(_ context.Context, t *teller, s *scene) error {
 		return err
 	}
 	t.chapter("The network")
-	t.print(terminal, s.drawing())
+	hosts := make([]string, len(s.people))
+	for i, p := range s.people {
+		hosts[i] = p.client.Host().Address.String()
+	}
+	t.print(terminal, s.drawing(hosts...))
 	t.say("Two people in one place, behind one NAT, want to reach the file server in their office. Their machines "+
 		"run what Debian ships: strongSwan for IPsec, xl2tpd for L2TP, pppd for PPP. The NAT hides both behind %v; "+
 		"vrgate's only public address is %v. The machines are network namespaces of one kernel, Linux %s.",
@@ -103,11 +107,11 @@ func network(_ context.Context, t *teller, s *scene) error {
 	return nil
 }
 
-// drawing shows the machines with their addresses.
-func (s *scene) drawing() string {
-	hosts := make([]string, len(s.people))
-	for i, p := range s.people {
-		hosts[i] = fmt.Sprintf("%-5s %-12s", p.name, p.client.Host().Address)
+// drawing shows the machines with their addresses; those of the clients' are given.
+func (s *scene) drawing(clients ...string) string {
+	hosts := make([]string, len(cast))
+	for i, u := range cast {
+		hosts[i] = fmt.Sprintf("%-5s %-12s", u.name, clients[i])
 	}
 	return fmt.Sprintf(`   %s ──┐
                         ├── nat ═══════════════ router ═══════════════ vrgate ─────────────────── files
