@@ -100,20 +100,13 @@ func (e *Engine) outboundInstalled(c *conn, ch *child, failure string) {
 
 // retire marks the children that ch replaces: those with the same selectors, of
 // which the peer or, after the overlap, we delete the SAs. When both sides have
-// rekeyed at once, that is, if one exchange began before the other had ended,
-// both give up the same one of the two new children. Should they disagree after
-// all, because a message was late, the side that prunes last finds that what was
-// to replace its child has gone, and keeps it.
+// rekeyed at once they may take different ones of the two new children for the
+// newest. The initiator of the connection then prunes first, and the responder
+// finds that what was to replace its other child has gone, and keeps that.
 func (e *Engine) retire(c *conn, ch *child) {
-	winner := ch
-	for _, o := range c.Children {
-		if o != ch && o.ready() && o.Replaced.IsZero() && ch.Born.Before(o.Ready) && string(o.Tie[:]) > string(ch.Tie[:]) && ch.sameSelectors(o) {
-			winner = o
-		}
-	}
 	for _, o := range slices.Clone(c.Children) {
 		switch {
-		case o == winner || !o.sameSelectors(winner) || o.InState != saUp || o.OutState == saNone || o.OutState == saPending:
+		case o == ch || !o.sameSelectors(ch) || o.InState != saUp || o.OutState == saNone || o.OutState == saPending:
 		case o.Deleted:
 			e.dropOutbound(o)
 			o.Replaced = e.now.Add(lateInbound)

@@ -116,27 +116,16 @@ func natWords(p *phase1) string {
 	return s
 }
 
-// adopt adds an authenticated SA to its connection, whose older ones retire.
+// adopt adds an authenticated SA to its connection, whose older ones retire; see
+// retire for what happens when both sides do so at once.
 func (e *Engine) adopt(c *conn, p *phase1) {
-	winner := p
 	for _, o := range c.Phase1 {
-		// Both sides rekeyed at once: both keep the same one of the two.
-		if o.done() && o.Replaced.IsZero() && p.Created.Before(o.Up) && string(o.Tie[:]) > string(p.Tie[:]) {
-			winner = o
+		if o.done() && o.Replaced.IsZero() {
+			o.Replaced = e.now.Add(c.overlap())
+			e.arm(o)
 		}
 	}
 	c.Phase1 = append(c.Phase1, p)
-	if winner != p {
-		// Kept at the end all the same: newest skips what is replaced.
-		p.Replaced = e.now.Add(c.overlap())
-	} else {
-		for _, o := range c.Phase1 {
-			if o != p && o.done() && o.Replaced.IsZero() {
-				o.Replaced = e.now.Add(c.overlap())
-				e.arm(o)
-			}
-		}
-	}
 	if len(c.Children) > 0 {
 		e.move(c, p.Local, p.Remote)
 	}

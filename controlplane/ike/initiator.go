@@ -102,7 +102,6 @@ func (e *Engine) mainMode2(p *phase1, h isakmp.Header, ps []isakmp.Payload, d di
 	p.Cookies = c
 	e.sas[c] = p
 	p.Vendor = readVendors(ps, e.cfg.NATT)
-	p.Tie = tieOf(c.I[:], c.R[:])
 	p.Suite = keymat.Suite{Cipher: keymat.Cipher(got.Enc), KeyBits: int(got.KeyBits), Hash: keymat.Hash(got.Hash)}
 	p.Group = keymat.Group(got.Group)
 	p.Life = lifeOf(chosen.Life.Seconds)

@@ -67,7 +67,6 @@ func (e *Engine) mainMode1(pk Packet, h isakmp.Header, ps []isakmp.Payload, d di
 			Expires: e.now.Add(e.cfg.HalfOpen.Timeout),
 		},
 	}
-	p.Tie = tieOf(p.Cookies.I[:], p.Cookies.R[:])
 	e.sas[p.Cookies] = p
 	p.neg.From, p.neg.First = p.Remote, d
 	e.first[firstKey{p.Remote, p.Cookies.I}] = p
@@ -87,16 +86,6 @@ func orUnknown(name string) string {
 		return "an unrecognised client"
 	}
 	return name
-}
-
-// tieOf is the greater of two values' first bytes, by which both sides decide
-// alike which of two SAs made at the same time survives.
-func tieOf(a, b []byte) (t [8]byte) {
-	if string(a) < string(b) {
-		a = b
-	}
-	copy(t[:], a)
-	return t
 }
 
 // answer sends a datagram of p and keeps it for repeats of the message to which

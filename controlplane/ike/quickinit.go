@@ -26,7 +26,7 @@ func (e *Engine) openChild(c *conn) {
 	if slices.ContainsFunc(p.quicks, func(q *quick) bool { return q.Initiator && q.State != quickFinished }) || len(p.quicks) >= maxQuicks {
 		return
 	}
-	q := &quick{ID: e.newMessageID(p), Initiator: true, State: quickDH, p: p, Ni: e.rand(nonceLen), Born: e.now}
+	q := &quick{ID: e.newMessageID(p), Initiator: true, State: quickDH, p: p, Ni: e.rand(nonceLen)}
 	if old := c.latest(); old != nil {
 		q.old = old
 		q.profile = e.cfg.transportByName(old.Profile)

@@ -116,7 +116,7 @@ func (e *Engine) newQuick(p *phase1, pk Packet, h isakmp.Header, body []byte, d 
 	p.SeenQuick = remember(p.SeenQuick, h.MessageID, maxSeenQuick)
 	e.heard(p)
 	e.located(p, pk)
-	q := &quick{ID: h.MessageID, IV: o.next, State: quickDH, p: p, Last: answer{To: d}, Born: e.now}
+	q := &quick{ID: h.MessageID, IV: o.next, State: quickDH, p: p, Last: answer{To: d}}
 	if r, n, text := e.judgeQuick(c, q, o.payloads); r != "" {
 		e.count(r)
 		e.report(LevelInfo, r, "quick mode refused: "+text, p)
@@ -316,7 +316,7 @@ func (e *Engine) makeChild(q *quick, shared keymat.Secret) {
 		e.deleteChild(c, e.oldest(c))
 	}
 	ch := &child{Conn: p.Conn, Proposal: prop, PFS: q.pfs, LocalID: q.lid, RemoteID: q.rid, Profile: q.profile.Name,
-		Tie: tieOf(q.Ni, q.Nr), Born: q.Born, Since: e.now}
+		Since: e.now}
 	soft := e.rekeyAfter(q.life.Time, q.Initiator)
 	ch.Soft, ch.Hard = e.now.Add(soft), e.now.Add(q.life.Time)
 	sa := SA{Conn: p.Conn, Local: c.Info.Local, Remote: c.Info.Remote, Encap: q.esp.Mode.UDP(), Cipher: prop.Cipher, Auth: prop.Auth,

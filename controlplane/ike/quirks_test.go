@@ -73,8 +73,8 @@ func TestVeryEarlyDelete(t *testing.T) {
 				t.Fatal("nothing to send under")
 			}
 			w.run(time.Second)
-			if old.OutState != saNone || !c.Children[1].ready() {
-				t.Fatalf("old outbound %d, new ready %v", old.OutState, c.Children[1].ready())
+			if old.OutState != saNone || old.InState != saUp || !c.Children[1].ready() {
+				t.Fatalf("old outbound %d, inbound %d, new ready %v", old.OutState, old.InState, c.Children[1].ready())
 			}
 			return
 		}

@@ -342,22 +342,20 @@ func (s *script) phase1() bool {
 
 // quickScript is one quick mode of the peer.
 type quickScript struct {
-	s          *script
-	mid        uint32
-	iv         []byte
-	ni, nr     []byte
-	sa         isakmp.SA
-	spi        uint32 // ours
-	theirs     uint32
-	idi, idr   isakmp.ID
-	more       []isakmp.Payload
-	pair       keymat.KeyPair
-	chosen     isakmp.ESPTransform
-	answer     []isakmp.Payload
-	notify     isakmp.NotifyType // if refused
-	noIDs      bool
-	in, out    keymat.ESPKeys
-	keysWanted bool
+	s        *script
+	mid      uint32
+	iv       []byte
+	ni, nr   []byte
+	sa       isakmp.SA
+	spi      uint32 // ours
+	theirs   uint32
+	idi, idr isakmp.ID
+	more     []isakmp.Payload
+	pair     keymat.KeyPair
+	chosen   isakmp.ESPTransform
+	answer   []isakmp.Payload
+	notify   isakmp.NotifyType // if refused
+	noIDs    bool
 }
 
 // quick prepares a quick mode with the offer and the selectors of an L2TP client.

@@ -86,7 +86,6 @@ type phase1 struct {
 	Local, Remote netip.AddrPort
 	Created       time.Time
 	Life          time.Duration
-	Tie           [8]byte // greater of the cookies: settles simultaneous rekeys the same way on both sides
 	Rule          string
 	Vendor        vendor
 	Last          answer // to the last main mode message
@@ -188,8 +187,6 @@ type child struct {
 	LocalID  []byte // selectors as bodies of identification payloads; nil: none were sent
 	RemoteID []byte
 	Profile  string
-	Tie      [8]byte   // of the greater nonce, see phase1.Tie
-	Born     time.Time // when its exchange began
 	Since    time.Time // when its lifetime began
 	Ready    time.Time // when both directions were installed
 	Soft     time.Time // when we start to replace it
@@ -224,7 +221,6 @@ type quick struct {
 	Tries     int
 	Next      time.Time
 	Expires   time.Time
-	Born      time.Time
 
 	profile *TransportProfile
 	offer   []isakmp.ESPTransform // initiator

@@ -161,10 +161,9 @@ func (s *udpServer) until(what string, ok func() bool) bool {
 
 // swan is strongSwan in a namespace.
 type swan struct {
-	t    *testing.T
-	ns   *netspace.Space
-	dir  string
-	conf []byte
+	t   *testing.T
+	ns  *netspace.Space
+	dir string
 }
 
 func startSwan(t *testing.T, ns *netspace.Space) *swan {
