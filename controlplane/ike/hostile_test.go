@@ -142,7 +142,7 @@ func TestBitFlip(t *testing.T) {
 				good = l.message(i)
 			}
 			r := l.s.r
-			kernel, conns, up := len(r.kernel), len(r.e.conns), len(r.up)
+			kernel, conns, up, dropped := len(r.kernel), len(r.e.conns), len(r.up), drops(r.e)
 			msg := clone(good)
 			if b[0] >= 0 {
 				msg[b[0]/8] ^= 1 << (b[0] % 8)
@@ -157,6 +157,9 @@ func TestBitFlip(t *testing.T) {
 			if uncovered(b[0]) {
 				l = nil
 				continue
+			}
+			if i >= 3 && drops(r.e) != dropped+1 {
+				t.Fatalf("message %d changed at %v is not dropped", i, b)
 			}
 			if len(r.kernel) != kernel || len(r.e.conns) != conns || len(r.up) != up {
 				t.Fatalf("message %d changed at %v: %d SAs, %d connections, was %d, %d", i, b, len(r.kernel), len(r.e.conns), kernel, conns)

@@ -30,16 +30,8 @@ type world struct {
 	loss    float64
 	dup     float64
 	tap     func(from, to netip.AddrPort, marker bool, data []byte) bool // false: dropped
-	sent    []datagram
-	record  bool
+	swap    func(from, to netip.AddrPort, data []byte) []byte            // what arrives instead
 	packets int
-}
-
-// datagram is one that was sent, before any NAT.
-type datagram struct {
-	from, to netip.AddrPort
-	marker   bool
-	data     []byte
 }
 
 // node is one host with an engine and a kernel.
@@ -240,9 +232,6 @@ func saKey(d Direction, spi uint32, remote netip.Addr) string {
 // send carries a datagram over the network.
 func (w *world) send(n *node, f Send) {
 	w.packets++
-	if w.record {
-		w.sent = append(w.sent, datagram{f.Local, f.Remote, f.Marker, slices.Clone(f.Data)})
-	}
 	if w.tap != nil && !w.tap(f.Local, f.Remote, f.Marker, f.Data) {
 		return
 	}
@@ -259,6 +248,9 @@ func (w *world) send(n *node, f Send) {
 			d += time.Duration(w.rng.Int64N(int64(w.jitter)))
 		}
 		data := slices.Clone(f.Data)
+		if w.swap != nil {
+			data = w.swap(f.Local, f.Remote, data)
+		}
 		from := f.Local
 		if n.behind != nil {
 			from = n.behind.translate(from)
