@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -231,20 +232,25 @@ func TestPlainClientAndKill(t *testing.T) {
 	c := newClient(ctx, t, n, nil, ClientConfig{Server: address, Plain: true, User: "ann", Password: "secret"})
 	mustConnect(ctx, t, c)
 	mustPing(ctx, t, c)
-	counters := func() string {
+	counters := func() int {
 		t.Helper()
 		out, err := n.Internet().Output(ctx, "sed", "-n", "s/ *site0://p", "/proc/net/dev")
 		if err != nil {
 			t.Fatal(err)
 		}
-		return strings.Fields(out)[1] // packets received
+		received, err := strconv.Atoi(strings.Fields(out)[1]) // packets
+		if err != nil {
+			t.Fatal(err)
+		}
+		return received
 	}
 	before := counters()
 	if err := c.Kill(ctx); err != nil {
 		t.Fatal(err)
 	}
-	if after := counters(); before == "0" || before != after {
-		t.Errorf("a vanished client still sent packets: %s, then %s", before, after)
+	// A stray packet of IPv6 or ARP may slip in before the link is cut; a farewell is more than one.
+	if after := counters(); before == 0 || after > before+1 {
+		t.Errorf("a vanished client still sent packets: %d, then %d", before, after)
 	}
 }
 
