@@ -55,7 +55,7 @@ func main() {
 	case errors.Is(err, flag.ErrHelp):
 		os.Exit(2)
 	case interrupted:
-		fmt.Fprintln(os.Stderr, "demo: interrupted; nothing is left behind")
+		fmt.Fprintln(os.Stderr, "demo: interrupted")
 		os.Exit(130)
 	case errors.As(err, &exit) && exit.ExitCode() == 1, errors.Is(err, errClaims):
 		os.Exit(1) // it has been told
@@ -126,7 +126,12 @@ func elsewhere(ctx context.Context, o options) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(bin)) }()
+	defer func() {
+		if rmErr := os.RemoveAll(bin); rmErr != nil {
+			err = errors.Join(err, rmErr)
+			fmt.Fprintln(os.Stderr, "demo: left behind:", rmErr)
+		}
+	}()
 	in := func(name string) string { return filepath.Join(bin, name) }
 	t := &teller{out: os.Stdout, colour: o.colour}
 	err = t.doing("building vrgate, and the machine to show it on", func() error {

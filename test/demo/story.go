@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -38,7 +37,10 @@ func tell(ctx context.Context, t *teller, size int) error {
 		if ctx.Err() == nil {
 			t.explain(s)
 		}
-		return errors.Join(err, s.close())
+		if closeErr := s.close(); closeErr != nil {
+			t.say("left behind: %v", closeErr)
+		}
+		return err
 	}
 	err = t.doing("removing the network", s.close)
 	t.check(err == nil, "nothing is left: no namespace, no process, no file")
