@@ -34,8 +34,11 @@ const (
 	sizeHost     = 64
 )
 
-// errClaims says that something was not as told. What, has been printed.
-var errClaims = errors.New("not everything was as told")
+// errTold is a failure of which everything has been printed; errClaims is one: something was not as told.
+var (
+	errTold   = errors.New("it has been told")
+	errClaims = fmt.Errorf("not everything was as told: %w", errTold)
+)
 
 type options struct {
 	kernel string
@@ -49,7 +52,6 @@ func main() {
 	err := run(ctx, os.Args[1:])
 	interrupted := ctx.Err() != nil
 	stop()
-	var exit *exec.ExitError
 	switch {
 	case err == nil:
 	case errors.Is(err, flag.ErrHelp):
@@ -57,8 +59,8 @@ func main() {
 	case interrupted:
 		fmt.Fprintln(os.Stderr, "demo: interrupted")
 		os.Exit(130)
-	case errors.As(err, &exit) && exit.ExitCode() == 1, errors.Is(err, errClaims):
-		os.Exit(1) // it has been told
+	case errors.Is(err, errTold):
+		os.Exit(1)
 	default:
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
@@ -161,7 +163,12 @@ func elsewhere(ctx context.Context, o options) (err error) {
 		"-e", daemon.Binary+"="+in("vrgate"), "--",
 		in("demo"), "-here", "-size", strconv.Itoa(o.size), "-colour="+strconv.FormatBool(o.colour))
 	story.Stdout, story.Stderr = os.Stdout, os.Stderr
-	return story.Run()
+	err = story.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == 1 {
+		return errTold // by the story
+	}
+	return err
 }
 
 // child makes a command that ends when the context does: first asked, so that a virtual machine is taken

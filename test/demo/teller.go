@@ -148,13 +148,17 @@ func (t *teller) doing(what string, step func() error) error {
 
 // explain prints what may tell why the story stopped: the ends of vrgate's log and of the clients' logs.
 func (t *teller) explain(s *scene) {
+	tail := func(of, log string, n int) {
+		if log != "" {
+			t.say("The end of what %s has logged:", of)
+			t.excerpt(lastLines(log, n))
+		}
+	}
 	if s.daemon != nil {
-		t.say("The end of vrgate's log:")
-		t.excerpt(lastLines(s.daemon.Log(), 25))
+		tail("vrgate", s.daemon.Log(), 25)
 	}
 	for _, p := range s.people {
-		t.say("The end of the logs of %s's client:", p.name)
-		t.excerpt(lastLines(p.client.Logs(), 40))
+		tail(p.name+"'s client", p.client.Logs(), 40)
 	}
 }
 
