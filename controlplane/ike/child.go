@@ -84,7 +84,8 @@ func (e *Engine) outboundInstalled(c *conn, ch *child, failure string) {
 	i := &c.Info
 	cur := c.current()
 	if cur != nil {
-		i.Profile, i.ESP = cur.Profile, espWords(cur.Proposal, cur.PFS)
+		// A peer may encapsulate without need, by moving to the NAT-T port.
+		i.Profile, i.ESP, i.Encap = cur.Profile, espWords(cur.Proposal, cur.PFS), cur.In.Encap
 	}
 	if !c.Announced {
 		c.Announced = true

@@ -29,7 +29,7 @@ func TestHalfOpenFlood(t *testing.T) {
 	r := serverRig(t, ProfileCompatible)
 	r.e.cfg.HalfOpen = Config{HalfOpen: HalfOpenLimits{Total: 4096}}.withDefaults().HalfOpen
 	o := quickOffer()
-	seconds, rate := 12, 10000
+	seconds, rate := 4, 10000
 	good, bad := 0, 0
 	var waiting []*script
 	for tick := range seconds * 10 {
