@@ -51,7 +51,7 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.kernel, "kernel", "", "kernel `version` for the set-ups: 6.1, 6.12 or host; empty: the host's if it can, else 6.12")
 	flags.IntVar(&o.clients, "clients", 100, "clients that are measured, each against both servers; xl2tpd gives up between 350 and 400")
 	flags.IntVar(&o.warm, "warm", 20, "clients that connect before, to get what a server does only once out of the way")
-	flags.IntVar(&o.window, "window", 8, "clients that connect at a time")
+	flags.IntVar(&o.window, "window", 16, "clients that connect at a time")
 	flags.IntVar(&o.many, "many", 400, "clients of a further run against vrgate alone; 0: none")
 	flags.StringVar(&o.group, "group", "modp2048", "Diffie-Hellman group of the clients: modp1024, modp1536, modp2048, ecp256, ecp384, curve25519")
 	flags.BoolVar(&o.inside, "inside", false, "run the set-ups here and print what was measured as JSON; what the test machine is told")

@@ -21,7 +21,8 @@ type client struct {
 	out      *espSA
 	call     l2tp.SessionInfo
 	link     *pppd.Link
-	address  netip.Addr // from IPCP, while the session is up
+	early    []l2tp.Packet // PPP frames that came before the call was up
+	address  netip.Addr    // from IPCP, while the session is up
 	started  time.Time
 	up       time.Time // first had an address
 	failed   string    // why it gave up or was thrown out
@@ -79,11 +80,23 @@ func (g *Generator) take(p packet) {
 	if data[0]&0x40 != 0 {
 		at = 4
 	}
-	g.post(l2tp.Packet{
+	ev := l2tp.Packet{
 		Socket: l2tp.TunnelID(binary.BigEndian.Uint16(data[at:])), Local: netip.AddrPortFrom(p.local, l2tpPort),
 		Remote: netip.AddrPortFrom(p.remote, l2tpPort), Conn: l2tp.ConnID(in.c.conn), Data: data,
-	})
+	}
+	if c := in.c; data[0]&0x80 == 0 && c.link == nil && !c.settled() {
+		// The engine has its call up when ICCN is acknowledged, but a server's first frame may
+		// come before that, and a client that is ready for PPP when it sends ICCN takes it.
+		if len(c.early) < maxEarly {
+			c.early = append(c.early, ev)
+		}
+		return
+	}
+	g.post(ev)
 }
+
+// maxEarly bounds the frames that are kept until a client's call is up.
+const maxEarly = 4
 
 // udpHeader is the size of a UDP header in bytes.
 const udpHeader = 8
@@ -187,6 +200,10 @@ func (g *Generator) performL2TP(f l2tp.Effect) {
 		c.call = f.Session
 		c.link = pppd.NewLink(pppd.Config{Dialer: &pppd.Dialer{User: c.user, Password: pppd.Secret(g.cfg.Password)}}, rand.Reader)
 		g.post(linkEvent{c, pppd.Open{}})
+		for _, ev := range c.early {
+			g.post(ev)
+		}
+		c.early = nil
 	case l2tp.SessionDown:
 		if c := g.byConn[ike.ConnID(f.Session.Conn)]; c != nil {
 			g.post(linkEvent{c, pppd.LowerDown{}})
