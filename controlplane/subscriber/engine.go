@@ -100,7 +100,7 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 	case Disconnect:
 		for _, id := range ev.IDs {
 			if s := e.byID[id]; s != nil {
-				e.end(now, s, ev.Reason, "disconnected by the operator", false)
+				e.end(now, s, ev.Reason, disconnectText(ev.Reason), false)
 			}
 		}
 	case Reconfigure:
@@ -110,6 +110,17 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 		e.expire(now)
 	}
 	return e.out
+}
+
+// disconnectText says why sessions are ended from outside.
+func disconnectText(r Reason) string {
+	switch r {
+	case ReasonShutdown:
+		return "vrgate stops"
+	case ReasonInterface:
+		return "somebody has removed the session's interface"
+	}
+	return "disconnected by the operator"
 }
 
 // Deadline returns when a Timer event is wanted; zero: never.

@@ -155,7 +155,7 @@ func TestInterfaceGone(t *testing.T) {
 	b.step(Disconnect{IDs: []ID{id, id + 1}, Reason: ReasonInterface})
 	b.pass(time.Minute)
 	b.answerAll()
-	if r := b.calls[id].ended; r == nil || r.Reason != ReasonInterface {
+	if r := b.calls[id].ended; r == nil || r.Reason != ReasonInterface || r.Text == disconnectText(ReasonAdmin) {
 		t.Errorf("ended %+v, want reason %s", r, ReasonInterface)
 	}
 	b.assertEmpty()
