@@ -44,6 +44,7 @@ type station struct {
 	w      *world
 	c      *peer.Client
 	router string
+	nat    netip.Addr // what a NAT in front of it makes of its address; the zero Addr without one
 	in     chan func(now time.Time)
 	stop   context.CancelFunc
 	done   chan struct{}
@@ -162,7 +163,8 @@ func (w *world) finish() error {
 // SendIKE implements [fakekernel.Wire].
 func (w *world) SendIKE(_ string, f ike.Send) {
 	if s := w.station(f.Remote.Addr()); s != nil {
-		s.post(func(now time.Time) { s.c.IKE(now, f.Remote, f.Local, f.Marker, f.Data) })
+		inside := netip.AddrPortFrom(s.c.Addr, f.Remote.Port())
+		s.post(func(now time.Time) { s.c.IKE(now, inside, f.Local, f.Marker, f.Data) })
 	}
 }
 
@@ -182,6 +184,12 @@ func (w *world) station(a netip.Addr) *station {
 // connect lets a client connect from an address to a virtual router; change may spoil it.
 func (w *world) connect(router, user, addr string, change func(*peer.Config)) *station {
 	w.t.Helper()
+	return w.connectThrough(netip.Addr{}, router, user, addr, change)
+}
+
+// connectThrough is connect from behind a NAT with an address of its own, which keeps ports.
+func (w *world) connectThrough(nat netip.Addr, router, user, addr string, change func(*peer.Config)) *station {
+	w.t.Helper()
 	cfg := peer.Config{
 		User: user, Password: keymat.Secret(testPassword), Key: keymat.Secret(testKey), Addr: netip.MustParseAddr(addr),
 		Server: map[string]netip.Addr{"red": netip.MustParseAddr("192.0.2.1"), "blue": netip.MustParseAddr("192.0.2.2")}[router],
@@ -190,10 +198,14 @@ func (w *world) connect(router, user, addr string, change func(*peer.Config)) *s
 		change(&cfg)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	s := &station{w: w, router: router, in: make(chan func(time.Time), 1024), stop: stop, done: make(chan struct{})}
+	s := &station{w: w, router: router, nat: nat, in: make(chan func(time.Time), 1024), stop: stop, done: make(chan struct{})}
 	s.c = peer.New(cfg, rand.Reader, s)
+	outside := cfg.Addr
+	if nat.IsValid() {
+		outside = nat
+	}
 	w.mu.Lock()
-	w.stations[cfg.Addr] = s
+	w.stations[outside] = s
 	w.mu.Unlock()
 	go s.run(ctx)
 	s.post(s.c.Connect)
@@ -232,7 +244,11 @@ func (s *station) post(act func(now time.Time)) {
 
 // SendIKE implements [peer.Network].
 func (s *station) SendIKE(f ike.Send) {
-	s.w.kernel.ReceiveIKE(s.router, f.Remote, f.Local, f.Marker, f.Data)
+	from := f.Local
+	if s.nat.IsValid() {
+		from = netip.AddrPortFrom(s.nat, from.Port())
+	}
+	s.w.kernel.ReceiveIKE(s.router, f.Remote, from, f.Marker, f.Data)
 }
 
 // SendESP implements [peer.Network].

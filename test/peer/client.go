@@ -20,6 +20,8 @@ type Config struct {
 	Key      keymat.Secret // the pre-shared key
 	Addr     netip.Addr
 	Server   netip.Addr
+	// TunnelSecret is the L2TP tunnel password; empty for none.
+	TunnelSecret keymat.Secret
 	// IKE changes what IKE is configured with; nil leaves it.
 	IKE func(*ike.Config)
 }
@@ -215,6 +217,7 @@ func (c *Client) stepIKE(now time.Time, ev ike.Event) {
 			if c.call.Tunnel == 0 && !c.closing {
 				c.step(now, l2tp.Dial{
 					Ref: 1, Local: netip.AddrPortFrom(c.Addr, 1701), Remote: netip.AddrPortFrom(c.Server, 1701), Conn: l2tp.ConnID(f.Conn.ID), HostName: c.User,
+					Secret: c.TunnelSecret,
 				})
 			}
 		case ike.ConnDown:
