@@ -67,8 +67,8 @@ type Workers struct {
 	Kernel int
 }
 
-// HalfOpen bounds phase 1 negotiations that are not yet authenticated, over all
-// virtual routers.
+// HalfOpen bounds phase 1 negotiations that are not yet authenticated, in each
+// virtual router: a flood of one tenant's addresses leaves the others alone.
 type HalfOpen struct {
 	// Total is the number at which new negotiations are refused, 1 to 1000000,
 	// default 16384.

@@ -19,7 +19,7 @@ type fileProcess struct {
 	StateDir text `yaml:"state-dir" default:"/var/lib/vrgate" len:"1..4000"`
 	// Sizes of the pools for slow work.
 	Workers fileWorkers `yaml:"workers"`
-	// Bounds on phase 1 negotiations that are not yet authenticated, over all virtual routers.
+	// Bounds on phase 1 negotiations that are not yet authenticated, in each virtual router.
 	HalfOpen fileHalfOpen `yaml:"half-open"`
 	// How long sessions may take to end politely at shutdown.
 	ShutdownTimeout duration `yaml:"shutdown-timeout" default:"10s" range:"1..600"`
