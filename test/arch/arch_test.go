@@ -3,6 +3,7 @@ package arch
 import (
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/fstest"
 )
@@ -23,9 +24,12 @@ var rules = []struct {
 	{"no replace", noReplace},
 }
 
+// repositoryTree parses this repository, once.
+var repositoryTree = sync.OnceValues(func() (*tree, error) { return load(os.DirFS("../..")) })
+
 // TestRepository holds every rule against this repository.
 func TestRepository(t *testing.T) {
-	repository, err := load(os.DirFS("../.."))
+	repository, err := repositoryTree()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +43,7 @@ func TestRepository(t *testing.T) {
 
 // TestTablesAreUsed keeps the tables of rules from naming packages that have gone.
 func TestTablesAreUsed(t *testing.T) {
-	repository, err := load(os.DirFS("../.."))
+	repository, err := repositoryTree()
 	if err != nil {
 		t.Fatal(err)
 	}
