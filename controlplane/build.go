@@ -31,7 +31,7 @@ func buildIKE(c *config.Config, r *config.Router) (ike.Config, error) {
 	}
 	first, last := connNumbers(c, r)
 	out := ike.Config{
-		NATT: r.NATT, Rules: rules, Fragmentation: true,
+		NATT: r.NATT, InvalidCookie: r.InvalidCookie, Rules: rules, Fragmentation: true,
 		ConnFirst: first, ConnLast: last,
 		HalfOpen: ike.HalfOpenLimits{Total: c.Process.HalfOpen.Total, PerSource: c.Process.HalfOpen.PerSource},
 	}

@@ -61,7 +61,7 @@ func TestEveryWordIsTranslated(t *testing.T) {
 func testRouter() *config.Router {
 	server := netip.MustParseAddr("192.0.2.1")
 	return &config.Router{
-		Name: "red", File: "vr/red.yaml", ServerAddresses: []netip.Addr{server}, NATT: true, Proposals: config.ProposalCompatible,
+		Name: "red", File: "vr/red.yaml", ServerAddresses: []netip.Addr{server}, NATT: true, InvalidCookie: true, Proposals: config.ProposalCompatible,
 		Policy: []config.PolicyRule{{
 			Priority: 7, Auth: config.AuthPSK, Encryption: []config.Encryption{config.EncryptionAES256, config.Encryption3DES}, Hash: []config.Hash{config.HashSHA384},
 			Group: []config.Group{config.GroupECP384}, Lifetime: time.Hour, LocalAddress: server,
@@ -114,6 +114,7 @@ func TestBuild(t *testing.T) {
 
 	i := got.ike
 	equal("NAT traversal", i.NATT, true)
+	equal("invalid cookies (K11)", i.InvalidCookie, true)
 	equal("half-open limits", i.HalfOpen, ike.HalfOpenLimits{Total: 500, PerSource: 50})
 	equal("rules", i.Rules, []ike.PolicyRule{{
 		Name: "rule 7", Priority: 7, Local: server, Encryption: []ike.Encryption{{Cipher: keymat.AES, KeyBits: 256}, {Cipher: keymat.DES3}},

@@ -117,6 +117,8 @@ func (b *builder) router(s source, f *fileRouter) {
 		Namespace: Namespace{f.Namespace.Name.v, f.Namespace.Create.v},
 		NATT:      f.IPsec.NATT.v,
 		Proposals: f.IPsec.Proposals.v,
+
+		InvalidCookie: f.IPsec.InvalidCookie.v,
 	}
 	if n := f.Namespace.Name; strings.Contains(n.v, "/") || n.v == "." || n.v == ".." {
 		b.errorf(n.pos, "\"name\" is %s but must be the name of a file in /run/netns", quoteShort(n.v))

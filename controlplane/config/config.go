@@ -110,6 +110,9 @@ type Router struct {
 	ServerAddresses []netip.Addr
 	// NATT enables NAT traversal (C1r); default true.
 	NATT bool
+	// InvalidCookie answers unknown IKE cookies with INVALID-COOKIE, at a
+	// bounded rate (K11); default false.
+	InvalidCookie bool
 	// Proposals is the proposal profile that decides where Policy, or the
 	// Transforms of a transport profile, are empty.
 	Proposals ProposalProfile

@@ -109,6 +109,8 @@ type fileIPsec struct {
 	section
 	// NAT traversal; a change affects new IKE SAs only.
 	NATT boolean `yaml:"nat-t" default:"true"`
+	// Answer IKE messages with unknown cookies by an INVALID-COOKIE notify, at a bounded rate. A peer that missed the end of its SA then notices sooner, and so does a scanner that somebody speaks IKE.
+	InvalidCookie boolean `yaml:"tx-invalid-cookie" default:"false"`
 	// The algorithms accepted where a rule or profile names none: modern (AES, SHA-2, strong groups), compatible (adds SHA-1, which Windows, Apple and NetworkManager need), legacy (adds 3DES, DES, MD5, MODP 1536, 1024 and 768 for Android, Windows XP and small routers).
 	Proposals word[ProposalProfile] `yaml:"proposals" default:"compatible"`
 	// Rules that alone decide whether a phase 1 SA is accepted; without any the proposal profile decides.

@@ -114,6 +114,7 @@ vrf: {device: outside, table: 10, create: false}
 server-addresses: [192.0.2.1, 192.0.2.2]
 ipsec:
   nat-t: false
+  tx-invalid-cookie: true
   proposals: legacy
   ike-policy-rules:
     - {priority: 2, encryption: [3des], hash: [md5], group: [modp1024], lifetime: 1m, authentication: psk, aggressive-mode: none}
@@ -199,7 +200,7 @@ users:
 			}},
 		}, {
 			Name: "out", File: filepath.Join(dir, "vr", "out.yaml"), Kind: KindVRF, Namespace: Namespace{"n", true}, VRF: VRF{"outside", 10, false},
-			ServerAddresses: []netip.Addr{a("192.0.2.1"), a("192.0.2.2")}, Proposals: ProposalLegacy,
+			ServerAddresses: []netip.Addr{a("192.0.2.1"), a("192.0.2.2")}, InvalidCookie: true, Proposals: ProposalLegacy,
 			Policy: []PolicyRule{
 				{1, AuthPSK, []Encryption{EncryptionAES128, EncryptionAES192}, []Hash{HashSHA512, HashSHA1}, []Group{GroupECP521, GroupMODP4096}, 8 * time.Hour, AggressiveNone, a("192.0.2.2")},
 				{2, AuthPSK, []Encryption{Encryption3DES}, []Hash{HashMD5}, []Group{GroupMODP1024}, time.Minute, AggressiveNone, netip.Addr{}},
