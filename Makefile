@@ -4,22 +4,25 @@
 # make install    vrgate as a service of this Debian server; make uninstall takes it away again
 # make build      bin/vrgate
 # make lint       formatting, go vet, staticcheck
-# make deps       what tests and demo need on this host (said and installed by apt-get)
+# make deps       what tests and demo need on this host, Go included (said and installed by apt-get)
 
 GO ?= go
 
-.PHONY: build test demo bench install uninstall deps lint
+.PHONY: build test demo bench install uninstall deps go lint
 
-build:
+build: go
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/vrgate ./cmd/vrgate
 
-deps:
+go:
+	@GO=$(GO) deploy/go.sh
+
+deps: go
 	@test/vm/deps.sh
 
 test: deps
 	$(GO) run ./test/runner
 
-lint:
+lint: go
 	$(GO) run ./test/runner check
 
 demo: deps
