@@ -466,10 +466,18 @@ func (r *router) performSubscriber(ctx context.Context, f subscriber.Effect) {
 
 func recordFields(s subscriber.Record) []zap.Field {
 	return []zap.Field{
-		zap.Uint64("subscriber", uint64(s.ID)), zap.String("user", s.User), zap.Stringer("peer", s.Remote), zap.Stringer("address", s.Address),
+		zap.Uint64("subscriber", uint64(s.ID)), zap.String("user", s.User), zap.Stringer("peer", s.Remote), zap.String("address", addressText(s.Address)),
 		zap.String("router", s.Terminating), zap.String("interface", s.Interface), zap.String("access", string(s.Access)),
 		zap.Uint32("conn", s.Conn), zap.Uint16("tunnel", s.Call.Tunnel), zap.Uint16("session", s.Call.Session),
 	}
+}
+
+// addressText is empty for a subscriber that has no address (yet).
+func addressText(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
 }
 
 // endFields complete the one summary line of an ended subscriber: how long, how much, why.
