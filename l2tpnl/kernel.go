@@ -9,6 +9,8 @@ import (
 	"github.com/mdlayher/genetlink"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"vrgate/vr/nlattr"
 )
 
 // Namespace is where tunnels are made; *vr.Router is one. Do runs fn on a
@@ -175,7 +177,7 @@ func (k *Kernel) SessionCounters(tunnel, session uint16) (Counters, error) {
 			return in.counters, mapError(op, err)
 		}
 	}
-	return Counters{}, mapError(op, errMalformed)
+	return Counters{}, mapError(op, nlattr.ErrMalformed)
 }
 
 // TunnelInfo and SessionInfo are what List finds.

@@ -2,10 +2,9 @@ package l2tpnl
 
 import (
 	"encoding/binary"
-	"errors"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"vrgate/vr/nlattr"
 )
 
 // Commands and attributes of linux/l2tp.h.
@@ -49,74 +48,33 @@ const (
 
 var native = binary.NativeEndian
 
-var errMalformed = errors.New("malformed kernel message")
-
-func appendAttr(b []byte, typ uint16, data []byte) []byte {
-	b = native.AppendUint16(b, uint16(unix.SizeofNlAttr+len(data)))
-	b = native.AppendUint16(b, typ)
-	b = append(b, data...)
-	for len(b)%unix.NLA_ALIGNTO != 0 {
-		b = append(b, 0)
-	}
-	return b
-}
-
-func appendUint8(b []byte, typ uint16, v uint8) []byte { return appendAttr(b, typ, []byte{v}) }
-
-func appendUint16(b []byte, typ, v uint16) []byte {
-	return appendAttr(b, typ, native.AppendUint16(nil, v))
-}
-
-func appendUint32(b []byte, typ uint16, v uint32) []byte {
-	return appendAttr(b, typ, native.AppendUint32(nil, v))
-}
-
-func appendUint64(b []byte, typ uint16, v uint64) []byte {
-	return appendAttr(b, typ, native.AppendUint64(nil, v))
-}
-
-// attrs calls fn for each attribute in b; see package xfrm's of the same name.
-func attrs(b []byte, fn func(typ uint16, data []byte) error) error {
-	for len(b) >= unix.SizeofNlAttr {
-		n := int(native.Uint16(b))
-		if n < unix.SizeofNlAttr || n > len(b) {
-			return errMalformed
-		}
-		if err := fn(native.Uint16(b[2:])&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[unix.SizeofNlAttr:n]); err != nil {
-			return err
-		}
-		b = b[min((n+unix.NLA_ALIGNTO-1)&^(unix.NLA_ALIGNTO-1), len(b)):]
-	}
-	return nil
-}
-
 func encodeTunnel(fd int, local, peer uint16) []byte {
-	b := appendUint32(nil, attrConnID, uint32(local))
-	b = appendUint32(b, attrPeerConnID, uint32(peer))
-	b = appendUint8(b, attrProtoVersion, protoVersion)
-	b = appendUint16(b, attrEncapType, encapUDP)
-	return appendUint32(b, attrFD, uint32(fd))
+	b := nlattr.AppendUint32(nil, attrConnID, uint32(local))
+	b = nlattr.AppendUint32(b, attrPeerConnID, uint32(peer))
+	b = nlattr.AppendUint8(b, attrProtoVersion, protoVersion)
+	b = nlattr.AppendUint16(b, attrEncapType, encapUDP)
+	return nlattr.AppendUint32(b, attrFD, uint32(fd))
 }
 
 // encodeIDs names a tunnel, or with a session that is not 0 a session.
 func encodeIDs(tunnel, session uint16) []byte {
-	b := appendUint32(nil, attrConnID, uint32(tunnel))
+	b := nlattr.AppendUint32(nil, attrConnID, uint32(tunnel))
 	if session != 0 {
-		b = appendUint32(b, attrSessionID, uint32(session))
+		b = nlattr.AppendUint32(b, attrSessionID, uint32(session))
 	}
 	return b
 }
 
 func encodeSession(s SessionSpec) []byte {
 	b := encodeIDs(s.Tunnel, s.Session)
-	b = appendUint32(b, attrPeerConnID, uint32(s.PeerTunnel))
-	b = appendUint32(b, attrPeerSessionID, uint32(s.Peer))
-	b = appendUint16(b, attrPwType, pwPPP)
-	b = appendUint8(b, attrLNSMode, bit(s.LNS))
-	b = appendUint8(b, attrSendSeq, bit(s.Sequence))
-	b = appendUint8(b, attrRecvSeq, bit(s.RequireSequence))
+	b = nlattr.AppendUint32(b, attrPeerConnID, uint32(s.PeerTunnel))
+	b = nlattr.AppendUint32(b, attrPeerSessionID, uint32(s.Peer))
+	b = nlattr.AppendUint16(b, attrPwType, pwPPP)
+	b = nlattr.AppendUint8(b, attrLNSMode, bit(s.LNS))
+	b = nlattr.AppendUint8(b, attrSendSeq, bit(s.Sequence))
+	b = nlattr.AppendUint8(b, attrRecvSeq, bit(s.RequireSequence))
 	if ms := s.Reorder / time.Millisecond; ms > 0 {
-		b = appendUint64(b, attrRecvTimeout, uint64(ms))
+		b = nlattr.AppendUint64(b, attrRecvTimeout, uint64(ms))
 	}
 	return b
 }
@@ -140,10 +98,10 @@ func parseInfo(b []byte) (info, error) {
 		attrConnID: &in.tunnel, attrPeerConnID: &in.peerTunnel,
 		attrSessionID: &in.session, attrPeerSessionID: &in.peer,
 	}
-	err := attrs(b, func(typ uint16, data []byte) error {
+	err := nlattr.Each(b, func(typ uint16, data []byte) error {
 		if p := words[typ]; p != nil {
 			if len(data) < 4 {
-				return errMalformed
+				return nlattr.ErrMalformed
 			}
 			*p = native.Uint32(data)
 		}
@@ -164,10 +122,10 @@ func parseCounters(b []byte) (Counters, error) {
 		attrRxPackets: &c.RxPackets, attrRxBytes: &c.RxBytes, attrRxErrors: &c.RxErrors,
 		attrRxSeqDiscards: &c.RxSequenceDiscards, attrRxOOSPackets: &c.RxOutOfSequence,
 	}
-	err := attrs(b, func(typ uint16, data []byte) error {
+	err := nlattr.Each(b, func(typ uint16, data []byte) error {
 		if p := fields[typ]; p != nil {
 			if len(data) < 8 {
-				return errMalformed
+				return nlattr.ErrMalformed
 			}
 			*p = native.Uint64(data)
 		}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vrgate/vr"
+	"vrgate/vr/nlattr"
 )
 
 // TestSockaddr compares with the layout of struct sockaddr_pppol2tp on a
@@ -32,7 +33,7 @@ func TestEncode(t *testing.T) {
 	got := map[uint16][]byte{}
 	collect := func(typ uint16, data []byte) error { got[typ] = data; return nil }
 	spec := SessionSpec{Tunnel: 1, PeerTunnel: 2, Session: 3, Peer: 4, LNS: true, Sequence: true, Reorder: 1500 * time.Millisecond}
-	if err := errors.Join(attrs(encodeTunnel(7, 1, 2), collect), attrs(encodeSession(spec), collect)); err != nil {
+	if err := errors.Join(nlattr.Each(encodeTunnel(7, 1, 2), collect), nlattr.Each(encodeSession(spec), collect)); err != nil {
 		t.Fatal(err)
 	}
 	u32 := func(v uint32) []byte { return native.AppendUint32(nil, v) }
@@ -84,25 +85,25 @@ func TestErrors(t *testing.T) {
 func FuzzParseInfo(f *testing.F) {
 	var stats []byte
 	for i := range uint16(8) {
-		stats = appendUint64(stats, i+1, uint64(i)<<33)
+		stats = nlattr.AppendUint64(stats, i+1, uint64(i)<<33)
 	}
-	f.Add(appendAttr(encodeSession(SessionSpec{Tunnel: 1, PeerTunnel: 2, Session: 3, Peer: 4}), attrStats, stats))
+	f.Add(nlattr.Append(encodeSession(SessionSpec{Tunnel: 1, PeerTunnel: 2, Session: 3, Peer: 4}), attrStats, stats))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		in, err := parseInfo(b)
 		if err != nil {
 			return
 		}
 		// What was read, written again, reads the same.
-		w := appendUint32(nil, attrConnID, in.tunnel)
-		w = appendUint32(w, attrPeerConnID, in.peerTunnel)
-		w = appendUint32(w, attrSessionID, in.session)
-		w = appendUint32(w, attrPeerSessionID, in.peer)
+		w := nlattr.AppendUint32(nil, attrConnID, in.tunnel)
+		w = nlattr.AppendUint32(w, attrPeerConnID, in.peerTunnel)
+		w = nlattr.AppendUint32(w, attrSessionID, in.session)
+		w = nlattr.AppendUint32(w, attrPeerSessionID, in.peer)
 		var st []byte
 		c := in.counters
 		for i, v := range []uint64{c.TxPackets, c.TxBytes, c.TxErrors, c.RxPackets, c.RxBytes, c.RxSequenceDiscards, c.RxOutOfSequence, c.RxErrors} {
-			st = appendUint64(st, uint16(i+1), v)
+			st = nlattr.AppendUint64(st, uint16(i+1), v)
 		}
-		if again, err := parseInfo(appendAttr(w, attrStats, st)); err != nil || again != in {
+		if again, err := parseInfo(nlattr.Append(w, attrStats, st)); err != nil || again != in {
 			t.Fatalf("%+v came back as %+v, %v", in, again, err)
 		}
 	})

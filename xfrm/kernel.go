@@ -9,6 +9,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"vrgate/vr/nlattr"
 )
 
 // Kernel is the IPsec configuration of one network namespace. All methods may
@@ -179,7 +181,7 @@ func (k *Kernel) Lookup(id ID) (State, error) {
 			return s, mapError(op, nil, err)
 		}
 	}
-	return State{}, mapError(op, nil, errMalformed)
+	return State{}, mapError(op, nil, nlattr.ErrMalformed)
 }
 
 // Counters reports what was counted on one SA, or ErrNotFound.

@@ -9,6 +9,8 @@ import (
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"vrgate/vr/nlattr"
 )
 
 // Event is something that the kernel did by itself to an SA of ours.
@@ -106,7 +108,7 @@ func parseEvent(typ uint16, b []byte) (Event, error) {
 	switch typ {
 	case msgExpire:
 		if len(b) < sizeExpire {
-			return nil, errMalformed
+			return nil, nlattr.ErrMalformed
 		}
 		if !isESP(b) || !Ours(native.Uint32(b[offReqid:])) {
 			return nil, nil
@@ -128,7 +130,7 @@ func parseEvent(typ uint16, b []byte) (Event, error) {
 //	24 reqid, 28 old_saddr 16, 44 new_saddr 16, 60 old_sport, 62 new_sport
 func parseMapping(b []byte) (Event, error) {
 	if len(b) < sizeMapping {
-		return nil, errMalformed
+		return nil, nlattr.ErrMalformed
 	}
 	reqid := native.Uint32(b[24:])
 	if b[22] != unix.IPPROTO_ESP || !Ours(reqid) {
@@ -139,7 +141,7 @@ func parseMapping(b []byte) (Event, error) {
 	from, ok2 := addr(b[28:44], fam)
 	to, ok3 := addr(b[44:60], fam)
 	if !ok || !ok2 || !ok3 {
-		return nil, errMalformed
+		return nil, nlattr.ErrMalformed
 	}
 	return Mapping{
 		ID:    ID{Dst: dst, SPI: binary.BigEndian.Uint32(b[16:])},

@@ -2,6 +2,8 @@ package xfrm
 
 import (
 	"errors"
+
+	"vrgate/vr/nlattr"
 )
 
 // policyDirections are XFRM_POLICY_IN, OUT and FWD; what a dump reports beyond
@@ -29,10 +31,10 @@ type policy struct {
 // template of it has a reqid of ours.
 func parsePolicy(b []byte) (policy, error) {
 	if len(b) < sizePolicyInfo {
-		return policy{}, errMalformed
+		return policy{}, nlattr.ErrMalformed
 	}
 	p := policy{selector: append([]byte(nil), b[:sizeSelector]...), index: native.Uint32(b[offPolicyIndex:]), dir: b[offPolicyDir]}
-	err := attrs(b[sizePolicyInfo:], func(typ uint16, data []byte) error {
+	err := nlattr.Each(b[sizePolicyInfo:], func(typ uint16, data []byte) error {
 		if typ != attrTemplate {
 			return nil
 		}
@@ -82,8 +84,8 @@ func SetHashThresholds(netns int) error {
 	}
 	defer k.Close()
 	body := appendUint32(nil, 0) // flags
-	body = appendAttr(body, attrSPDIPv4HThresh, []byte{0, 32})
-	body = appendAttr(body, attrSPDIPv6HThresh, []byte{0, 128})
+	body = nlattr.Append(body, attrSPDIPv4HThresh, []byte{0, 32})
+	body = nlattr.Append(body, attrSPDIPv6HThresh, []byte{0, 128})
 	_, err = k.execute(msgNewSPDInfo, body)
 	return mapError("set policy hash thresholds", nil, err)
 }

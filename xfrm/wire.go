@@ -2,12 +2,13 @@ package xfrm
 
 import (
 	"encoding/binary"
-	"errors"
 	"math"
 	"net/netip"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"vrgate/vr/nlattr"
 )
 
 // Message types of linux/xfrm.h.
@@ -100,10 +101,6 @@ const (
 
 var native = binary.NativeEndian
 
-// errMalformed is returned by decoders for a message that is not what the
-// kernel documents.
-var errMalformed = errors.New("xfrm: malformed kernel message")
-
 // lifetime is struct xfrm_lifetime_cur: what a replaced SA hands on, so that
 // its counters and its age go on.
 type lifetime struct {
@@ -119,33 +116,6 @@ type replayState struct {
 }
 
 func appendUint32(b []byte, v uint32) []byte { return native.AppendUint32(b, v) }
-
-// appendAttr appends a netlink attribute, padded to 4 bytes.
-func appendAttr(b []byte, typ uint16, data []byte) []byte {
-	b = native.AppendUint16(b, uint16(unix.SizeofNlAttr+len(data)))
-	b = native.AppendUint16(b, typ)
-	b = append(b, data...)
-	for len(b)%unix.NLA_ALIGNTO != 0 {
-		b = append(b, 0)
-	}
-	return b
-}
-
-// attrs calls fn for each attribute in b. Data aliases b. It fails on a length
-// that does not fit; trailing bytes fewer than a header are padding.
-func attrs(b []byte, fn func(typ uint16, data []byte) error) error {
-	for len(b) >= unix.SizeofNlAttr {
-		n := int(native.Uint16(b))
-		if n < unix.SizeofNlAttr || n > len(b) {
-			return errMalformed
-		}
-		if err := fn(native.Uint16(b[2:])&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[unix.SizeofNlAttr:n]); err != nil {
-			return err
-		}
-		b = b[min((n+unix.NLA_ALIGNTO-1)&^(unix.NLA_ALIGNTO-1), len(b)):]
-	}
-	return nil
-}
 
 func family(a netip.Addr) uint16 {
 	if a.Is4() {
@@ -247,8 +217,8 @@ func encodeSA(sa *SA, old *State) []byte {
 	}
 	b = appendEncap(b, sa)
 	if sa.SetMark != 0 {
-		b = appendAttr(b, attrSetMark, appendUint32(nil, sa.SetMark))
-		b = appendAttr(b, attrSetMarkMask, appendUint32(nil, math.MaxUint32))
+		b = nlattr.Append(b, attrSetMark, appendUint32(nil, sa.SetMark))
+		b = nlattr.Append(b, attrSetMarkMask, appendUint32(nil, math.MaxUint32))
 	}
 	return appendContinuation(b, window, old)
 }
@@ -289,9 +259,9 @@ func appendEncap(b []byte, sa *SA) []byte {
 	native.PutUint16(e, encapESPinUDP)
 	binary.BigEndian.PutUint16(e[2:], src)
 	binary.BigEndian.PutUint16(e[4:], dst)
-	b = appendAttr(b, attrEncap, e)
+	b = nlattr.Append(b, attrEncap, e)
 	if sa.Dir == In {
-		b = appendAttr(b, attrMappingMaxAge, appendUint32(nil, mappingPause))
+		b = nlattr.Append(b, attrMappingMaxAge, appendUint32(nil, mappingPause))
 	}
 	return b
 }
@@ -305,7 +275,7 @@ func appendContinuation(b []byte, window uint32, old *State) []byte {
 		for _, v := range []uint64{old.life.bytes, old.life.packets, old.life.added, old.life.used} {
 			l = native.AppendUint64(l, v)
 		}
-		b = appendAttr(b, attrLifetime, l)
+		b = nlattr.Append(b, attrLifetime, l)
 	}
 	if window <= legacyLimit {
 		if old == nil {
@@ -313,7 +283,7 @@ func appendContinuation(b []byte, window uint32, old *State) []byte {
 		}
 		data := appendUint32(nil, r.out)
 		data = appendUint32(data, r.in)
-		return appendAttr(b, attrReplay, appendUint32(data, r.bits))
+		return nlattr.Append(b, attrReplay, appendUint32(data, r.bits))
 	}
 	// The bitmap form without the ESN flag: 32-bit sequence numbers with a wide
 	// window (kernel.md section 3.6).
@@ -331,7 +301,7 @@ func appendContinuation(b []byte, window uint32, old *State) []byte {
 		}
 		data = appendUint32(data, v)
 	}
-	return appendAttr(b, attrReplayESN, data)
+	return nlattr.Append(b, attrReplayESN, data)
 }
 
 func orUnlimited(v uint64) uint64 {
@@ -356,44 +326,44 @@ func parseSA(b []byte) (State, error) {
 	}
 	var auth string
 	var trunc uint32
-	err = attrs(b[sizeSAInfo:], func(typ uint16, data []byte) error {
+	err = nlattr.Each(b[sizeSAInfo:], func(typ uint16, data []byte) error {
 		switch typ {
 		case attrAlgAEAD, attrAlgCrypt:
 			name, _, ok := algHeader(data, 4)
 			if !ok {
-				return errMalformed
+				return nlattr.ErrMalformed
 			}
 			s.Encryption = encryptionByName(name)
 		case attrAlgAuthTrunc:
 			var ok bool
 			if auth, trunc, ok = algHeader(data, 8); !ok {
-				return errMalformed
+				return nlattr.ErrMalformed
 			}
 			s.Integrity = integrityByName(auth, trunc)
 		case attrEncap:
 			if len(data) < sizeEncap {
-				return errMalformed
+				return nlattr.ErrMalformed
 			}
 			s.SrcPort, s.DstPort = binary.BigEndian.Uint16(data[2:]), binary.BigEndian.Uint16(data[4:])
 		case attrSetMark:
 			if len(data) < 4 {
-				return errMalformed
+				return nlattr.ErrMalformed
 			}
 			s.SetMark = native.Uint32(data)
 		case attrLastUsed:
 			if len(data) < 8 {
-				return errMalformed
+				return nlattr.ErrMalformed
 			}
 			s.Counters.LastUsed = seconds(native.Uint64(data))
 		case attrReplay:
 			if len(data) < sizeReplay {
-				return errMalformed
+				return nlattr.ErrMalformed
 			}
 			s.replay = replayState{out: native.Uint32(data), in: native.Uint32(data[4:]), bits: native.Uint32(data[8:]), window: s.ReplayWindow}
 		case attrReplayESN:
 			r, ok := parseReplayESN(data)
 			if !ok {
-				return errMalformed
+				return nlattr.ErrMalformed
 			}
 			s.replay, s.ReplayWindow = r, r.window
 		}
@@ -407,14 +377,14 @@ func parseSA(b []byte) (State, error) {
 func parseInfo(b []byte) (State, error) {
 	var s State
 	if len(b) < sizeSAInfo {
-		return s, errMalformed
+		return s, nlattr.ErrMalformed
 	}
 	fam := native.Uint16(b[offFamily:])
 	var ok, ok2 bool
 	s.Dst, ok = addr(b[offDst:offDst+16], fam)
 	s.Src, ok2 = addr(b[offSrc:offSrc+16], fam)
 	if !ok || !ok2 {
-		return s, errMalformed
+		return s, nlattr.ErrMalformed
 	}
 	s.SPI = binary.BigEndian.Uint32(b[offSPI:])
 	s.Reqid = native.Uint32(b[offReqid:])

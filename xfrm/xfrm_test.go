@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vrgate/vr"
+	"vrgate/vr/nlattr"
 )
 
 func TestTag(t *testing.T) {
@@ -186,7 +187,7 @@ func TestContinuation(t *testing.T) {
 		t.Errorf("inbound: %+v, %v", got.replay, err)
 	}
 	var life []byte
-	_ = attrs(encodeSA(&in, &old)[sizeSAInfo:], func(typ uint16, data []byte) error {
+	_ = nlattr.Each(encodeSA(&in, &old)[sizeSAInfo:], func(typ uint16, data []byte) error {
 		if typ == attrLifetime {
 			life = data
 		}
@@ -247,7 +248,7 @@ func TestParseEvent(t *testing.T) {
 	if ev, err := parseEvent(msgExpire, b); ev != nil || err != nil {
 		t.Errorf("foreign SA: %+v, %v", ev, err)
 	}
-	if _, err := parseEvent(msgExpire, b[:sizeExpire-1]); !errors.Is(err, errMalformed) {
+	if _, err := parseEvent(msgExpire, b[:sizeExpire-1]); !errors.Is(err, nlattr.ErrMalformed) {
 		t.Errorf("short: %v", err)
 	}
 	if ev, err := parseEvent(msgNewSA, nil); ev != nil || err != nil {
@@ -315,7 +316,7 @@ func FuzzParsePolicy(f *testing.F) {
 	b := make([]byte, sizePolicyInfo)
 	tmpl := make([]byte, sizeTemplate)
 	native.PutUint32(tmpl[offTemplateReqid:], Tag(1))
-	f.Add(appendAttr(b, attrTemplate, tmpl))
+	f.Add(nlattr.Append(b, attrTemplate, tmpl))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := parsePolicy(b)
 		if err == nil && (len(p.selector) != sizeSelector || !bytes.Equal(p.selector, b[:sizeSelector])) {

@@ -8,6 +8,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"vrgate/vr/nlattr"
 )
 
 const (
@@ -68,7 +70,7 @@ func (p *Port) ReadFrame(buf []byte) (Frame, error) {
 // expanded, and the information field.
 func parseFrame(b []byte) (Frame, error) {
 	if len(b) < sizeProtocol {
-		return Frame{}, mapError("read frame", errMalformed)
+		return Frame{}, mapError("read frame", nlattr.ErrMalformed)
 	}
 	return Frame{Protocol: binary.BigEndian.Uint16(b), Data: b[sizeProtocol:]}, nil
 }

@@ -2,10 +2,11 @@ package unit
 
 import (
 	"encoding/binary"
-	"errors"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"vrgate/vr/nlattr"
 )
 
 const (
@@ -16,42 +17,6 @@ const (
 )
 
 var native = binary.NativeEndian
-
-var errMalformed = errors.New("malformed kernel message")
-
-func appendAttr(b []byte, typ uint16, data []byte) []byte {
-	b = native.AppendUint16(b, uint16(unix.SizeofNlAttr+len(data)))
-	b = native.AppendUint16(b, typ)
-	b = append(b, data...)
-	for len(b)%unix.NLA_ALIGNTO != 0 {
-		b = append(b, 0)
-	}
-	return b
-}
-
-func appendUint32(b []byte, typ uint16, v uint32) []byte {
-	return appendAttr(b, typ, native.AppendUint32(nil, v))
-}
-
-// appendString appends a terminated string.
-func appendString(b []byte, typ uint16, s string) []byte {
-	return appendAttr(b, typ, append([]byte(s), 0))
-}
-
-// attrs calls fn for each attribute in b; see package xfrm's of the same name.
-func attrs(b []byte, fn func(typ uint16, data []byte) error) error {
-	for len(b) >= unix.SizeofNlAttr {
-		n := int(native.Uint16(b))
-		if n < unix.SizeofNlAttr || n > len(b) {
-			return errMalformed
-		}
-		if err := fn(native.Uint16(b[2:])&^(unix.NLA_F_NESTED|unix.NLA_F_NET_BYTEORDER), b[unix.SizeofNlAttr:n]); err != nil {
-			return err
-		}
-		b = b[min((n+unix.NLA_ALIGNTO-1)&^(unix.NLA_ALIGNTO-1), len(b)):]
-	}
-	return nil
-}
 
 // ifinfo is struct ifinfomsg: family u8, pad, type u16, index s32, flags u32,
 // change u32.
@@ -76,26 +41,26 @@ type newLink struct {
 
 func (l newLink) encode() []byte {
 	b := ifinfo(0, 0, 0)
-	b = appendString(b, unix.IFLA_IFNAME, l.name)
-	b = appendUint32(b, unix.IFLA_MTU, uint32(l.mtu))
+	b = nlattr.AppendString(b, unix.IFLA_IFNAME, l.name)
+	b = nlattr.AppendUint32(b, unix.IFLA_MTU, uint32(l.mtu))
 	if l.master != 0 {
-		b = appendUint32(b, unix.IFLA_MASTER, uint32(l.master))
+		b = nlattr.AppendUint32(b, unix.IFLA_MASTER, uint32(l.master))
 	}
 	if l.group != 0 {
-		b = appendUint32(b, unix.IFLA_GROUP, l.group)
+		b = nlattr.AppendUint32(b, unix.IFLA_GROUP, l.group)
 	}
 	if l.namespace >= 0 {
-		b = appendUint32(b, unix.IFLA_NET_NS_FD, uint32(l.namespace))
+		b = nlattr.AppendUint32(b, unix.IFLA_NET_NS_FD, uint32(l.namespace))
 	}
-	data := appendUint32(nil, unix.IFLA_PPP_DEV_FD, uint32(l.fd))
-	info := appendString(nil, unix.IFLA_INFO_KIND, linkKind)
-	info = appendAttr(info, unix.IFLA_INFO_DATA|unix.NLA_F_NESTED, data)
-	return appendAttr(b, unix.IFLA_LINKINFO|unix.NLA_F_NESTED, info)
+	data := nlattr.AppendUint32(nil, unix.IFLA_PPP_DEV_FD, uint32(l.fd))
+	info := nlattr.AppendString(nil, unix.IFLA_INFO_KIND, linkKind)
+	info = nlattr.Append(info, unix.IFLA_INFO_DATA|unix.NLA_F_NESTED, data)
+	return nlattr.Append(b, unix.IFLA_LINKINFO|unix.NLA_F_NESTED, info)
 }
 
 // indexByName finds an interface.
 func (n *Net) indexByName(name string) (int, error) {
-	msgs, err := n.execute(unix.RTM_GETLINK, 0, appendString(ifinfo(0, 0, 0), unix.IFLA_IFNAME, name))
+	msgs, err := n.execute(unix.RTM_GETLINK, 0, nlattr.AppendString(ifinfo(0, 0, 0), unix.IFLA_IFNAME, name))
 	if err != nil {
 		return 0, err
 	}
@@ -104,7 +69,7 @@ func (n *Net) indexByName(name string) (int, error) {
 			return int(int32(native.Uint32(m.Data[4:]))), nil
 		}
 	}
-	return 0, errMalformed
+	return 0, nlattr.ErrMalformed
 }
 
 // setFlags brings an interface up or down.
@@ -114,7 +79,7 @@ func (n *Net) setFlags(index int, flags, change uint32) error {
 }
 
 func (n *Net) setMTU(index, mtu int) error {
-	_, err := n.execute(unix.RTM_NEWLINK, netlink.Acknowledge, appendUint32(ifinfo(index, 0, 0), unix.IFLA_MTU, uint32(mtu)))
+	_, err := n.execute(unix.RTM_NEWLINK, netlink.Acknowledge, nlattr.AppendUint32(ifinfo(index, 0, 0), unix.IFLA_MTU, uint32(mtu)))
 	return err
 }
 
@@ -145,22 +110,22 @@ func (n *Net) traffic(index int) (Traffic, error) {
 			return parseStats(m.Data)
 		}
 	}
-	return Traffic{}, errMalformed
+	return Traffic{}, nlattr.ErrMalformed
 }
 
 // parseStats reads the body of a NEWSTATS message.
 func parseStats(b []byte) (Traffic, error) {
 	if len(b) < sizeStatsMsg {
-		return Traffic{}, errMalformed
+		return Traffic{}, nlattr.ErrMalformed
 	}
 	var t Traffic
 	found := false
-	err := attrs(b[sizeStatsMsg:], func(typ uint16, data []byte) error {
+	err := nlattr.Each(b[sizeStatsMsg:], func(typ uint16, data []byte) error {
 		if typ != statsLink64 {
 			return nil
 		}
 		if len(data) < sizeStats64 {
-			return errMalformed
+			return nlattr.ErrMalformed
 		}
 		for i, p := range []*uint64{
 			&t.RxPackets, &t.TxPackets, &t.RxBytes, &t.TxBytes,
@@ -172,7 +137,7 @@ func parseStats(b []byte) (Traffic, error) {
 		return nil
 	})
 	if err == nil && !found {
-		err = errMalformed
+		err = nlattr.ErrMalformed
 	}
 	return t, err
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vrgate/vr"
+	"vrgate/vr/nlattr"
 )
 
 // here is the process's own namespace.
@@ -83,7 +84,7 @@ func TestLoopbackLink(t *testing.T) {
 func TestNewLink(t *testing.T) {
 	b := newLink{fd: 5, name: "vg0", mtu: 1400, master: 3, group: 9, namespace: 7}.encode()
 	got := map[uint16][]byte{}
-	if err := attrs(b[unix.SizeofIfInfomsg:], func(typ uint16, data []byte) error { got[typ] = data; return nil }); err != nil {
+	if err := nlattr.Each(b[unix.SizeofIfInfomsg:], func(typ uint16, data []byte) error { got[typ] = data; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	u32 := func(v uint32) []byte { return native.AppendUint32(nil, v) }
@@ -95,10 +96,10 @@ func TestNewLink(t *testing.T) {
 		}
 	}
 	info := map[uint16][]byte{}
-	if err := attrs(got[unix.IFLA_LINKINFO], func(typ uint16, data []byte) error { info[typ] = data; return nil }); err != nil {
+	if err := nlattr.Each(got[unix.IFLA_LINKINFO], func(typ uint16, data []byte) error { info[typ] = data; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if string(info[unix.IFLA_INFO_KIND]) != "ppp\x00" || !bytes.Equal(info[unix.IFLA_INFO_DATA], appendUint32(nil, unix.IFLA_PPP_DEV_FD, 5)) {
+	if string(info[unix.IFLA_INFO_KIND]) != "ppp\x00" || !bytes.Equal(info[unix.IFLA_INFO_DATA], nlattr.AppendUint32(nil, unix.IFLA_PPP_DEV_FD, 5)) {
 		t.Errorf("link info %x", info)
 	}
 	if plain := (newLink{fd: 5, name: "vg0", mtu: 1400, namespace: -1}).encode(); bytes.Contains(plain[16:], u32(unix.IFLA_NET_NS_FD)) {
@@ -129,7 +130,7 @@ func TestPort(t *testing.T) {
 	if _, err := unix.Write(fds[1], []byte{0xc0}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := p.ReadFrame(buf); !errors.Is(err, errMalformed) {
+	if _, err := p.ReadFrame(buf); !errors.Is(err, nlattr.ErrMalformed) {
 		t.Error(err)
 	}
 	if err := q.close(); err != nil {
@@ -163,7 +164,7 @@ func TestErrors(t *testing.T) {
 }
 
 func FuzzParseStats(f *testing.F) {
-	f.Add(appendAttr(make([]byte, sizeStatsMsg), statsLink64, bytes.Repeat([]byte{1, 2, 3, 4, 5, 6, 7, 8}, 24)))
+	f.Add(nlattr.Append(make([]byte, sizeStatsMsg), statsLink64, bytes.Repeat([]byte{1, 2, 3, 4, 5, 6, 7, 8}, 24)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, err := parseStats(b)
 		if err != nil {
@@ -173,7 +174,7 @@ func FuzzParseStats(f *testing.F) {
 		for _, v := range []uint64{s.RxPackets, s.TxPackets, s.RxBytes, s.TxBytes, s.RxErrors, s.TxErrors, s.RxDropped, s.TxDropped} {
 			data = native.AppendUint64(data, v)
 		}
-		again, err := parseStats(appendAttr(make([]byte, sizeStatsMsg), statsLink64, data))
+		again, err := parseStats(nlattr.Append(make([]byte, sizeStatsMsg), statsLink64, data))
 		if err != nil || again != s {
 			t.Fatalf("%+v came back as %+v, %v", s, again, err)
 		}

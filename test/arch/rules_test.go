@@ -57,11 +57,12 @@ var mayImport = map[string][]string{
 	"controlplane/l2tp":          {"controlplane/keymat"},
 	"controlplane/pool":          {},
 	"controlplane/subscriber":    {"controlplane/aaa", "pppd"},
-	"l2tpnl":                     {"vr"},
+	"l2tpnl":                     {"vr/..."},
 	"pppd":                       {},
-	"pppd/unit":                  {"vr"},
+	"pppd/unit":                  {"vr/..."},
 	"vr":                         {},
-	"xfrm":                       {"vr"},
+	"vr/nlattr":                  {},
+	"xfrm":                       {"vr/..."},
 }
 
 func importsPointDown(t *tree) []string {
