@@ -42,8 +42,13 @@ func TestPrintSetups(t *testing.T) {
 		Server: "vrgate", Clients: 100, Up: 100, Took: 20 * time.Second, Median: time.Second, Slowest: 2 * time.Second,
 		CPU: 10 * time.Second, Busy: 10 * time.Second, Load: 2 * time.Second, RSS: 100 * 20 << 10, PSS: 100 * 20 << 10, Machine: 100 * 100 << 10,
 	}
+	noisy := ours
+	noisy.Load *= 3
+	noisy.CPU *= 3
+	many := ours
+	many.Before, many.Answered = 20, 120
 	var b bytes.Buffer
-	if err := printSetups(&b, options{clients: 100}, "6.12", []measured{stock, ours}); err != nil {
+	if err := printSetups(&b, options{clients: 100, rounds: 2}, "6.12", []measured{stock, noisy, stock, ours, many}); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
@@ -54,6 +59,8 @@ func TestPrintSetups(t *testing.T) {
 		"processes per subscriber 0 1 -",
 		"Of 100 clients of stock, 50 did not come up: map[ike: no-answer:50]",
 		"only the ratios",
+		"server's processor time for one second of the clients' 5.0 s 15.0 s 3.0 times",
+		"vrgate alone with 120 clients: 120 up and answering",
 	} {
 		if !strings.Contains(strings.Join(strings.Fields(b.String()), " "), want) {
 			t.Errorf("no %q in\n%s", want, b.String())

@@ -1,7 +1,8 @@
 // Bench measures vrgate and prints its figures beside those of the programs it
 // replaces, with what they mean. No figure is a pass mark.
 //
-//	go run ./test/bench [-kernel 6.1|6.12|host] [-clients N] [-window N] [-group modp2048|…] [-many N] [part ...]
+//	go run ./test/bench [-kernel 6.1|6.12|host] [-clients N] [-window N] [-rounds N] [-many N]
+//	                  [-group modp2048|…] [part ...]
 //
 // Parts, by default all:
 //

@@ -40,14 +40,16 @@ type measured struct {
 // inside runs the set-ups on this kernel and writes each result as a line of JSON.
 func inside(ctx context.Context, o options, w io.Writer) error {
 	enc := json.NewEncoder(w)
-	for _, name := range []string{"stock", "vrgate"} {
-		say("%d clients against %s, after %d that come before", o.clients, name, o.warm)
-		m, err := measure(ctx, name, o, o.warm, o.clients)
-		if err == nil {
-			err = enc.Encode(m)
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
+	for round := range o.rounds {
+		for _, name := range []string{"stock", "vrgate"} {
+			say("round %d: %d clients against %s, after %d that come before", round+1, o.clients, name, o.warm)
+			m, err := measure(ctx, name, o, o.warm, o.clients)
+			if err == nil {
+				err = enc.Encode(m)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", name, err)
+			}
 		}
 	}
 	if o.many > 0 {

@@ -21,6 +21,7 @@ type options struct {
 	warm    int
 	window  int
 	many    int
+	rounds  int
 	group   string
 }
 
@@ -51,8 +52,9 @@ func run(ctx context.Context, args []string) error {
 	flags.StringVar(&o.kernel, "kernel", "", "kernel `version` for the set-ups: 6.1, 6.12 or host; empty: the host's if it can, else 6.12")
 	flags.IntVar(&o.clients, "clients", 100, "clients that are measured, each against both servers; xl2tpd gives up between 350 and 400")
 	flags.IntVar(&o.warm, "warm", 20, "clients that connect before, to get what a server does only once out of the way")
-	flags.IntVar(&o.window, "window", 16, "clients that connect at a time")
+	flags.IntVar(&o.window, "window", 32, "clients that connect at a time")
 	flags.IntVar(&o.many, "many", 400, "clients of a further run against vrgate alone; 0: none")
+	flags.IntVar(&o.rounds, "rounds", 2, "how often both servers are measured, in turns; the round counts in which the machine had least else to do")
 	flags.StringVar(&o.group, "group", "modp2048", "Diffie-Hellman group of the clients: modp1024, modp1536, modp2048, ecp256, ecp384, curve25519")
 	flags.BoolVar(&o.inside, "inside", false, "run the set-ups here and print what was measured as JSON; what the test machine is told")
 	if err := flags.Parse(args); err != nil {
@@ -63,6 +65,9 @@ func run(ctx context.Context, args []string) error {
 	}
 	if o.clients < 1 || o.warm < 0 || o.window < 1 || o.many < 0 || max(o.clients+o.warm, o.many) > maxClients {
 		return fmt.Errorf("clients must be 1 to %d, at least one at a time", maxClients)
+	}
+	if o.rounds < 1 {
+		return fmt.Errorf("no rounds")
 	}
 	if o.inside {
 		return inside(ctx, o, os.Stdout)

@@ -144,8 +144,9 @@ func startStock(ctx context.Context, n *network, group string, clients int) (*se
 		if err != nil {
 			return nil, fmt.Errorf("ip netns pids: %w", err)
 		}
-		// The command that lists them is listed too, and has ended.
-		if _, err := os.Stat("/proc/" + w); err == nil {
+		// The command that lists them is listed too, and has ended; and this process is, when its
+		// first thread has been in the namespace and waits there for the end.
+		if _, err := os.Stat("/proc/" + w); err == nil && pid != os.Getpid() {
 			pids = append(pids, pid)
 		}
 	}
