@@ -114,6 +114,11 @@ func TestWiredKeys(t *testing.T) {
 				if err := w.finish(); err != nil {
 					t.Error(err)
 				}
+				for _, e := range w.logs.All() {
+					if text := fmt.Sprint(e.Message, e.ContextMap()); strings.Contains(text, "the key of") {
+						t.Errorf("the log holds a key: %s", text)
+					}
+				}
 			})
 		})
 	}
