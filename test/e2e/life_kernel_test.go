@@ -5,6 +5,7 @@ package e2e
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -23,15 +24,18 @@ func TestRekeyByClient(t *testing.T) {
 	c := w.client(nat, "user0")
 	w.connect(c)
 	w.pingWhile(c, func() {
-		old := w.sas()
-		for range 3 {
-			w.check(c.RekeyChild(w.ctx))
+		replaced := func(what string, rekey func() error, list func() []string) {
+			old := list()
+			w.check(rekey())
+			w.eventually(10*time.Second, what, func() bool { return hasNew(old, list()) })
 			time.Sleep(time.Second)
 		}
-		w.check(c.RekeyIKE(w.ctx))
-		time.Sleep(time.Second)
-		w.check(c.RekeyChild(w.ctx))
-		w.eventually(10*time.Second, "new SAs", func() bool { return !shares(old, w.sas()) })
+		child := func() error { return c.RekeyChild(w.ctx) }
+		for range 3 {
+			replaced("new phase 2 SAs", child, w.sas)
+		}
+		replaced("a new phase 1 SA", func() error { return c.RekeyIKE(w.ctx) }, w.cookies)
+		replaced("new phase 2 SAs under the new phase 1", child, w.sas)
 	})
 }
 
@@ -44,8 +48,8 @@ func TestRekeyByServer(t *testing.T) {
 	w.connect(c)
 	old, cookies := w.sas(), w.cookies()
 	w.pingWhile(c, func() {
-		w.eventually(80*time.Second, "new phase 2 SAs", func() bool { return !shares(old, w.sas()) })
-		w.eventually(80*time.Second, "a new phase 1 SA", func() bool { return !shares(cookies, w.cookies()) })
+		w.eventually(80*time.Second, "new phase 2 SAs", func() bool { return hasNew(old, w.sas()) })
+		w.eventually(80*time.Second, "a new phase 1 SA", func() bool { return hasNew(cookies, w.cookies()) })
 	})
 	if subs := w.subscribers(); len(subs) != 1 || subs[0].State != "up" {
 		t.Errorf("after rekeying: %+v", subs)
@@ -94,35 +98,30 @@ func (w *world) cookies() []string {
 	return out
 }
 
-// shares says whether all of a are still in b. An SA that has been replaced lingers for
-// stragglers; what counts is that newer ones are there.
-func shares(a, b []string) bool {
-	for _, x := range b {
-		found := false
-		for _, y := range a {
-			found = found || x == y
-		}
-		if !found {
-			return false
-		}
-	}
-	return true
+// hasNew says whether now holds something that was not in old. One that has been replaced
+// lingers for stragglers, so that old ones are there too.
+func hasNew(old, now []string) bool {
+	return slices.ContainsFunc(now, func(x string) bool { return !slices.Contains(old, x) })
 }
 
-// TestVanishedClient is gone within the time that echo interval and failures allow.
+// TestVanishedClient is gone within the time that echo interval and failures allow, and all of
+// it in the kernel once L2TP has given up and the destruct period is over; who stays notices
+// nothing.
 func TestVanishedClient(t *testing.T) {
-	w := newWorld(t, 4*time.Minute)
-	w.runOne(vrConfig{PPP: "echo-interval: 2s\necho-failures: 3"})
+	w := newWorld(t, 5*time.Minute)
+	w.runOne(vrConfig{PPP: "echo-interval: 2s\necho-failures: 3", L2TP: "destruct-timeout: 10s\nretransmissions-established: 2"})
+	stays := w.client(nil, "user1")
+	w.connect(stays)
 	baseline := w.kernelState()
-	c, stays := w.client(nil, "user0"), w.client(nil, "user1")
-	w.connectAll(c, stays)
+	c := w.client(nil, "user0")
+	w.connect(c)
 	w.check(c.Kill(w.ctx))
 	w.eventually(30*time.Second, "the vanished client's session is over", func() bool { return len(w.subscribers()) == 1 })
 	if w.logLine("subscriber ended", map[string]string{"user": "user0", "reason": "ppp-keepalive"}) == nil {
 		t.Error("no summary line with reason ppp-keepalive")
 	}
+	w.eventually(60*time.Second, "the vanished client's tunnel and SAs are gone", func() bool { return w.kernelState() == baseline })
 	w.ping(stays, topo.PingOptions{})
-	_ = baseline
 }
 
 // TestSIGTERM ends all sessions politely and leaves nothing in the kernel.
