@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"vrgate/controlplane/aaa"
 	"vrgate/controlplane/config"
@@ -337,7 +338,6 @@ func (r *router) performIKE(f ike.Effect) {
 			return nil
 		})
 	case ike.MoveConn:
-		r.log.Info("peer moved", zap.Uint32("conn", uint32(f.Conn)), zap.Stringer("from", f.Old), zap.Stringer("to", f.New))
 		r.async(connWork{r, f.Conn}, func() any {
 			r.kernelFailed("move SAs", r.data.MoveConn(f))
 			return nil
@@ -385,9 +385,9 @@ func (r *router) performL2TP(f l2tp.Effect) {
 			return nil
 		})
 	case l2tp.TunnelUp:
-		r.log.Info("L2TP tunnel up", tunnelFields(f.Tunnel)...)
+		r.log.Log(tunnelLevel(f.Tunnel), "L2TP tunnel up", tunnelFields(f.Tunnel)...)
 	case l2tp.TunnelDown:
-		r.log.Info("L2TP tunnel down", append(tunnelFields(f.Tunnel), zap.String("reason", string(f.Reason)), zap.String("text", f.Text), zap.Bool("by_peer", f.ByPeer))...)
+		r.log.Log(tunnelLevel(f.Tunnel), "L2TP tunnel down", append(tunnelFields(f.Tunnel), zap.String("reason", string(f.Reason)), zap.String("text", f.Text), zap.Bool("by_peer", f.ByPeer))...)
 	case l2tp.Report:
 		if f.Reason == l2tp.ReasonNotSteered { // somebody has flushed the rules that steer; reported once a minute
 			r.async(repairWork{r}, func() any {
@@ -397,6 +397,15 @@ func (r *router) performL2TP(f l2tp.Effect) {
 		}
 		r.report(uint8(f.Level), string(f.Reason), f.Text, zap.Stringer("peer", f.Remote), zap.Uint32("conn", uint32(f.Conn)), zap.Uint16("tunnel", uint16(f.Tunnel)))
 	}
+}
+
+// tunnelLevel keeps the tunnels that anybody can open in clear text, with an address that need
+// not even be his, out of the usual log.
+func tunnelLevel(t l2tp.TunnelInfo) zapcore.Level {
+	if !t.Trusted {
+		return zapcore.DebugLevel
+	}
+	return zapcore.InfoLevel
 }
 
 func tunnelFields(t l2tp.TunnelInfo) []zap.Field {

@@ -259,6 +259,7 @@ type TunnelInfo struct {
 	Local, Remote         netip.AddrPort
 	State                 State
 	Initiated             bool   // by us
+	Trusted               bool   // through IPsec, with the tunnel password, or called by us; others are not worth a log line
 	Ref                   uint64 // of Dial
 	Profile, HostProfile  string
 	PeerHost, PeerVendor  string

@@ -93,7 +93,7 @@ func (t *tunnel) state() State {
 
 func (t *tunnel) info() TunnelInfo {
 	return TunnelInfo{
-		ID: t.ID, Peer: t.Peer, Conn: t.Conn, Local: t.Local, Remote: t.Remote, State: t.state(), Initiated: t.Initiated, Ref: t.Ref,
+		ID: t.ID, Peer: t.Peer, Conn: t.Conn, Local: t.Local, Remote: t.Remote, State: t.state(), Initiated: t.Initiated, Trusted: t.trusted(), Ref: t.Ref,
 		Profile: t.Profile, HostProfile: t.HostProfile, PeerHost: t.PeerHost, PeerVendor: t.PeerVendor, PeerFirmware: t.PeerFirmware,
 		PeerWindow: t.Channel.PeerWindow, Sessions: len(t.Sessions), Since: t.Since, Ns: t.Channel.Ns, Nr: t.Channel.Nr,
 		Retransmits: t.Channel.Retransmits, LastResult: t.LastResult, LastError: t.LastError, LastMessage: t.LastMessage,
