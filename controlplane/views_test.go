@@ -172,7 +172,6 @@ func TestNothingOpens(t *testing.T) {
 func TestOneDoesNotOpen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, loadConfig(t, redAndBlue), 2)
-		w.connect("blue", "bob", "198.51.100.2", nil).assertUp()
 		state := func() string {
 			vrs, err := w.p.VRs(context.Background())
 			if err != nil || len(vrs) != 2 {
@@ -183,6 +182,7 @@ func TestOneDoesNotOpen(t *testing.T) {
 		if got := state(); got != "red failed injected" {
 			t.Errorf("shown as %q", got)
 		}
+		w.connect("blue", "bob", "198.51.100.2", nil).assertUp()
 		time.Sleep(time.Minute)
 		if got := state(); got != "red up " {
 			t.Errorf("shown as %q a minute later", got)
