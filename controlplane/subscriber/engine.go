@@ -27,6 +27,7 @@ type Engine struct {
 type session struct {
 	Record
 	link        *pppd.Link
+	linkMRU     uint16 // that the link was made with
 	profile     IPProfile
 	sequencing  bool
 	login       string // the name that the peer presented; User is AAA's for it

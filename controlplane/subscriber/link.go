@@ -42,6 +42,7 @@ func (e *Engine) callUp(now time.Time, ev CallUp) {
 		mru = min(mru, profile.MTU)
 	}
 	link.MRU = uint16(mru)
+	s.linkMRU = link.MRU
 	s.link = pppd.NewLink(link, e.random)
 	e.run(now, s, pppd.Open{})
 }

@@ -85,6 +85,7 @@ func TestRandomWalk(t *testing.T) {
 			"activated": func(t *rapid.T) { wait(t, len(b.activates)); b.activated(failures.Draw(t, "failure")) },
 			"closed":    func(t *rapid.T) { wait(t, len(b.closes)); b.closed() },
 			"answerAll": func(*rapid.T) { b.answerAll() },
+			"restart":   func(*rapid.T) { b.restart() },
 			"pass":      func(t *rapid.T) { b.pass(time.Duration(rapid.IntRange(0, 90).Draw(t, "seconds")) * time.Second) },
 			"": func(t *rapid.T) {
 				live := 0

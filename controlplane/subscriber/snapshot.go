@@ -1,0 +1,149 @@
+package subscriber
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"vrgate/controlplane/aaa"
+	"vrgate/pppd"
+)
+
+// snapshotVersion changes with the meaning of what Snapshot writes; Restore refuses any other.
+const snapshotVersion = 1
+
+// snapshot is everything an engine knows that its configuration does not say. It holds no
+// password.
+type snapshot struct {
+	Version  int
+	NextID   ID
+	Sessions []sessionSnapshot
+	Conns    []connSnapshot
+	Counts   map[Reason]uint64
+}
+
+type sessionSnapshot struct {
+	Record      Record
+	Link        json.RawMessage `json:",omitempty"` // none: the session never had one
+	MRU         uint16
+	Profile     IPProfile
+	Sequencing  bool
+	Login       string
+	CallGone    bool
+	Kernel      kernelState
+	Asked       bool
+	Active      bool
+	Activations int
+	Leased      bool
+	Started     bool
+	LinkDone    bool
+	Decision    aaa.Decision
+	Cause       pppd.DisconnectCause
+}
+
+type connSnapshot struct {
+	ConnUp   ConnUp
+	Tunnels  map[uint16]bool
+	HadOne   bool
+	Warned   bool
+	Deadline time.Time
+}
+
+// Snapshot writes the engine's state for [Restore].
+func (e *Engine) Snapshot() ([]byte, error) {
+	out := snapshot{Version: snapshotVersion, NextID: e.nextID, Counts: e.counts}
+	for _, s := range e.byID {
+		n := sessionSnapshot{
+			Record: s.Record, MRU: s.linkMRU, Profile: s.profile, Sequencing: s.sequencing, Login: s.login, CallGone: s.callGone, Kernel: s.kernel,
+			Asked: s.asked, Active: s.active, Activations: s.activations, Leased: s.leased, Started: s.started, LinkDone: s.linkDone,
+			Decision: s.decision, Cause: s.cause,
+		}
+		if s.link != nil {
+			link, err := s.link.MarshalJSON()
+			if err != nil {
+				return nil, fmt.Errorf("subscriber: snapshot of session %d: %w", s.ID, err)
+			}
+			n.Link = link
+		}
+		out.Sessions = append(out.Sessions, n)
+	}
+	slices.SortFunc(out.Sessions, func(a, b sessionSnapshot) int { return cmp.Compare(a.Record.ID, b.Record.ID) })
+	for _, c := range e.conns {
+		out.Conns = append(out.Conns, connSnapshot{c.ConnUp, c.tunnels, c.hadOne, c.warned, c.deadline})
+	}
+	slices.SortFunc(out.Conns, func(a, b connSnapshot) int { return cmp.Compare(a.ConnUp.Conn, b.ConnUp.Conn) })
+	b, err := json.Marshal(out)
+	if err != nil {
+		return nil, fmt.Errorf("subscriber: snapshot: %w", err)
+	}
+	return b, nil
+}
+
+// Restore returns an engine that goes on where the one that wrote the snapshot stopped.
+// Questions that had no answer then (Decide, OpenSession, Activate, CloseSession) still want
+// exactly one: whoever has lost them answers with a failure.
+func Restore(cfg Config, random io.Reader, data []byte) (*Engine, error) {
+	var in snapshot
+	if err := json.Unmarshal(data, &in); err != nil {
+		return nil, fmt.Errorf("subscriber: restoring: %w", err)
+	}
+	if in.Version != snapshotVersion {
+		return nil, fmt.Errorf("subscriber: snapshot of version %d, want %d", in.Version, snapshotVersion)
+	}
+	e := New(cfg, random)
+	e.nextID = max(in.NextID, 1)
+	if in.Counts != nil {
+		e.counts = in.Counts
+	}
+	for _, n := range in.Conns {
+		c := &conn{ConnUp: n.ConnUp, tunnels: n.Tunnels, calls: map[CallKey]bool{}, hadOne: n.HadOne, warned: n.Warned, timer: timer{conn: n.ConnUp.Conn}}
+		if c.tunnels == nil {
+			c.tunnels = map[uint16]bool{}
+		}
+		e.conns[n.ConnUp.Conn] = c
+		e.armConn(c, n.Deadline)
+	}
+	for _, n := range in.Sessions {
+		if err := e.restore(n); err != nil {
+			return nil, fmt.Errorf("subscriber: restoring session %d: %w", n.Record.ID, err)
+		}
+	}
+	return e, nil
+}
+
+func (e *Engine) restore(n sessionSnapshot) error {
+	if n.Record.State > StateEnding || n.Kernel > kernelClosing {
+		return fmt.Errorf("state %d or kernel state %d out of range", n.Record.State, n.Kernel)
+	}
+	if e.byID[n.Record.ID] != nil {
+		return fmt.Errorf("stands there twice")
+	}
+	s := &session{
+		Record: n.Record, linkMRU: n.MRU, profile: n.Profile, sequencing: n.Sequencing, login: n.Login, callGone: n.CallGone, kernel: n.Kernel,
+		asked: n.Asked, active: n.Active, activations: n.Activations, leased: n.Leased, started: n.Started, linkDone: n.LinkDone,
+		decision: n.Decision, cause: n.Cause, timer: timer{session: n.Record.ID},
+	}
+	if n.Link != nil {
+		cfg := e.cfg.Link
+		cfg.MRU = n.MRU
+		link, err := pppd.RestoreLink(cfg, e.random, n.Link)
+		if err != nil {
+			return err
+		}
+		s.link = link
+	}
+	e.byID[s.ID] = s
+	if !s.callGone {
+		e.byCall[s.Call] = s
+		if c := e.conns[s.Conn]; s.Conn != 0 && c != nil {
+			c.calls[s.Call] = true
+		}
+	}
+	if s.link != nil && !s.linkDone {
+		e.arm(s)
+	}
+	return nil
+}

@@ -1,0 +1,76 @@
+package subscriber
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+)
+
+// plain compares addresses as values.
+var plain = cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})
+
+// restart goes on with an engine made of the present one's snapshot. The random walk does it
+// at any moment: nothing that counts may be lost.
+func (b *bed) restart() {
+	b.t.Helper()
+	data, err := b.e.Snapshot()
+	if err != nil {
+		b.t.Fatalf("%v", err)
+	}
+	e, err := Restore(testConfig(), rand.NewChaCha8([32]byte{2}), data)
+	if err != nil {
+		b.t.Fatalf("%v", err)
+	}
+	if d := cmp.Diff(b.e.Records(), e.Records(), plain); d != "" {
+		b.t.Fatalf("records differ after a restart: %s", d)
+	}
+	if d := cmp.Diff(b.e.Counters(), e.Counters()); d != "" {
+		b.t.Fatalf("counters differ after a restart: %s", d)
+	}
+	again, err := e.Snapshot()
+	if err != nil {
+		b.t.Fatalf("%v", err)
+	}
+	if !bytes.Equal(data, again) {
+		b.t.Fatalf("a restored engine's snapshot differs:\n%s\n%s", data, again)
+	}
+	b.e = e
+}
+
+// TestSnapshotHoldsNoPassword: what waits for AAA is asked with a password that is not kept.
+func TestSnapshotHoldsNoPassword(t *testing.T) {
+	b := newBed(t)
+	b.connUp(1)
+	call := CallKey{Tunnel: 1, Session: 1}
+	b.step(TunnelUp{Tunnel: 1, Conn: 1})
+	b.callUp(call, 1)
+	b.speak(call, testUser)
+	if len(b.decides) != 1 {
+		t.Fatalf("%d questions to AAA", len(b.decides))
+	}
+	data, err := b.e.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(data), testUser) || strings.Contains(string(data), testPassword) {
+		t.Errorf("snapshot: %s", data)
+	}
+}
+
+// TestRestoreRefuses: what is no snapshot of this version gives an error and no engine.
+func TestRestoreRefuses(t *testing.T) {
+	for _, data := range []string{
+		"", "{", "[]", `{"Version":2}`, `{"Version":1,"Sessions":[{"Record":{"State":99}}]}`,
+		`{"Version":1,"Sessions":[{"Kernel":9}]}`, `{"Version":1,"Sessions":[{"Record":{"ID":1}},{"Record":{"ID":1}}]}`,
+		`{"Version":1,"Sessions":[{"Link":{"Phase":77}}]}`,
+	} {
+		if e, err := Restore(testConfig(), rand.NewChaCha8([32]byte{}), []byte(data)); err == nil || e != nil {
+			t.Errorf("%s: %v %v", data, e, err)
+		}
+	}
+}
