@@ -28,6 +28,7 @@ func (e *Engine) noteLost(s *session, r Reason, text string, byPeer bool) {
 func (e *Engine) end(now time.Time, s *session, r Reason, text string, byPeer bool) {
 	e.note(s, r, text, byPeer)
 	if s.link == nil || s.linkDone {
+		s.linkDone = true
 		e.settle(now, s)
 		return
 	}

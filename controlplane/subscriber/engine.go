@@ -41,7 +41,7 @@ type session struct {
 	decision    aaa.Decision
 	linkDone    bool
 	cause       pppd.DisconnectCause // for the CDN
-	deadline    time.Time            // of the link
+	deadline    time.Time            // of the link; before there is one, when we begin
 	timer       timer
 }
 
@@ -142,6 +142,10 @@ func (e *Engine) expire(now time.Time) {
 		s := e.byID[t.session]
 		if s.deadline.IsZero() || now.Before(s.deadline) {
 			e.arm(s) // the deadline has moved since
+			continue
+		}
+		if s.link == nil {
+			e.begin(now, s)
 			continue
 		}
 		e.run(now, s, pppd.Timer{})

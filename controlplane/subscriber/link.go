@@ -33,17 +33,29 @@ func (e *Engine) callUp(now time.Time, ev CallUp) {
 		return
 	}
 	s.profile, s.Terminating, s.Gateway = profile, profile.Terminating, profile.Gateway
-	link := e.cfg.Link
 	mru := innerMTU(e.cfg.PathMTU, esp, ev.Sequencing)
-	if link.MRU != 0 {
-		mru = min(mru, int(link.MRU))
+	if most := e.cfg.Link.MRU; most != 0 {
+		mru = min(mru, int(most))
 	}
 	if profile.MTU != 0 {
 		mru = min(mru, profile.MTU)
 	}
-	link.MRU = uint16(mru)
-	s.linkMRU = link.MRU
-	s.link = pppd.NewLink(link, e.random)
+	s.linkMRU = uint16(mru)
+	s.deadline = now.Add(peerFirst)
+	e.timers.arm(&s.timer, s.deadline)
+}
+
+// peerFirst is how long a new call may be silent before we begin with PPP. Android's mtpd
+// starts pppd when ICCN has been acknowledged, xl2tpd forks it then: a Configure-Request sent
+// at once is lost, and costs the client the 3 s until its repetition. Whoever is ready speaks
+// first; who waits for us waits a second.
+const peerFirst = time.Second
+
+// begin makes the link and opens it.
+func (e *Engine) begin(now time.Time, s *session) {
+	cfg := e.cfg.Link
+	cfg.MRU = s.linkMRU
+	s.link = pppd.NewLink(cfg, e.random)
 	e.run(now, s, pppd.Open{})
 }
 
@@ -63,9 +75,12 @@ func (e *Engine) callDown(now time.Time, ev CallDown) {
 
 func (e *Engine) frame(now time.Time, ev Frame) {
 	s := e.byCall[ev.Call]
-	if s == nil || s.link == nil || s.linkDone || len(ev.Data) < 2 {
+	if s == nil || s.linkDone || len(ev.Data) < 2 {
 		e.counts["ppp-frame-without-session"]++
 		return
+	}
+	if s.link == nil {
+		e.begin(now, s)
 	}
 	e.run(now, s, pppd.Frame{Protocol: uint16(ev.Data[0])<<8 | uint16(ev.Data[1]), Data: ev.Data[2:]})
 }
@@ -99,6 +114,8 @@ func (e *Engine) run(now time.Time, s *session, ev pppd.Event) {
 }
 
 func (e *Engine) arm(s *session) {
-	s.deadline = s.link.Deadline()
+	if s.link != nil {
+		s.deadline = s.link.Deadline()
+	}
 	e.timers.arm(&s.timer, s.deadline)
 }

@@ -27,8 +27,9 @@ type snapshot struct {
 
 type sessionSnapshot struct {
 	Record      Record
-	Link        json.RawMessage `json:",omitempty"` // none: the session never had one
+	Link        json.RawMessage `json:",omitempty"` // none: PPP has not begun, or never did
 	MRU         uint16
+	Begin       time.Time // when there is no link yet: when we begin
 	Profile     IPProfile
 	Sequencing  bool
 	Login       string
@@ -67,6 +68,8 @@ func (e *Engine) Snapshot() ([]byte, error) {
 				return nil, fmt.Errorf("subscriber: snapshot of session %d: %w", s.ID, err)
 			}
 			n.Link = link
+		} else {
+			n.Begin = s.deadline
 		}
 		out.Sessions = append(out.Sessions, n)
 	}
@@ -142,7 +145,8 @@ func (e *Engine) restore(n sessionSnapshot) error {
 			c.calls[s.Call] = true
 		}
 	}
-	if s.link != nil && !s.linkDone {
+	if !s.linkDone {
+		s.deadline = n.Begin
 		e.arm(s)
 	}
 	return nil
