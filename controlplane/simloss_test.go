@@ -59,6 +59,8 @@ func connectAll(w *simWorld, n int, pause time.Duration) {
 		w.t.Fatalf("%d of %d clients are neither up nor have they given up; server has%s", n-w.settled(), n, w.server.left())
 	}
 	w.run(time.Second, func() bool { return false }) // what was on its way arrives
+	// A late duplicate may have made PPP negotiate once more (RFC 1661 section 4.3): that heals.
+	w.run(20*time.Second, func() bool { return w.settled() == n })
 	addresses := map[netip.Addr]string{}
 	live := map[netip.Addr]subscriber.Record{}
 	for _, r := range w.server.m.subs.Records() {
