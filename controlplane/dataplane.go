@@ -59,6 +59,19 @@ type Dataplane interface {
 	Close() error
 }
 
+// AccessPlane is the part of a Dataplane that dynamic subscribers need.
+type AccessPlane interface {
+	// OpenAccess makes the policies and the access route of a dynamic subscriber; the SAs of
+	// its connection follow. It returns the name and index of the XFRM interface.
+	OpenAccess(subscriber.OpenAccess) (name string, ifindex int, err error)
+	// CloseAccess removes them and returns the final counters: the sums over all SAs that the
+	// connection has had.
+	CloseAccess(subscriber.ID) (subscriber.Counters, error)
+	// Traffic sums up the traffic of a connection's SAs since it began, those that are gone
+	// included; false when there is no such connection.
+	Traffic(ike.ConnID) (subscriber.Counters, bool)
+}
+
 // SAKey names one of our SAs.
 type SAKey struct {
 	Dir ike.Direction

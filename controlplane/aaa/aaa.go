@@ -21,6 +21,8 @@ const (
 	PAP      Protocol = "pap"
 	CHAPMD5  Protocol = "chap"
 	MSCHAPv2 Protocol = "mschapv2"
+	// Proven: phase 1 has authenticated the peer's identity, there is nothing else to check.
+	Proven Protocol = "proven"
 )
 
 // Access is the way a subscriber came in.
@@ -30,6 +32,7 @@ type Access string
 const (
 	AccessL2TP      Access = "l2tp"       // plain L2TP
 	AccessL2TPIPsec Access = "l2tp/ipsec" // PPP in L2TP in IPsec
+	AccessXAuth     Access = "xauth"      // dynamic IPsec subscriber
 )
 
 // MaxUserName bounds user names, in bytes (RADIUS User-Name holds 253).
@@ -50,6 +53,13 @@ type Request struct {
 	Remote        netip.AddrPort
 	CallingNumber string
 	IPProfile     string // the profile that applies unless the decision says otherwise
+	// The rest is for dynamic subscribers. PeerID is the identity phase 1 has proven. Where
+	// it alone authenticates, Protocol is Proven and User the identity.
+	PeerID   string
+	Passcode keymat.Secret
+	Answer   keymat.Secret
+	NextPIN  keymat.Secret
+	State    []byte // of the Prompt that this answers
 }
 
 // Decision is the answer. The zero value refuses.
@@ -64,6 +74,15 @@ type Decision struct {
 	Terminating      string     // terminating virtual router; empty: the IP profile's
 	SessionTimeout   time.Duration
 	IdleTimeout      time.Duration
+	// Prompt asks the user once more instead of deciding: Accept is false and Reason empty.
+	Prompt *Prompt
+}
+
+// Prompt is a further question in a dialogue of several rounds (RADIUS Access-Challenge).
+type Prompt struct {
+	Message                   string
+	Passcode, NextPIN, Answer bool // what to ask for; none: the password
+	State                     []byte
 }
 
 // Reason is the typed reason of a refusal, the same in log, API, metrics and accounting.
@@ -79,6 +98,9 @@ const (
 	ReasonPoolEmpty     Reason = "pool-empty"
 	ReasonAddressInUse  Reason = "duplicate-address"
 	ReasonNoPool        Reason = "no-address-for-user"
+	// A licence is missing (J12).
+	ReasonNoSubscriberLicence Reason = "no-subscriber-licence"
+	ReasonNoTunnelLicence     Reason = "no-ipsec-tunnel-licence"
 )
 
 // Method decides requests. Decide may block until ctx ends and is called from several

@@ -36,6 +36,8 @@ type Process struct {
 	StateDir string
 	Workers  Workers
 	HalfOpen HalfOpen
+	// Licences bound the subscribers of all virtual routers together (J12).
+	Licences Licences
 	// ShutdownTimeout bounds the polite end of all sessions after SIGTERM.
 	// 1 s to 10 min, default 10 s.
 	ShutdownTimeout time.Duration
@@ -124,6 +126,15 @@ type Router struct {
 	TransportProfiles []TransportProfile
 	// Keys are the individual pre-shared keys.
 	Keys []PreSharedKey
+	// Certificates are the router's own and the authorities it trusts.
+	Certificates Certificates
+	// TunnelProfiles say which dynamic subscribers belong to which VPN, in the order in
+	// which they are tried (J14).
+	TunnelProfiles []TunnelProfile
+	// DPD probes dynamic subscribers (K10).
+	DPD DPD
+	// Licences bound the router's subscribers (J12).
+	Licences Licences
 	// L2TP are the router's L2TP parameters.
 	L2TP L2TP
 	// Destinations are the destination profiles by ascending name, at most
@@ -227,6 +238,9 @@ type TransportProfile struct {
 	// PFS is the least group for perfect forward secrecy that a peer must use,
 	// GroupNone to leave it to the peer (K9).
 	PFS Group
+	// Certificate names the router's own certificate for peers that
+	// authenticate with RSA signatures, empty for none.
+	Certificate string
 	// Transforms are the accepted ESP transforms in the order of preference,
 	// at most [MaxTransforms]; empty for those of the proposal profile.
 	Transforms []ESPTransform
@@ -424,6 +438,11 @@ type User struct {
 	// Router overrides the terminating virtual router of the IP profile; empty
 	// for no override.
 	Router string
+	// SessionTimeout ends the user's sessions after that time, 60 s to 31622400 s,
+	// IdleTimeout when no traffic came or went for so long, 300 s to 86400 s
+	// (R3); 0 for never, default.
+	SessionTimeout time.Duration
+	IdleTimeout    time.Duration
 }
 
 // Limits on the number of configured things.

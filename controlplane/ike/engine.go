@@ -18,6 +18,13 @@ type Config struct {
 	Rules      []PolicyRule // highest priority first (K2)
 	Keys       []PresharedKey
 	Transports []TransportProfile
+	Tunnels    []TunnelProfile // in the order in which they are tried
+	// Credentials are our certificates, Authorities the DER names of the certificate
+	// authorities whose peers we take.
+	Credentials []Credential
+	Authorities [][]byte
+	// DPD decides when dynamic subscribers and static tunnels are probed.
+	DPD DPDTimers
 	// ConnFirst and ConnLast bound the numbers of connections; default 1 and 0xffffff. Engines that
 	// share a network namespace share its marks and reqids and must have numbers of their own.
 	ConnFirst, ConnLast ConnID
@@ -76,6 +83,14 @@ type AuthMethod uint16
 const (
 	AuthPSK AuthMethod = 1
 	AuthRSA AuthMethod = 3
+	// XAuth and hybrid: the number that the initiator to be asked offers
+	// (draft-beaulieu-ike-xauth-02, draft-ietf-ipsec-isakmp-hybrid-auth-05). In a policy
+	// rule AuthPSK stands for AuthXAuthPSK too and AuthRSA for AuthXAuthRSA.
+	AuthHybridRSA AuthMethod = 64221
+	AuthXAuthPSK  AuthMethod = 65001
+	AuthXAuthRSA  AuthMethod = 65005
+	// AuthAny in a policy rule takes every method that there is a key or certificate for.
+	AuthAny AuthMethod = 0
 )
 
 // Aggressive mode stance (K5); the zero value forbids it.
@@ -98,6 +113,9 @@ type PresharedKey struct {
 	Peer  netip.Prefix // zero: any peer address
 	ID    string       // peer identity the key is for ("" any): "@fqdn", "user@fqdn", "192.0.2.1"
 	Group bool         // D1r/D2r: only L2TP selectors may be negotiated with it
+	// Tunnel names the tunnel profile that the key belongs to: it serves dynamic subscribers
+	// and nobody else (J19). "" with Group false: either kind.
+	Tunnel string
 	// LocalID is the identity we present with this key, in the syntax of ID;
 	// "": the local address.
 	LocalID string
@@ -212,6 +230,19 @@ type Initiate struct {
 	LocalID       string         // "" = address
 	// Selectors of the transport-mode child: UDP ports, 0 any.
 	LocalPort, RemotePort uint16
+
+	// The rest is for others than L2TP clients.
+	Aggressive bool
+	Method     AuthMethod // 0: AuthPSK
+	Credential string     // our certificate, for AuthRSA and AuthXAuthRSA
+	// User and Password answer XAuth. Request are the mode config attributes to ask for.
+	User     string
+	Password keymat.Secret
+	Request  []uint16
+	// Tunnel mode, with the networks of the child; RemoteNet invalid: any, LocalNet
+	// invalid: the address that mode config brings.
+	Tunnel              bool
+	LocalNet, RemoteNet netip.Prefix
 }
 
 // CloseConn ends a connection: deletes are sent for all its SAs.
@@ -283,7 +314,7 @@ type SA struct {
 	SPI                uint32
 	Local, Remote      netip.AddrPort // outer; ports matter when Encap
 	Encap              bool           // ESP in UDP
-	Tunnel             bool           // tunnel mode (later); transport otherwise
+	Tunnel             bool           // tunnel mode; transport otherwise
 	Cipher             ESPCipher
 	Auth               ESPAuth
 	AuthBits           int           // truncation length of the ICV, e.g. 96, 128; 0 for AEAD
@@ -294,6 +325,8 @@ type SA struct {
 	// Traffic selector negotiated: protocol 17, ports with 0 for any.
 	Protocol              uint8
 	LocalPort, RemotePort uint16
+	// Tunnel mode: the networks negotiated.
+	LocalNet, RemoteNet netip.Prefix
 }
 
 // InstallSA adds an SA. Answer: SAInstalled. Inbound is asked for before our answer that lets the peer send;
@@ -363,11 +396,17 @@ type ConnInfo struct {
 	PeerID            string
 	NATPeer, NATLocal bool // a NAT was detected in front of the peer / of us
 	Encap             bool
-	Profile           string // transport profile
-	Key               string // name of the pre-shared key that matched
-	Peer              string // implementation recognised by vendor IDs, e.g. "Windows 10", "strongSwan"
-	Proposal          string // phase 1 transform in words
-	ESP               string // newest child's transform in words
+	Profile           string // transport or tunnel profile
+	Dynamic           bool   // a dynamic subscriber; Profile is a tunnel profile
+	Auth              AuthMethod
+	Aggressive        bool
+	Unity             bool       // the peer announced Cisco Unity
+	Address           netip.Addr // inner address of a dynamic subscriber, once admitted
+	Subject           string     // of the peer's certificate, in words
+	Key               string     // name of the pre-shared key that matched
+	Peer              string     // implementation recognised by vendor IDs, e.g. "Windows 10", "strongSwan"
+	Proposal          string     // phase 1 transform in words
+	ESP               string     // newest child's transform in words
 	Since             time.Time
 }
 

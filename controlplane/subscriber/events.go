@@ -25,6 +25,8 @@ type Config struct {
 	// HostProfiles maps "destination profile/host profile" as the L2TP engine
 	// reports them to the name of the IP profile (G7).
 	HostProfiles map[string]string
+	// Tunnels are the tunnel profiles of dynamic subscribers by name.
+	Tunnels map[string]TunnelProfile
 	// PathMTU is the largest outer packet, bytes; default 1500.
 	PathMTU int
 	// DestructTimeout is how long an IPsec connection outlives its last tunnel; default 600 s.
@@ -54,6 +56,8 @@ type ConnUp struct {
 	PeerID string
 	Peer   string // implementation, e.g. "Windows 10"
 	ESP    ESP
+	// Dynamic: it belongs to a dynamic subscriber, announced by DynamicUp before.
+	Dynamic bool
 }
 
 // ConnDown says that a connection's SAs have gone.
@@ -299,6 +303,8 @@ type Record struct {
 	Peer                    string // IKE implementation
 	CallingNumber           string
 	Protocol                aaa.Protocol
+	Profile                 string // tunnel profile of a dynamic subscriber
+	PeerID                  string // its phase 1 identity
 	Address                 netip.Addr
 	Gateway                 netip.Addr
 	Interface               string
