@@ -70,6 +70,11 @@ func (e *Engine) findKey(p *phase1, h isakmp.Header, body []byte) (f foundKey, t
 	return f, text
 }
 
+// authenticatedBy notes which pre-shared key it was.
+func (s *session) authenticatedBy(k *PresharedKey) {
+	s.KeyName, s.KeyTunnel, s.KeyGroup = k.Name, k.Tunnel, k.Group
+}
+
 // hasNotify tells whether a notify of the type is among the payloads.
 func hasNotify(ps []isakmp.Payload, t isakmp.NotifyType) bool {
 	for _, p := range ps {

@@ -104,6 +104,7 @@ func (e *Engine) mainMode2(p *phase1, h isakmp.Header, ps []isakmp.Payload, d di
 	p.Vendor = readVendors(ps, e.cfg.NATT)
 	p.Suite = keymat.Suite{Cipher: keymat.Cipher(got.Enc), KeyBits: int(got.KeyBits), Hash: keymat.Hash(got.Hash)}
 	p.Group = keymat.Group(got.Group)
+	p.Method = AuthMethod(got.Auth)
 	p.Life = lifeOf(chosen.Life.Seconds)
 	p.Rule = ruleOf(e.cfg.Rules, *chosen)
 	p.State, p.Last = StateMMKEI, answer{To: d}
@@ -218,12 +219,14 @@ func (e *Engine) mainMode6(p *phase1, pk Packet, h isakmp.Header, body []byte, d
 		e.report(LevelDebug, ReasonAuthFailed, "message 6: the peer's proof is wrong", p)
 		return
 	}
-	if key := e.cfg.key(n.Open.Key); key == nil || !idMatches(key.ID, id) {
+	key := e.cfg.key(n.Open.Key)
+	if key == nil || !idMatches(key.ID, id) {
 		e.failInitiate(p, ReasonIdentity, "peer calls itself "+describe(idp.Body))
 		return
 	}
 	p.Remote, p.Local = pk.Remote, pk.Local
-	p.session = &session{Keys: n.Keys, KeyName: n.Open.Key, PeerID: clone(idp.Body), LastBlock: o.next}
+	p.session = &session{Keys: n.Keys, PeerID: clone(idp.Body), LastBlock: o.next}
+	p.authenticatedBy(key)
 	p.Last = answer{To: d}
 	if l, ok := responderLifetime(o.payloads, isakmp.ProtocolISAKMP); ok && l.Seconds > 0 {
 		p.Life = max(minLife, min(p.Life, lifeOf(l.Seconds)))

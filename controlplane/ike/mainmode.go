@@ -61,7 +61,7 @@ func (e *Engine) mainMode1(pk Packet, h isakmp.Header, ps []isakmp.Payload, d di
 		Local:   pk.Local, Remote: pk.Remote, Marker: pk.Marker,
 		Created: e.now,
 		Vendor:  readVendors(ps, e.cfg.NATT),
-		Rule:    c.Rule.Name, Suite: c.Suite, Group: c.Group, Life: c.Life,
+		Rule:    c.Rule.Name, Method: c.Method, Suite: c.Suite, Group: c.Group, Life: c.Life,
 		neg: &negotiation{
 			SAi: append([]byte(nil), saPayload.Body...), LifeCut: c.Cut,
 			Expires: e.now.Add(e.cfg.HalfOpen.Timeout),
@@ -194,7 +194,8 @@ func (e *Engine) mainMode5(p *phase1, pk Packet, h isakmp.Header, body []byte, d
 	}
 	// The peer has proven itself: from here on, state may change.
 	p.Remote, p.Local, p.Marker = pk.Remote, pk.Local, pk.Marker
-	p.session = &session{Keys: found.keys, KeyName: found.key.Name, PeerID: found.idBody}
+	p.session = &session{Keys: found.keys, PeerID: found.idBody}
+	p.authenticatedBy(found.key)
 	ours := localID(found.key, p.Local.Addr()).Payload()
 	hash := p.Keys.HashR(p.exchange(), ours.Body)
 	data, last := p.seal(p.Keys, isakmp.IdentityProtection, 0, found.next,

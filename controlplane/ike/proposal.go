@@ -18,6 +18,7 @@ type phase1Choice struct {
 	Transform isakmp.Transform // as offered
 	Suite     keymat.Suite     //
 	Group     keymat.Group     //
+	Method    AuthMethod       // as the number on the wire
 	Life      time.Duration    // smaller of both
 	Cut       bool             // the peer wanted longer
 	Offer     string           // what was chosen, in words
@@ -40,7 +41,7 @@ func choosePhase1(rules []PolicyRule, local netip.Addr, sa isakmp.SA) (phase1Cho
 				if !ok || r.verdict(p1) != "" {
 					continue
 				}
-				c := phase1Choice{Rule: r, Proposal: pr.Number, Transform: t, Group: keymat.Group(p1.Group), Offer: p1.String(),
+				c := phase1Choice{Rule: r, Proposal: pr.Number, Transform: t, Group: keymat.Group(p1.Group), Method: AuthMethod(p1.Auth), Offer: p1.String(),
 					Suite: keymat.Suite{Cipher: keymat.Cipher(p1.Enc), KeyBits: int(p1.KeyBits), Hash: keymat.Hash(p1.Hash)}}
 				c.Life, c.Cut = shorterLife(p1.Life.Seconds, r.life())
 				return c, true

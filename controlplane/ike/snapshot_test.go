@@ -18,7 +18,7 @@ func TestSnapshot(t *testing.T) {
 	client.dial("192.0.2.1", 1, 1701)
 	w.run(5 * time.Second)
 	mustUp(t, client, server)
-	comparable := cmpopts.EquateComparable(netip.AddrPort{})
+	comparable := cmpopts.EquateComparable(netip.AddrPort{}, netip.Addr{})
 	restart := func() {
 		t.Helper()
 		old := server.e

@@ -87,8 +87,10 @@ type phase1 struct {
 	Created       time.Time
 	Life          time.Duration
 	Rule          string
+	Method        AuthMethod // accepted, as the number on the wire
+	Aggressive    bool       // negotiated in aggressive mode
 	Vendor        vendor
-	Last          answer // to the last main mode message
+	Last          answer // to the last main or aggressive mode message
 
 	*session // once authenticated
 	neg      *negotiation
@@ -102,8 +104,11 @@ type phase1 struct {
 type session struct {
 	Keys      keymat.Keys // SKEYID and SKEYID_e are wiped
 	LastBlock []byte      // of phase 1's ciphertext: seeds the IV of later exchanges
-	KeyName   string
-	PeerID    []byte // body of the identification payload
+	KeyName   string      // of the pre-shared key, "" with certificates and for an initiator's hybrid proof
+	KeyTunnel string      // tunnel profile that the key belongs to (J19)
+	KeyGroup  bool        // the key serves L2TP only (D2r)
+	Subject   string      // of the peer's certificate, in words; "" without one
+	PeerID    []byte      // body of the identification payload
 	Up        time.Time
 	RekeyAt   time.Time // zero: not by us, or done
 	Expires   time.Time

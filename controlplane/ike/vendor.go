@@ -7,6 +7,9 @@ type vendor struct {
 	NATT    isakmp.NATT // best version both speak, none while NAT-T is off
 	DPD     bool
 	Frag    bool   // it reassembles IKE fragments
+	XAuth   bool   // it speaks XAuth, which says nothing about its wanting to (J10)
+	Unity   bool   // it takes Cisco's extensions of mode config
+	Apple   bool   // racoon of macOS or iOS
 	Android bool   // racoon as in Android 5 to 11
 	Name    string // for logs, "" if not recognised
 }
@@ -23,6 +26,10 @@ func readVendors(ps []isakmp.Payload, natt bool) vendor {
 			v.DPD = true
 		case isakmp.VendorFragmentation:
 			v.Frag = true
+		case isakmp.VendorXAuth:
+			v.XAuth = true
+		case isakmp.VendorUnity:
+			v.Unity = true
 		case isakmp.VendorMicrosoft:
 			v.Name = id.WindowsVersion()
 		}
@@ -39,7 +46,7 @@ func readVendors(ps []isakmp.Payload, natt bool) vendor {
 	case has[isakmp.VendorLibreswan]:
 		v.Name = "libreswan"
 	case has[isakmp.VendorNATTApple] && has[isakmp.VendorNATT08]:
-		v.Name = "Apple"
+		v.Apple, v.Name = true, "Apple"
 	case has[isakmp.VendorRFC3947] && has[isakmp.VendorNATT02] && has[isakmp.VendorNATT02n] && has[isakmp.VendorNATT00] &&
 		!has[isakmp.VendorNATT03] && !has[isakmp.VendorNATT01]:
 		// Android's racoon announces exactly this set (clients.md 3.5); vpnc and
