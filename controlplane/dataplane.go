@@ -50,6 +50,8 @@ type Dataplane interface {
 	// SACounters reads bytes and packets of SAs by SPI.
 	SACounters() (map[SAKey]SACounters, error)
 
+	AccessPlane
+
 	// Drops counts the packets that the kernel dropped by our rules, by reason.
 	Drops() (map[string]uint64, error)
 	// Repair puts back what somebody else has removed of our rules and addresses.

@@ -15,7 +15,7 @@ import (
 )
 
 // Features that Probe names. FeatureVRF is needed only by routers in a VRF, FeatureDummy only by those with
-// gateway addresses.
+// gateway addresses, FeatureAccess only by those with dynamic IPsec subscribers.
 const (
 	FeatureXFRM      = "IPsec (XFRM) netlink interface"
 	FeatureESP       = "ESP"
@@ -27,6 +27,7 @@ const (
 	FeatureNftables  = "nftables with payload, meta, rt, fib, exthdr and counter"
 	FeatureVRF       = "VRF devices"
 	FeatureDummy     = "dummy devices"
+	FeatureAccess    = "XFRM interfaces"
 	probeRouter      = "probe"
 	protocolPPPoL2TP = 1 // PX_PROTO_OL2TP
 )
@@ -60,7 +61,7 @@ func Probe() ([]MissingFeature, error) {
 // probeHere probes in the thread's namespace.
 func probeHere() (missing []MissingFeature, err error) {
 	for _, probe := range []func() error{
-		needXFRM, probeESP, probeESPInUDP, probeMark, probeL2TP, probePPPoL2TP, probePPP, probeNftables, probeVRF, probeDummy,
+		needXFRM, probeESP, probeESPInUDP, probeMark, probeL2TP, probePPPoL2TP, probePPP, probeNftables, probeVRF, probeDummy, probeAccess,
 	} {
 		err := probe()
 		var m *MissingFeature
@@ -200,6 +201,10 @@ func probeVRF() error {
 
 func probeDummy() error {
 	return probeLink(&netlink.Dummy{}, FeatureDummy, "dummy")
+}
+
+func probeAccess() error {
+	return probeLink(&netlink.Xfrmi{Ifid: 1}, FeatureAccess, "xfrm_interface")
 }
 
 // probeLink makes a link of a kind and removes it.

@@ -37,13 +37,18 @@ func (r *Router) DelRoute(dst netip.Prefix, ifindex int) error {
 }
 
 func (r *Router) route(dst netip.Prefix, ifindex int) (*netlink.Route, error) {
+	return accessRoute(r.name, dst, ifindex, r.table)
+}
+
+// accessRoute is a route to subscribers.
+func accessRoute(router string, dst netip.Prefix, ifindex, table int) (*netlink.Route, error) {
 	if !dst.IsValid() || dst.Masked() != dst || ifindex <= 0 {
-		return nil, &BadSpec{Router: r.name, Reason: fmt.Sprintf("route %s by link %d is not a route", dst, ifindex)}
+		return nil, &BadSpec{Router: router, Reason: fmt.Sprintf("route %s by link %d is not a route", dst, ifindex)}
 	}
 	return &netlink.Route{
 		Dst:       network(dst),
 		LinkIndex: ifindex,
-		Table:     r.table,
+		Table:     table,
 		Protocol:  RouteProtocol,
 		Scope:     netlink.SCOPE_LINK,
 	}, nil

@@ -86,6 +86,11 @@ func Open(spec Spec) (*Router, error) {
 	if r.nl, err = netlink.NewHandleAt(space.handle(), unix.NETLINK_ROUTE); err != nil {
 		return nil, errors.Join(failed(err, "virtual router %s: route netlink", spec.Name), r.mine.release(), space.abandon())
 	}
+	// Access interfaces are made by running routers only, so these are a predecessor's. They go first: their SAs
+	// and policies may be there still.
+	if err := r.removeAccess(); err != nil {
+		return nil, errors.Join(err, r.undo())
+	}
 	if err := r.Set(spec); err != nil {
 		return nil, errors.Join(err, r.undo())
 	}
@@ -226,7 +231,7 @@ func (r *Router) undo() error {
 
 // clean removes our objects from the namespace, in the order that never leaves a route without its address.
 func (r *Router) clean() error {
-	return errors.Join(r.removeTable(), r.removeRoutes(), r.removeGateway(), r.removeVRF())
+	return errors.Join(r.removeTable(), r.removeAccess(), r.removeRoutes(), r.removeGateway(), r.removeVRF())
 }
 
 // clone copies the slices, puts addresses into one form and fills in defaults.

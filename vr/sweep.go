@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Sweep removes from a namespace ("" is the process's own) the tables, gateway devices and VRF devices that a
-// crashed predecessor left for routers that are configured no more. Routers named in keep, and those that a
+// Sweep removes from a namespace ("" is the process's own) the tables, gateway devices, access interfaces and VRF
+// devices that a crashed predecessor left for routers that are configured no more. Routers named in keep, and those that a
 // process is running, are left alone; a VRF device stays while it has slaves. It returns the names of the
 // routers it has cleaned up after. A missing namespace is fine.
 func Sweep(namespace string, keep []string) ([]string, error) {
@@ -24,6 +24,9 @@ func Sweep(namespace string, keep []string) ([]string, error) {
 		return nil, err
 	}
 	defer space.close()
+	if err := space.sweepAccess(keep); err != nil {
+		return nil, err
+	}
 	names, err := space.leftovers()
 	if err != nil {
 		return nil, err
@@ -42,6 +45,34 @@ func Sweep(namespace string, keep []string) ([]string, error) {
 		}
 	}
 	return swept, nil
+}
+
+// sweepAccess removes the access interfaces to routers of the namespace that no process runs. An interface belongs to the
+// process that runs the router in which it ends, which is the one that runs the other router too.
+func (n *namespace) sweepAccess(keep []string) error {
+	nl, err := netlink.NewHandleAt(n.handle(), unix.NETLINK_ROUTE)
+	if err != nil {
+		return failed(err, "network namespace %s: route netlink", n.name)
+	}
+	defer nl.Close()
+	r := &Router{nl: nl}
+	links, err := r.links()
+	errs := []error{err}
+	for _, l := range links {
+		_, to, ours := accessOf(l)
+		if !ours || slices.Contains(keep, to) {
+			continue
+		}
+		mine, err := n.claim(to, 0)
+		if errors.Is(err, ErrInUse) {
+			continue
+		}
+		if err == nil {
+			err = errors.Join(r.removeLink(l.Attrs().Name), mine.release())
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // leftovers are the names of the routers, running or not, that have a table or a gateway device.

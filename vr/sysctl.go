@@ -26,12 +26,16 @@ func (n *namespace) sysctls() error {
 		if !n.made {
 			return nil
 		}
-		err := writeSysctl("net/ipv6/conf/default/disable_ipv6", "1")
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // a kernel without IPv6
-		}
-		return err
+		return ignoreMissing(writeSysctl("net/ipv6/conf/default/disable_ipv6", "1"))
 	})
+}
+
+// ignoreMissing is for the controls of IPv6, which a kernel without IPv6 has not.
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // movePortRange keeps other programs' ephemeral ports out of the tunnel ports: the guard of the tunnel ports

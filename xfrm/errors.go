@@ -10,12 +10,13 @@ import (
 )
 
 var (
-	// ErrExists says that an SA with this destination and SPI is installed
-	// already. The peer chooses outbound SPIs, so two peers behind one NAT can
+	// ErrExists says that a policy of this direction, selector and interface, or
+	// an SA with this destination and SPI, is installed already. The peer chooses outbound SPIs, so two peers behind one NAT can
 	// collide: refuse the quick mode and let the peer retry (kernel.md 3.1).
-	ErrExists = errors.New("SA exists already")
-	// ErrNotFound says that there is no such SA: it has expired or was removed.
-	ErrNotFound = errors.New("no such SA")
+	ErrExists = errors.New("SA or policy exists already")
+	// ErrNotFound says that there is no such SA or policy: it has expired or was
+	// removed.
+	ErrNotFound = errors.New("no such SA or policy")
 	// ErrClosed is returned by methods of a closed Kernel.
 	ErrClosed = errors.New("xfrm: closed")
 )

@@ -23,6 +23,9 @@ type Expire struct {
 	// Hard: the kernel has deleted the SA. Else the soft limit was reached and a
 	// successor is wanted.
 	Hard bool
+	// Counters are the SA's at that moment; of a deleted SA the last ones. Bytes,
+	// Packets and errors only.
+	Counters Counters
 }
 
 // Mapping says that a packet which passed the integrity check of an inbound SA
@@ -117,7 +120,7 @@ func parseEvent(typ uint16, b []byte) (Event, error) {
 		if err != nil {
 			return nil, err
 		}
-		return Expire{ID: s.ID, Reqid: s.Reqid, Hard: b[offHard] != 0}, nil
+		return Expire{ID: s.ID, Reqid: s.Reqid, Hard: b[offHard] != 0, Counters: s.Counters}, nil
 	case msgMapping:
 		return parseMapping(b)
 	}

@@ -85,8 +85,9 @@ type Encap struct {
 }
 
 // Selector restricts what may pass an SA; the zero value lets everything pass.
-// It is checked against packets as they are delivered, so behind a NAT the
-// peer's addresses and ports must be left open (kernel.md section 3.1).
+// It is checked against packets as they are delivered: in transport mode the
+// peer's addresses and ports must be left open because of NAT (kernel.md section
+// 3.1), in tunnel mode the inner packet's addresses are what was negotiated.
 type Selector struct {
 	Proto    uint8        // IP protocol, 0 any
 	Src, Dst netip.Prefix // invalid: any
@@ -101,6 +102,10 @@ type SA struct {
 	Reqid         uint32 // Tag(conn)
 	SetMark       uint32 // inbound only: mark of decrypted packets; 0: leave unmarked
 	Mode          Mode
+	// IfID ties a tunnel mode SA to the XFRM interface with that number: what it
+	// decrypts comes out of the interface, and only what is routed into the
+	// interface is sent by it. 0: no interface.
+	IfID uint32
 
 	Encryption    Encryption
 	EncryptionKey Key // for AESGCM16 the key followed by its 4-byte salt (RFC 4106 section 8.1)
@@ -187,6 +192,9 @@ func (s *SA) Validate() error {
 	if s.Mode != Transport && s.Mode != Tunnel {
 		return bad("mode %v", s.Mode)
 	}
+	if s.IfID != 0 && s.Mode != Tunnel {
+		return bad("an XFRM interface takes tunnel mode only")
+	}
 	if s.Encap != nil && (s.Encap.LocalPort == 0 || s.Encap.RemotePort == 0) {
 		return bad("UDP encapsulation with port 0")
 	}
@@ -257,6 +265,7 @@ type State struct {
 	Reqid      uint32
 	Mode       Mode
 	SetMark    uint32
+	IfID       uint32
 	Encryption Encryption // EncryptionNone when it is none that this package installs
 	Integrity  Integrity
 	// SrcPort and DstPort are those of UDP encapsulation, 0 without.

@@ -20,6 +20,7 @@ const (
 	msgGetPolicy  = 0x15
 	msgNewPolicy  = 0x13
 	msgExpire     = 0x18
+	msgUpdPolicy  = 0x19
 	msgUpdSA      = 0x1a
 	msgNewSPDInfo = 0x24
 	msgGetSPDInfo = 0x25
@@ -39,6 +40,7 @@ const (
 	attrReplayESN      = 23
 	attrSetMark        = 29
 	attrSetMarkMask    = 30
+	attrIfID           = 31
 	attrMappingMaxAge  = 32
 	attrSPDIPv4HThresh = 3 // of NEWSPDINFO, a space of its own
 	attrSPDIPv6HThresh = 4
@@ -155,18 +157,26 @@ func putSelector(b []byte, sel Selector) {
 	}
 }
 
+// parseSelector reads a selector of an SA, where a prefix of no bits is any.
 func parseSelector(b []byte) Selector {
 	sel := Selector{Proto: b[44]}
+	sel.Src, sel.Dst = selectorPrefixes(b)
+	for _, p := range []*netip.Prefix{&sel.Src, &sel.Dst} {
+		if p.Bits() == 0 {
+			*p = netip.Prefix{}
+		}
+	}
+	return sel
+}
+
+// selectorPrefixes reads the networks of a selector, invalid where the family is unknown.
+func selectorPrefixes(b []byte) (src, dst netip.Prefix) {
 	fam := native.Uint16(b[40:])
 	prefix := func(addrAt, bitsAt int) netip.Prefix {
-		a, ok := addr(b[addrAt:addrAt+16], fam)
-		if !ok || b[bitsAt] == 0 {
-			return netip.Prefix{}
-		}
+		a, _ := addr(b[addrAt:addrAt+16], fam)
 		return netip.PrefixFrom(a, int(b[bitsAt]))
 	}
-	sel.Dst, sel.Src = prefix(0, 42), prefix(16, 43)
-	return sel
+	return prefix(16, 43), prefix(0, 42)
 }
 
 // encodeID is the body of DELSA and of GETSA for one SA.
@@ -219,6 +229,9 @@ func encodeSA(sa *SA, old *State) []byte {
 	if sa.SetMark != 0 {
 		b = nlattr.Append(b, attrSetMark, appendUint32(nil, sa.SetMark))
 		b = nlattr.Append(b, attrSetMarkMask, appendUint32(nil, math.MaxUint32))
+	}
+	if sa.IfID != 0 {
+		b = nlattr.AppendUint32(b, attrIfID, sa.IfID)
 	}
 	return appendContinuation(b, window, old)
 }
@@ -350,6 +363,11 @@ func parseSA(b []byte) (State, error) {
 				return nlattr.ErrMalformed
 			}
 			s.SetMark = native.Uint32(data)
+		case attrIfID:
+			if len(data) < 4 {
+				return nlattr.ErrMalformed
+			}
+			s.IfID = native.Uint32(data)
 		case attrLastUsed:
 			if len(data) < 8 {
 				return nlattr.ErrMalformed

@@ -74,6 +74,7 @@ func (k *Kernel) Open(_ *config.Config, r *config.Router, in controlplane.Inlet)
 	p := &plane{
 		kernel: k, name: r.Name, in: in,
 		sas: map[controlplane.SAKey]*sa{}, tunnels: map[l2tp.TunnelID]*tunnel{}, sessions: map[subscriber.ID]*session{},
+		accesses: map[subscriber.ID]*access{}, carried: map[ike.ConnID]subscriber.Counters{},
 	}
 	k.routers[r.Name] = p
 	return p, nil

@@ -21,6 +21,8 @@ type plane struct {
 	sas      map[controlplane.SAKey]*sa
 	tunnels  map[l2tp.TunnelID]*tunnel
 	sessions map[subscriber.ID]*session
+	accesses map[subscriber.ID]*access
+	carried  map[ike.ConnID]subscriber.Counters
 	closed   bool
 }
 
@@ -75,6 +77,9 @@ func (d *plane) lines() []string {
 		}
 		add(s.leaked, "session of %v in %s mtu %d, %s", s.tunnel.Remote.Addr(), s.Terminating, s.mtu, state)
 	}
+	for _, a := range d.accesses {
+		add(a.leaked, "access of %v in %s mtu %d, route to %v from %v", a.Remote.Addr(), a.Terminating, a.MTU, a.Address, a.Gateway)
+	}
 	return out
 }
 
@@ -106,6 +111,9 @@ func (d *plane) InstallSA(f ike.SA) error {
 		key := controlplane.SAKey{Dir: f.Dir, SPI: f.SPI}
 		if d.sas[key] != nil {
 			return misuse("SA %v installed twice", key)
+		}
+		if f.Tunnel && d.accessOf(f.Conn) == nil {
+			return &controlplane.DataplaneError{Reason: subscriber.ReasonInterface, Text: "the subscriber's interface has gone"}
 		}
 		d.serial++
 		d.sas[key] = &sa{SA: f, serial: d.serial}
@@ -147,6 +155,9 @@ func (d *plane) MoveConn(f ike.MoveConn) error {
 			if s := d.sas[controlplane.SAKey{Dir: want.Dir, SPI: want.SPI}]; s != nil {
 				s.SA = want
 			}
+		}
+		if a := d.accessOf(f.Conn); a != nil {
+			a.Remote = f.New
 		}
 		return nil
 	})
@@ -313,6 +324,9 @@ var sessionCounters = subscriber.Counters{InBytes: 1000, OutBytes: 2000, InPacke
 func (d *plane) SessionCounters(id subscriber.ID) (subscriber.Counters, bool) {
 	d.kernel.mu.Lock()
 	defer d.kernel.mu.Unlock()
+	if a := d.accesses[id]; a != nil {
+		return d.carried[ike.ConnID(a.Conn)], !d.closed
+	}
 	_, ok := d.sessions[id]
 	return sessionCounters, ok && !d.closed
 }
@@ -349,7 +363,7 @@ func (d *plane) Close() error {
 // steer decides what becomes of a datagram that came through an SA; nil: it is dropped.
 func (d *plane) steer(spi uint32, data []byte) func(controlplane.Inlet) {
 	s := d.sas[controlplane.SAKey{Dir: ike.Inbound, SPI: spi}]
-	if s == nil || len(data) < 6 {
+	if s == nil || s.Tunnel || len(data) < 6 {
 		return nil
 	}
 	conn := l2tp.ConnID(s.Conn)

@@ -39,10 +39,18 @@ type dataplane struct {
 	received  *vr.Batch // the poller's goroutine's
 	frame     []byte    // the poller's goroutine's
 
+	// making is held while an XFRM interface is made; mu may be taken within.
+	making sync.Mutex
+
 	mu       sync.Mutex
 	tunnels  map[l2tp.TunnelID]*tunnel
 	sessions map[subscriber.ID]*session
 	sas      map[xfrm.ID]ike.Direction
+	accesses map[subscriber.ID]*access
+	accessOf map[ike.ConnID]*access
+	usage    map[ike.ConnID]*usage
+	links    map[string]*vr.Access // by terminating router
+	lost     []*vr.Access          // of no use any more, to be closed
 }
 
 // tunnel is one L2TP tunnel: its socket, and the kernel's tunnel on it once a session exists.
@@ -79,15 +87,24 @@ func (d *dataplane) SendIKE(f ike.Send) error {
 
 // InstallSA implements [controlplane.Dataplane].
 func (d *dataplane) InstallSA(f ike.SA) error {
-	sa, err := xfrmSA(f)
+	sa, err := d.sa(f)
 	if err != nil {
 		return typed(err)
+	}
+	if f.Tunnel && f.Dir == ike.Outbound {
+		// The peer may have moved since its policies were made.
+		if err := d.moveAccess(f.Conn, sa.Remote); err != nil {
+			return typed(err)
+		}
 	}
 	if err := d.xfrm.Add(sa); err != nil {
 		return typed(err)
 	}
 	d.mu.Lock()
 	d.sas[sa.ID()] = f.Dir
+	if f.Tunnel {
+		d.usageLocked(f.Conn).sas[sa.ID()] = reading{dir: f.Dir}
+	}
 	d.mu.Unlock()
 	return nil
 }
@@ -101,6 +118,7 @@ func (d *dataplane) RemoveSA(f ike.RemoveSA) error {
 	d.mu.Lock()
 	delete(d.sas, id)
 	d.mu.Unlock()
+	d.noteGone(f.Conn, id)
 	return typed(d.xfrm.Remove(id))
 }
 
@@ -108,7 +126,7 @@ func (d *dataplane) RemoveSA(f ike.RemoveSA) error {
 func (d *dataplane) MoveConn(f ike.MoveConn) error {
 	var failed error
 	for _, want := range f.SAs {
-		sa, err := xfrmSA(want)
+		sa, err := d.sa(want)
 		if err != nil {
 			return typed(err)
 		}
@@ -124,9 +142,14 @@ func (d *dataplane) MoveConn(f ike.MoveConn) error {
 		d.mu.Lock()
 		delete(d.sas, old.ID())
 		d.sas[sa.ID()] = want.Dir
+		if u := d.usage[want.Conn]; u != nil {
+			r := u.sas[old.ID()]
+			delete(u.sas, old.ID())
+			u.sas[sa.ID()] = r
+		}
 		d.mu.Unlock()
 	}
-	return typed(failed)
+	return typed(errors.Join(failed, d.moveAccess(f.Conn, f.New.Addr())))
 }
 
 // OpenTunnel implements [controlplane.Dataplane].
@@ -357,7 +380,12 @@ func (d *dataplane) CloseSession(id subscriber.ID) (subscriber.Counters, error) 
 
 // SessionCounters implements [controlplane.Dataplane].
 func (d *dataplane) SessionCounters(id subscriber.ID) (subscriber.Counters, bool) {
-	s := d.session(id)
+	d.mu.Lock()
+	s, a := d.sessions[id], d.accesses[id]
+	d.mu.Unlock()
+	if a != nil {
+		return d.Traffic(a.conn)
+	}
 	if s == nil {
 		return subscriber.Counters{}, false
 	}
@@ -413,10 +441,15 @@ func (d *dataplane) Close() error {
 	for _, t := range d.tunnels {
 		failed = errors.Join(failed, d.closeTunnel(t))
 	}
+	for id := range d.accesses {
+		_, err := d.CloseAccess(id)
+		failed = errors.Join(failed, err)
+	}
 	if d.cancel != nil {
 		d.cancel()
 		d.running.Wait()
 	}
+	failed = errors.Join(failed, d.closeLinks())
 	for _, s := range d.ike {
 		failed = errors.Join(failed, s.Close())
 	}
@@ -432,7 +465,8 @@ func (d *dataplane) Close() error {
 	if d.xfrm != nil {
 		if len(d.servers) > 0 {
 			_, err := d.xfrm.FlushOf(d.servers...)
-			failed = errors.Join(failed, err)
+			_, err2 := d.xfrm.FlushPoliciesOf(d.servers...)
+			failed = errors.Join(failed, err, err2)
 		}
 		failed = errors.Join(failed, d.xfrm.Close())
 	}

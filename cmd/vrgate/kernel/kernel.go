@@ -63,6 +63,7 @@ func (k *Kernel) Open(cfg *config.Config, c *config.Router, in controlplane.Inle
 	d := &dataplane{
 		kernel: k, in: in, name: c.Name, create: c.Namespace.Create, ike: map[netip.AddrPort]*vr.Socket{},
 		tunnels: map[l2tp.TunnelID]*tunnel{}, sessions: map[subscriber.ID]*session{}, sas: map[xfrm.ID]ike.Direction{},
+		accesses: map[subscriber.ID]*access{}, accessOf: map[ike.ConnID]*access{}, usage: map[ike.ConnID]*usage{}, links: map[string]*vr.Access{},
 	}
 	if err := k.sweep(cfg, c.Namespace.Name); err != nil {
 		return nil, typed(err)
@@ -141,6 +142,9 @@ func (d *dataplane) open(cfg *config.Config, c *config.Router) error {
 	// Another virtual router may share the namespace: only this one's addresses.
 	d.servers = c.ServerAddresses
 	if _, err = d.xfrm.FlushOf(d.servers...); err != nil {
+		return err
+	}
+	if _, err = d.xfrm.FlushPoliciesOf(d.servers...); err != nil {
 		return err
 	}
 	if err = xfrm.SetHashThresholds(d.vr.NetNS()); err != nil {
@@ -254,6 +258,9 @@ func (d *dataplane) saEvent(ev xfrm.Event) {
 	switch ev := ev.(type) {
 	case xfrm.Expire:
 		if dir, ours := d.direction(ev.ID); ours {
+			if ev.Hard {
+				d.noteExpired(ev)
+			}
 			d.in.SAExpired(ev.SPI, dir, ev.Hard)
 		}
 	case xfrm.Mapping:
@@ -301,6 +308,10 @@ func (d *dataplane) resync() {
 func typed(err error) error {
 	if err == nil {
 		return nil
+	}
+	var known *controlplane.DataplaneError
+	if errors.As(err, &known) {
+		return known
 	}
 	out := &controlplane.DataplaneError{Err: err}
 	var missing *vr.MissingFeature

@@ -20,7 +20,7 @@ var (
 	}
 )
 
-// protocolUDP is the only thing that transport mode connections carry.
+// protocolUDP is the only thing that transport mode connections carry: L2TP.
 const protocolUDP = 17
 
 // xfrmSA is an SA as the kernel package wants it. The connection's number is the mark of
@@ -41,20 +41,41 @@ func xfrmSA(f ike.SA) (xfrm.SA, error) {
 		Dir: xfrm.In, SPI: f.SPI, Local: f.Local.Addr(), Remote: f.Remote.Addr(), Reqid: xfrm.Tag(uint32(f.Conn)), Mode: xfrm.Transport,
 		Encryption: encryption, EncryptionKey: xfrm.Key(f.EncKey), Integrity: integrity, IntegrityKey: xfrm.Key(f.AuthKey),
 		SoftSeconds: seconds(f.SoftLife), HardSeconds: seconds(f.HardLife), SoftBytes: f.SoftKB << 10, HardBytes: f.HardKB << 10,
-		// Only the protocol and our address can be checked: behind NAT the peer's
-		// addresses and ports in the packet are not those negotiated (kernel.md 3.1).
-		Selector: xfrm.Selector{Proto: protocolUDP},
 	}
 	if f.Encap {
 		sa.Encap = &xfrm.Encap{LocalPort: f.Local.Port(), RemotePort: f.Remote.Port()}
 	}
-	server := netip.PrefixFrom(sa.Local, sa.Local.BitLen())
 	if f.Dir == ike.Outbound {
-		sa.Dir, sa.Selector.Src = xfrm.Out, server
+		sa.Dir = xfrm.Out
+	}
+	if f.Tunnel {
+		tunnelMode(&sa, f)
+	} else {
+		transportMode(&sa)
+	}
+	return sa, nil
+}
+
+// transportMode is for L2TP. Only the protocol and our address can be checked: behind NAT the
+// peer's addresses and ports in the packet are not those negotiated (kernel.md 3.1).
+func transportMode(sa *xfrm.SA) {
+	sa.Selector.Proto = protocolUDP
+	server := netip.PrefixFrom(sa.Local, sa.Local.BitLen())
+	if sa.Dir == xfrm.Out {
+		sa.Selector.Src = server
 	} else {
 		sa.SetMark, sa.Selector.Dst = sa.Reqid, server
 	}
-	return sa, nil
+}
+
+// tunnelMode is for dynamic subscribers. No mark: it would say L2TP client to the rules of
+// package vr, and the inner packets belong to another router perhaps.
+func tunnelMode(sa *xfrm.SA, f ike.SA) {
+	sa.Mode = xfrm.Tunnel
+	sa.Selector = xfrm.Selector{Proto: f.Protocol, Src: f.LocalNet, Dst: f.RemoteNet}
+	if sa.Dir == xfrm.In {
+		sa.Selector.Src, sa.Selector.Dst = f.RemoteNet, f.LocalNet
+	}
 }
 
 // seconds rounds up: a lifetime below a second is not no limit.

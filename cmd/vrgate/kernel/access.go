@@ -1,0 +1,221 @@
+package kernel
+
+import (
+	"errors"
+	"net/netip"
+
+	"vrgate/controlplane"
+	"vrgate/controlplane/ike"
+	"vrgate/controlplane/subscriber"
+	"vrgate/vr"
+	"vrgate/xfrm"
+)
+
+// access is a dynamic subscriber's place in the kernel: a route into the XFRM interface of its
+// terminating router, and policies that only its own SAs satisfy.
+type access struct {
+	id       subscriber.ID
+	conn     ike.ConnID
+	link     *vr.Access
+	address  netip.Prefix
+	policies []xfrm.Policy
+}
+
+// policyOut is the policy that names the peer's outer address.
+const policyOut = 0
+
+// anywhere is the other side of a subscriber's policies: what it may reach is said by the
+// selectors of its SAs.
+var anywhere = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
+
+func newAccess(f subscriber.OpenAccess, link *vr.Access) *access {
+	a := &access{id: f.ID, conn: ike.ConnID(f.Conn), link: link, address: netip.PrefixFrom(f.Address, f.Address.BitLen())}
+	p := xfrm.Policy{IfID: link.IfID(), Reqid: xfrm.Tag(f.Conn), Local: f.Local.Addr(), Remote: f.Remote.Addr()}
+	p.Dir, p.Src, p.Dst = xfrm.PolicyOut, anywhere, a.address
+	a.policies = append(a.policies, p)
+	for _, dir := range []xfrm.PolicyDirection{xfrm.PolicyForward, xfrm.PolicyIn} {
+		p.Dir, p.Src, p.Dst = dir, a.address, anywhere
+		a.policies = append(a.policies, p)
+	}
+	return a
+}
+
+// defaultMTU is that of a subscriber's route, in bytes, where none is given: room for ESP in UDP
+// on an Ethernet path with all but the largest padding, and what JunosE takes (J14 b).
+const defaultMTU = 1440
+
+// OpenAccess implements [controlplane.Dataplane].
+func (d *dataplane) OpenAccess(f subscriber.OpenAccess) (name string, ifindex int, err error) {
+	if f.MTU == 0 {
+		f.MTU = defaultMTU
+	}
+	link, err := d.accessLink(f.Terminating, f.MTU)
+	if err != nil {
+		return "", 0, typed(err)
+	}
+	a := newAccess(f, link)
+	// The route first: it alone tells that the address is in use, and what it brings before
+	// there is a policy is dropped.
+	if err := link.AddRoute(a.address, f.Gateway, f.MTU); err != nil {
+		return "", 0, typed(err)
+	}
+	for i, p := range a.policies {
+		if err := d.xfrm.AddPolicy(p); err != nil {
+			_ = d.removeAccess(a, a.policies[:i])
+			if errors.Is(err, xfrm.ErrExists) {
+				err = errors.Join(vr.ErrExists, err)
+			}
+			return "", 0, typed(err)
+		}
+	}
+	d.mu.Lock()
+	gone := d.links[f.Terminating] != link
+	if !gone {
+		d.accesses[f.ID], d.accessOf[a.conn] = a, a
+		d.usageLocked(a.conn)
+	}
+	d.mu.Unlock()
+	if gone {
+		_ = d.removeAccess(a, a.policies)
+		return "", 0, errNoAccess
+	}
+	return link.Name(), link.Index(), nil
+}
+
+// errNoAccess says that the XFRM interface went while something of a subscriber was made.
+var errNoAccess = &controlplane.DataplaneError{Reason: subscriber.ReasonInterface, Text: "the subscriber's interface has gone"}
+
+func (d *dataplane) removeAccess(a *access, policies []xfrm.Policy) error {
+	err := a.link.DelRoute(a.address)
+	for _, p := range policies {
+		err = errors.Join(err, d.xfrm.RemovePolicy(p))
+	}
+	return err
+}
+
+// accessLink is the interface to a terminating router, made when it is first needed.
+func (d *dataplane) accessLink(terminating string, mtu int) (*vr.Access, error) {
+	router, _ := d.kernel.router(terminating)
+	if router == nil {
+		return nil, &controlplane.DataplaneError{Reason: "no-terminating-router", Text: "virtual router " + terminating + " does not run"}
+	}
+	d.making.Lock()
+	defer d.making.Unlock()
+	d.mu.Lock()
+	link, lost := d.links[terminating], d.lost
+	d.lost = nil
+	d.mu.Unlock()
+	for _, l := range lost {
+		_ = l.Close() // of what has gone or is of no use; the next one of its name replaces it
+	}
+	if link != nil {
+		return link, nil
+	}
+	link, err := d.vr.Access(router, mtu)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	d.links[terminating] = link
+	d.mu.Unlock()
+	if err := d.poller.Add(link.FD(), func() { d.linkNews(terminating, link) }); err != nil {
+		d.mu.Lock()
+		delete(d.links, terminating)
+		d.mu.Unlock()
+		return nil, errors.Join(err, link.Close())
+	}
+	return link, nil
+}
+
+// linkNews looks after an interface. When it has gone, or somebody has set it down and its routes
+// with it, its subscribers are over (J9).
+func (d *dataplane) linkNews(terminating string, link *vr.Access) {
+	if !link.Lost() {
+		return
+	}
+	d.poller.Detach(link.FD())
+	d.mu.Lock()
+	if d.links[terminating] == link {
+		delete(d.links, terminating)
+		d.lost = append(d.lost, link)
+	}
+	var ids []subscriber.ID
+	for id, a := range d.accesses {
+		if a.link == link {
+			ids = append(ids, id)
+		}
+	}
+	d.mu.Unlock()
+	for _, id := range ids {
+		d.in.SessionLost(id)
+	}
+}
+
+// CloseAccess implements [controlplane.Dataplane]. SAs that are left are removed by who installed
+// them; without policies nothing passes them.
+func (d *dataplane) CloseAccess(id subscriber.ID) (subscriber.Counters, error) {
+	d.mu.Lock()
+	a := d.accesses[id]
+	d.mu.Unlock()
+	if a == nil {
+		return subscriber.Counters{}, nil
+	}
+	err := d.removeAccess(a, a.policies)
+	counters, _ := d.Traffic(a.conn)
+	d.mu.Lock()
+	delete(d.accesses, id)
+	if d.accessOf[a.conn] == a {
+		delete(d.accessOf, a.conn)
+	}
+	d.dropUsageLocked(a.conn)
+	d.mu.Unlock()
+	return counters, typed(err)
+}
+
+// closeLinks removes the interfaces; their subscribers are closed.
+func (d *dataplane) closeLinks() error {
+	var err error
+	for _, l := range d.lost {
+		err = errors.Join(err, l.Close())
+	}
+	for _, l := range d.links {
+		err = errors.Join(err, l.Close())
+	}
+	return err
+}
+
+// access is the place of a connection's subscriber; nil when it has none.
+func (d *dataplane) access(conn ike.ConnID) *access {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.accessOf[conn]
+}
+
+// moveAccess makes a subscriber's packets go to its new outer address. Port numbers are the SAs'.
+func (d *dataplane) moveAccess(conn ike.ConnID, remote netip.Addr) error {
+	a := d.access(conn)
+	if a == nil || a.policies[policyOut].Remote == remote {
+		return nil
+	}
+	p := a.policies[policyOut]
+	p.Remote = remote
+	if err := d.xfrm.UpdatePolicy(p); err != nil {
+		return err
+	}
+	a.policies[policyOut] = p
+	return nil
+}
+
+// sa is an SA as the kernel package wants it, in tunnel mode tied to its subscriber's interface.
+func (d *dataplane) sa(f ike.SA) (xfrm.SA, error) {
+	sa, err := xfrmSA(f)
+	if err != nil || !f.Tunnel {
+		return sa, err
+	}
+	a := d.access(f.Conn)
+	if a == nil {
+		return sa, errNoAccess
+	}
+	sa.IfID = a.link.IfID()
+	return sa, nil
+}
