@@ -2,35 +2,63 @@ package ike
 
 import (
 	"fmt"
-	"net/netip"
 	"strings"
 
 	"vrgate/controlplane/isakmp"
 	"vrgate/controlplane/keymat"
 )
 
-// foundKey is the pre-shared key that a peer has proven to know.
-type foundKey struct {
-	key     *PresharedKey
-	keys    keymat.Keys
-	idBody  []byte
-	next    []byte // IV of the answer
-	contact bool   // INITIAL-CONTACT came along
-	reason  Reason // without key: what was wrong though the message decrypts
+// proofFound is what message 5 of main mode holds.
+type proofFound struct {
+	key      *PresharedKey // that the peer has proven to know, nil with certificates
+	given    given         // with certificates and hybrid authentication: not looked at yet
+	keys     keymat.Keys
+	idBody   []byte
+	payloads []isakmp.Payload
+	next     []byte // IV of the answer
+	reason   Reason // what was wrong, empty if nothing
+}
+
+// openProof decrypts message 5 of a peer that does not use a pre-shared key: the
+// keys depend on nothing but what was exchanged before.
+func (e *Engine) openProof(p *phase1, h isakmp.Header, body []byte) (f proofFound, text string) {
+	keys, err := p.derive(nil)
+	if err != nil {
+		return proofFound{reason: ReasonAuthFailed}, err.Error()
+	}
+	fail := func(r Reason, text string) (proofFound, string) {
+		keys.Wipe()
+		return proofFound{reason: r}, text
+	}
+	o, err := p.open(keys, p.Suite.FirstIV(p.neg.GXi, p.neg.GXr), h, body)
+	if err == nil {
+		err = isakmp.Check(isakmp.IdentityProtection, 5, o.payloads, true)
+	}
+	if err != nil {
+		return fail(ReasonAuthFailed, "message 5 does not decrypt: "+err.Error())
+	}
+	idp, _ := isakmp.Find(o.payloads, isakmp.TypeID)
+	if _, err := idp.ID(); err != nil {
+		return fail(ReasonIdentity, err.Error())
+	}
+	g, r, text := p.readProof(o.payloads)
+	if r != "" {
+		return fail(r, describe(idp.Body)+": "+text)
+	}
+	return proofFound{given: g, keys: keys, idBody: clone(idp.Body), payloads: o.payloads, next: o.next}, ""
 }
 
 // findKey tries the candidates for the pair of addresses against message 5: with
 // the right key it decrypts into an identity and a hash that proves the key.
 // Without a match the text says what an operator needs to know.
-func (e *Engine) findKey(p *phase1, h isakmp.Header, body []byte) (f foundKey, text string) {
+func (e *Engine) findKey(p *phase1, h isakmp.Header, body []byte) (f proofFound, text string) {
 	n := p.neg
-	candidates := e.cfg.keysFor(p.Local.Addr(), p.Remote.Addr())
+	candidates := e.cfg.keysFor(p.Local.Addr(), p.Remote.Addr(), p.Method)
 	iv := p.Suite.FirstIV(n.GXi, n.GXr)
 	for _, k := range candidates {
-		skeyid := keymat.SKEYIDPreShared(p.Suite.Hash, k.Key, n.Ni, n.Nr)
-		keys, err := keymat.Derive(p.Suite, skeyid, n.Shared, p.Cookies.I, p.Cookies.R)
+		keys, err := p.derive(k.Key)
 		if err != nil {
-			return foundKey{reason: ReasonAuthFailed}, err.Error()
+			return proofFound{reason: ReasonAuthFailed}, err.Error()
 		}
 		o, err := p.open(keys, iv, h, body)
 		if err != nil {
@@ -58,9 +86,10 @@ func (e *Engine) findKey(p *phase1, h isakmp.Header, body []byte) (f foundKey, t
 			text = fmt.Sprintf("peer knows key %q but calls itself %s, the key is for %s", k.Name, describe(idp.Body), k.ID)
 			continue
 		}
-		return foundKey{key: k, keys: keys, idBody: clone(idp.Body), next: o.next, contact: hasNotify(o.payloads, isakmp.InitialContact)}, ""
+		return proofFound{key: k, keys: keys, idBody: clone(idp.Body), payloads: o.payloads, next: o.next}, ""
 	}
 	if f.reason == "" {
+		f.reason = ReasonPSKMismatch
 		names := make([]string, len(candidates))
 		for i, k := range candidates {
 			names[i] = fmt.Sprintf("%q", k.Name)
@@ -68,11 +97,6 @@ func (e *Engine) findKey(p *phase1, h isakmp.Header, body []byte) (f foundKey, t
 		text = "message 5 does not decrypt: pre-shared keys differ (tried " + strings.Join(names, ", ") + ")"
 	}
 	return f, text
-}
-
-// authenticatedBy notes which pre-shared key it was.
-func (s *session) authenticatedBy(k *PresharedKey) {
-	s.KeyName, s.KeyTunnel, s.KeyGroup = k.Name, k.Tunnel, k.Group
 }
 
 // hasNotify tells whether a notify of the type is among the payloads.
@@ -86,43 +110,4 @@ func hasNotify(ps []isakmp.Payload, t isakmp.NotifyType) bool {
 		}
 	}
 	return false
-}
-
-// parseID reads the syntax of PresharedKey.ID: an address, "@fqdn" or
-// "user@fqdn"; anything else is a key id.
-func parseID(s string) isakmp.ID {
-	if a, err := netip.ParseAddr(s); err == nil {
-		return isakmp.AddrID(a, 0, 0)
-	}
-	switch at := strings.IndexByte(s, '@'); {
-	case at == 0:
-		return isakmp.TextID(isakmp.IDFQDN, s[1:])
-	case at > 0:
-		return isakmp.TextID(isakmp.IDUserFQDN, s)
-	}
-	return isakmp.TextID(isakmp.IDKeyID, s)
-}
-
-// idMatches tells whether a proven identity is the one a key is for. Names
-// compare without case, as DNS does; an empty want is any identity.
-func idMatches(want string, id isakmp.ID) bool {
-	if want == "" {
-		return true
-	}
-	w := parseID(want)
-	if w.Type != id.Type {
-		return false
-	}
-	if w.Type == isakmp.IDFQDN || w.Type == isakmp.IDUserFQDN {
-		return strings.EqualFold(string(w.Data), string(id.Data))
-	}
-	return string(w.Data) == string(id.Data)
-}
-
-// localID is the identity we present with a key.
-func localID(k *PresharedKey, local netip.Addr) isakmp.ID {
-	if k.LocalID != "" {
-		return parseID(k.LocalID)
-	}
-	return isakmp.AddrID(local, 0, 0)
 }

@@ -189,7 +189,7 @@ func TestPolicyRules(t *testing.T) {
 		{offer(2), "", 0, 0},
 		{isakmp.SA{DOI: 1, Situation: 1, Proposals: []isakmp.Proposal{{Protocol: isakmp.ProtocolISAKMP}}}, "", 0, 0},
 	} {
-		got, ok := choosePhase1(rules, local, c.offer)
+		got, ok := choosePhase1(rules, terms{local: local, psk: true}, c.offer)
 		switch {
 		case ok != (c.rule != ""):
 			t.Errorf("%v: chosen %v", c.offer, ok)

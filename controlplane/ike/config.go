@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"vrgate/controlplane/keymat"
@@ -65,14 +66,19 @@ func (c Config) withDefaults() Config {
 }
 
 // rank orders keys for trying: a longer peer prefix first, then those for a
-// named identity, then individual ones, group keys last.
+// named identity, then those for a pattern of identities, then individual ones,
+// group keys last.
 func (k PresharedKey) rank() int {
 	r := 0
 	if k.Peer.IsValid() {
-		r += 8 + 8*k.Peer.Bits()
+		r += 16 + 16*k.Peer.Bits()
 	}
-	if k.ID != "" {
+	switch {
+	case k.ID == "" || k.ID == anyText:
+	case strings.Contains(k.ID, anyText):
 		r += 4
+	default:
+		r += 8
 	}
 	if !k.Group {
 		r += 2
@@ -81,25 +87,6 @@ func (k PresharedKey) rank() int {
 		r++
 	}
 	return r
-}
-
-// keysFor returns the keys that may authenticate a peer, most specific first, at
-// most maxKeyCandidates.
-func (c *Config) keysFor(local, peer netip.Addr) []*PresharedKey {
-	var out []*PresharedKey
-	for i := range c.Keys {
-		k := &c.Keys[i]
-		if k.Local.IsValid() && !k.Local.IsUnspecified() && k.Local != local {
-			continue
-		}
-		if k.Peer.IsValid() && !k.Peer.Contains(peer) {
-			continue
-		}
-		if out = append(out, k); len(out) == maxKeyCandidates {
-			break
-		}
-	}
-	return out
 }
 
 // key returns the key of that name, nil if there is none.

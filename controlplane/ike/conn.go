@@ -85,7 +85,7 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 	p.neg = nil
 	e.adopt(c, p)
 	e.count(CountPhase1Up)
-	if weakPhase1(p.Suite, p.Group) {
+	if weakPhase1(p) {
 		e.count(CountWeak)
 	}
 	what := "phase 1 up"
@@ -192,9 +192,7 @@ func (e *Engine) dropPhase1(p *phase1, reason Reason) {
 		e.forgetFirst(p)
 		delete(e.jobs, n.Job)
 		n.wipe()
-		if n.attempt != nil {
-			n.Keys.Wipe()
-		}
+		n.Keys.Wipe()
 	}
 	e.dropFragments(p)
 	e.disarm(p)
@@ -412,7 +410,10 @@ func (e *Engine) peerMoved(ev PeerMoved) {
 }
 
 // heard notes an authenticated message of the peer, which proves that it lives.
-func (e *Engine) heard(p *phase1) { p.DPD.alive(e.now) }
+func (e *Engine) heard(p *phase1) {
+	p.DPD.alive(e.now)
+	p.Third = time.Time{} // it has message 3
+}
 
 // located follows a peer behind a NAT to where an authenticated message came from
 // (RFC 3947 section 6). It is called only for messages that cannot be replays: a

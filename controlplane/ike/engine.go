@@ -96,8 +96,9 @@ const (
 // Aggressive mode stance (K5); the zero value forbids it.
 type Aggressive uint8
 
-// Stances of K5. Main mode is the only exchange implemented, so a rule that
-// requires aggressive mode matches nobody yet.
+// Stances of K5. Whoever initiates chooses the exchange (Initiate.Aggressive): as
+// responder a rule with AggressiveAccepted is the same as one with
+// AggressiveRequested.
 const (
 	AggressiveNotAllowed Aggressive = iota
 	AggressiveAccepted
@@ -111,8 +112,11 @@ type PresharedKey struct {
 	Key   keymat.Secret
 	Local netip.Addr   // zero: any local address
 	Peer  netip.Prefix // zero: any peer address
-	ID    string       // peer identity the key is for ("" any): "@fqdn", "user@fqdn", "192.0.2.1"
-	Group bool         // D1r/D2r: only L2TP selectors may be negotiated with it
+	// ID is the peer identity the key is for: "192.0.2.1", "@fqdn", "user@fqdn",
+	// "dn:CN=x,O=y" (RFC 4514), or else a key id, which "keyid:" may precede; "" or "*":
+	// any, "*" within a part: any text. See CheckID.
+	ID    string
+	Group bool // D1r/D2r: only L2TP selectors may be negotiated with it
 	// Tunnel names the tunnel profile that the key belongs to: it serves dynamic subscribers
 	// and nobody else (J19). "" with Group false: either kind.
 	Tunnel string
@@ -123,13 +127,15 @@ type PresharedKey struct {
 
 // TransportProfile accepts transport-mode connections that carry L2TP.
 type TransportProfile struct {
-	Name     string
-	Local    netip.Addr    // server address
-	Remote   netip.Addr    // zero or unspecified: any
-	ESP      []ESPProposal // what is acceptable; first client proposal that matches wins
-	PFS      keymat.Group  // 0: not demanded (K9: still accepted when the peer asks)
-	Lifetime time.Duration // 0: 3600 s
-	LifeKB   uint64        // 0: none
+	Name   string
+	Local  netip.Addr    // server address
+	Remote netip.Addr    // zero or unspecified: any
+	ESP    []ESPProposal // what is acceptable; first client proposal that matches wins
+	// Credential names our certificate for RSA signatures; "": pre-shared keys only (D4r).
+	Credential string
+	PFS        keymat.Group  // 0: not demanded (K9: still accepted when the peer asks)
+	Lifetime   time.Duration // 0: 3600 s
+	LifeKB     uint64        // 0: none
 }
 
 // ESPProposal is one acceptable transform.
@@ -235,6 +241,7 @@ type Initiate struct {
 	Aggressive bool
 	Method     AuthMethod // 0: AuthPSK
 	Credential string     // our certificate, for AuthRSA and AuthXAuthRSA
+	PeerID     string     // identity a peer with a certificate must have, in the syntax of [PresharedKey].ID; "": any
 	// User and Password answer XAuth. Request are the mode config attributes to ask for.
 	User     string
 	Password keymat.Secret

@@ -15,12 +15,16 @@ func (e *Engine) initiate(ev Initiate) {
 		e.emit(ConnDown{Conn: ConnInfo{Ref: ev.Ref, Local: ev.Local, Remote: ev.Remote, Profile: ev.Profile, Key: ev.Key}, Reason: ReasonConfig, Text: text})
 	}
 	ev.Local, ev.Remote = unmap(ev.Local), unmap(ev.Remote)
+	m := ev.method()
 	switch {
-	case e.cfg.transportByName(ev.Profile) == nil:
+	case !ev.Tunnel && e.cfg.transportByName(ev.Profile) == nil:
 		fail(fmt.Sprintf("there is no transport profile %q", ev.Profile))
 		return
-	case e.cfg.key(ev.Key) == nil:
+	case m.preShared() && e.cfg.key(ev.Key) == nil:
 		fail(fmt.Sprintf("there is no pre-shared key %q", ev.Key))
+		return
+	case m.signs(true) && e.cfg.credential(ev.Credential) == nil:
+		fail(fmt.Sprintf("there is no certificate %q", ev.Credential))
 		return
 	}
 	if e.startPhase1(ev, nil) == nil {
@@ -28,25 +32,36 @@ func (e *Engine) initiate(ev Initiate) {
 	}
 }
 
-// startPhase1 begins main mode as initiator:
+// method is how both sides are to prove themselves.
+func (ev Initiate) method() AuthMethod {
+	if ev.Method == 0 {
+		return AuthPSK
+	}
+	return ev.Method
+}
+
+// startPhase1 begins phase 1 as initiator, in aggressive mode if open says so, else in
+// main mode:
 //
 //	we                                     peer
 //	1  HDR, SA, VIDs                  -->
 //	                                  <--  2  HDR, SA, VIDs
-//	3  HDR, KE, Ni, NAT-D…            -->
+//	3  HDR, KE, Ni, CERTREQ…, NAT-D…  -->
 //	                                  <--  4  HDR, KE, Nr, NAT-D…
 //	5  HDR*, IDii, HASH_I [, N]       -->
+//	     or IDii, CERT…, SIG_I
 //	                                  <--  6  HDR*, IDir, HASH_R
+//	                                            or IDir, CERT…, SIG_R
 //
 // c is the connection that the SA is to serve, nil for a new one. It returns nil
 // if there is nothing to offer.
 func (e *Engine) startPhase1(open Initiate, c *conn) *phase1 {
-	sa, offer := offerPhase1(e.cfg.Rules, open.Local.Addr())
+	sa, offer := offerPhase1(e.cfg.Rules, open.Local.Addr(), open.method(), open.Aggressive)
 	if len(offer) == 0 {
 		return nil
 	}
 	p := &phase1{
-		Cookies: cookies{I: e.newCookie()}, Initiator: true, State: StateMMSAI,
+		Cookies: cookies{I: e.newCookie()}, Initiator: true, State: StateMMSAI, Method: open.method(), Aggressive: open.Aggressive,
 		Local: open.Local, Remote: open.Remote, Created: e.now,
 		neg: &negotiation{attempt: &attempt{Offer: offer, Open: open}},
 	}
@@ -57,7 +72,11 @@ func (e *Engine) startPhase1(open Initiate, c *conn) *phase1 {
 	payload := sa.Payload()
 	p.neg.SAi = payload.Body
 	e.own[p.Cookies.I] = p
-	e.request(p, p.clear(isakmp.IdentityProtection, append([]isakmp.Payload{payload}, e.offerVendors()...)))
+	if p.Aggressive {
+		e.startAggressive(p)
+		return p
+	}
+	e.request(p, p.clear(isakmp.IdentityProtection, append([]isakmp.Payload{payload}, e.offerVendors(p)...)))
 	return p
 }
 
@@ -73,10 +92,25 @@ func (e *Engine) request(p *phase1, data []byte) {
 // mainMode2 takes the responder's choice.
 func (e *Engine) mainMode2(p *phase1, h isakmp.Header, ps []isakmp.Payload, d digest) {
 	n := p.neg
+	if !e.chosen(p, h, ps) {
+		return
+	}
+	p.State, p.Last = StateMMKEI, answer{To: d}
+	n.Expires = e.now.Add(e.cfg.HalfOpen.Timeout)
+	n.Job = e.newJob(jobRef{p: p})
+	e.emit(ComputeDH{Job: n.Job, Group: p.Group})
+	e.arm(p)
+}
+
+// chosen reads what the responder has chosen and moves p from the table of
+// initiators without a responder to that of SAs. It returns false if the choice
+// is none of what was offered, and nothing has changed.
+func (e *Engine) chosen(p *phase1, h isakmp.Header, ps []isakmp.Payload) bool {
+	n := p.neg
 	sa, err := ps[0].SA()
 	if err != nil || len(sa.Proposals) != 1 || len(sa.Proposals[0].Transforms) != 1 || sa.Proposals[0].Protocol != isakmp.ProtocolISAKMP {
 		e.count(DropMalformed)
-		return
+		return false
 	}
 	got, ok := sa.Proposals[0].Transforms[0].Phase1()
 	var chosen *isakmp.Phase1Transform
@@ -91,12 +125,12 @@ func (e *Engine) mainMode2(p *phase1, h isakmp.Header, ps []isakmp.Payload, d di
 	if chosen == nil {
 		e.count(ReasonBadAnswer)
 		e.report(LevelDebug, ReasonBadAnswer, "peer chooses "+got.String()+", which was not offered", p)
-		return
+		return false
 	}
 	c := cookies{p.Cookies.I, h.Responder}
 	if e.sas[c] != nil {
 		e.count(DropUnexpected)
-		return
+		return false
 	}
 	delete(e.own, p.Cookies.I)
 	p.Cookies = c
@@ -104,21 +138,17 @@ func (e *Engine) mainMode2(p *phase1, h isakmp.Header, ps []isakmp.Payload, d di
 	p.Vendor = readVendors(ps, e.cfg.NATT)
 	p.Suite = keymat.Suite{Cipher: keymat.Cipher(got.Enc), KeyBits: int(got.KeyBits), Hash: keymat.Hash(got.Hash)}
 	p.Group = keymat.Group(got.Group)
-	p.Method = AuthMethod(got.Auth)
 	p.Life = lifeOf(chosen.Life.Seconds)
-	p.Rule = ruleOf(e.cfg.Rules, *chosen)
-	p.State, p.Last = StateMMKEI, answer{To: d}
+	p.Rule = ruleOf(e.cfg.Rules, *chosen, p)
 	n.Offer, n.Next = nil, time.Time{}
-	n.Expires = e.now.Add(e.cfg.HalfOpen.Timeout)
-	n.Job = e.newJob(jobRef{p: p})
-	e.emit(ComputeDH{Job: n.Job, Group: p.Group})
-	e.arm(p)
+	return true
 }
 
 // ruleOf names the first rule that allows a transform of ours.
-func ruleOf(rules []PolicyRule, t isakmp.Phase1Transform) string {
+func ruleOf(rules []PolicyRule, t isakmp.Phase1Transform, p *phase1) string {
+	w := terms{local: p.Local.Addr(), aggressive: p.Aggressive, psk: true, xauthPSK: true, rsa: true, hybrid: true}
 	for i := range rules {
-		if rules[i].verdict(t) == "" {
+		if rules[i].applies(w.local) && rules[i].verdict(t, w) == "" {
 			return rules[i].Name
 		}
 	}
@@ -129,7 +159,11 @@ func ruleOf(rules []PolicyRule, t isakmp.Phase1Transform) string {
 func (e *Engine) sendMainMode3(p *phase1, pair keymat.KeyPair) {
 	n := p.neg
 	n.Pair, n.GXi, n.Ni, n.Expires = pair, pair.Public, e.rand(nonceLen), time.Time{}
-	ps := append([]isakmp.Payload{{Type: isakmp.TypeKE, Body: n.GXi}, {Type: isakmp.TypeNonce, Body: n.Ni}}, p.natd()...)
+	ps := []isakmp.Payload{{Type: isakmp.TypeKE, Body: n.GXi}, {Type: isakmp.TypeNonce, Body: n.Ni}}
+	if p.Method.signs(false) {
+		ps = append(ps, e.cfg.ourRequests()...)
+	}
+	ps = append(ps, p.natd()...)
 	e.request(p, p.clear(isakmp.IdentityProtection, ps))
 }
 
@@ -156,33 +190,54 @@ func (e *Engine) mainMode4(p *phase1, ps []isakmp.Payload, d digest) {
 	e.arm(p)
 }
 
-// sendMainMode5 sends our proof.
-func (e *Engine) sendMainMode5(p *phase1, shared keymat.Secret) {
+// exchanged makes the keys when the shared secret is known, and our identity. It
+// returns false if p had to be given up.
+func (e *Engine) exchanged(p *phase1, shared keymat.Secret) bool {
 	n := p.neg
-	n.Shared, n.Expires = shared, time.Time{}
-	key := e.cfg.key(n.Open.Key)
-	if key == nil {
-		e.failInitiate(p, ReasonConfig, fmt.Sprintf("pre-shared key %q has been removed", n.Open.Key))
-		return
+	n.Shared = shared
+	var psk keymat.Secret
+	id := isakmp.AddrID(p.Local.Addr(), 0, 0)
+	switch {
+	case p.Method.preShared():
+		key := e.cfg.key(n.Open.Key)
+		if key == nil {
+			e.failInitiate(p, ReasonConfig, fmt.Sprintf("pre-shared key %q has been removed", n.Open.Key))
+			return false
+		}
+		n.Key, psk, id = key, key.Key, e.cfg.localID(key, p.Local.Addr())
+	case p.Method.signs(true):
+		cred := e.cfg.credential(n.Open.Credential)
+		if cred == nil {
+			e.failInitiate(p, ReasonConfig, fmt.Sprintf("certificate %q has been removed", n.Open.Credential))
+			return false
+		}
+		n.Cred, id = cred.Name, usable{cred: cred}.id()
 	}
-	skeyid := keymat.SKEYIDPreShared(p.Suite.Hash, key.Key, n.Ni, n.Nr)
-	keys, err := keymat.Derive(p.Suite, skeyid, shared, p.Cookies.I, p.Cookies.R)
-	if err != nil {
-		e.failInitiate(p, ReasonBadAnswer, err.Error())
-		return
-	}
-	n.Keys = keys
-	p.float()
-	id := localID(key, p.Local.Addr())
 	if n.Open.LocalID != "" {
 		id = parseID(n.Open.LocalID)
 	}
-	idp := id.Payload()
-	ps := []isakmp.Payload{idp, {Type: isakmp.TypeHash, Body: keys.HashI(p.exchange(), idp.Body)}}
+	if !p.Aggressive {
+		n.Ours = id.Payload() // in aggressive mode it went out with message 1
+	}
+	keys, err := p.derive(psk)
+	if err != nil {
+		e.failInitiate(p, ReasonBadAnswer, err.Error())
+		return false
+	}
+	n.Keys = keys
+	return true
+}
+
+// sendMainMode5 sends our proof.
+func (e *Engine) sendMainMode5(p *phase1, proof []isakmp.Payload) {
+	n := p.neg
+	n.Expires = time.Time{}
+	p.float()
+	ps := append([]isakmp.Payload{n.Ours}, proof...)
 	if n.Rekey == 0 && !e.knows(p) {
 		ps = append(ps, isakmp.InitialContactNotify(p.Cookies.I, p.Cookies.R).Payload())
 	}
-	data, next := p.seal(keys, isakmp.IdentityProtection, 0, p.Suite.FirstIV(n.GXi, n.GXr), ps)
+	data, next := p.seal(n.Keys, isakmp.IdentityProtection, 0, p.Suite.FirstIV(n.GXi, n.GXr), ps)
 	n.IV = next
 	p.State = StateMMFinalI
 	e.request(p, data)
@@ -212,26 +267,41 @@ func (e *Engine) mainMode6(p *phase1, pk Packet, h isakmp.Header, body []byte, d
 		return
 	}
 	idp, _ := isakmp.Find(o.payloads, isakmp.TypeID)
-	hash, ok := isakmp.Find(o.payloads, isakmp.TypeHash)
-	id, err := idp.ID()
-	if err != nil || !ok || !keymat.EqualProof(hash.Body, n.Keys.HashR(p.exchange(), idp.Body)) {
+	g, r, text := p.readProof(o.payloads)
+	if _, err := idp.ID(); err != nil || r != "" {
+		e.count(reasonOr(r, DropMalformed))
+		e.report(LevelDebug, reasonOr(r, DropMalformed), "message 6: "+text, p)
+		return
+	}
+	e.hold(p, pk, d)
+	n.Next, n.PeerID = time.Time{}, clone(idp.Body)
+	n.next = o.next
+	n.cutLife, _ = responderLifetime(o.payloads, isakmp.ProtocolISAKMP)
+	if !e.checkProof(p, g) {
+		e.release(p)
+		n.Next = e.now.Add(e.cfg.Retransmit.retryAfter(n.Tries))
+		e.arm(p)
 		e.count(ReasonAuthFailed)
 		e.report(LevelDebug, ReasonAuthFailed, "message 6: the peer's proof is wrong", p)
-		return
 	}
-	key := e.cfg.key(n.Open.Key)
-	if key == nil || !idMatches(key.ID, id) {
-		e.failInitiate(p, ReasonIdentity, "peer calls itself "+describe(idp.Body))
-		return
+}
+
+// mainModeUp ends main mode as initiator: the responder has proven itself.
+func (e *Engine) mainModeUp(p *phase1) {
+	n := p.neg
+	p.moved()
+	p.begin()
+	p.LastBlock = n.next
+	if l := n.cutLife.Seconds; l > 0 {
+		p.Life = max(minLife, min(p.Life, lifeOf(l)))
 	}
-	p.Remote, p.Local = pk.Remote, pk.Local
-	p.session = &session{Keys: n.Keys, PeerID: clone(idp.Body), LastBlock: o.next}
-	p.authenticatedBy(key)
-	p.Last = answer{To: d}
-	if l, ok := responderLifetime(o.payloads, isakmp.ProtocolISAKMP); ok && l.Seconds > 0 {
-		p.Life = max(minLife, min(p.Life, lifeOf(l.Seconds)))
-	}
-	open, rekey := n.Open, e.conns[n.Rekey]
+	e.initiated(p)
+}
+
+// initiated makes p, a phase 1 SA of ours, one that is up, and goes on with what it was
+// opened for.
+func (e *Engine) initiated(p *phase1) {
+	open, rekey := p.neg.Open, e.conns[p.neg.Rekey]
 	if rekey != nil {
 		rekey.opening = nil
 	}
@@ -299,7 +369,7 @@ func (p *phase1) deadline() time.Time {
 		}
 		return earliest(n.Expires, frags)
 	}
-	return earliest(p.Expires, p.RekeyAt, p.Replaced, p.Last.Till, p.DPD.next, frags)
+	return earliest(p.Expires, p.RekeyAt, p.Replaced, p.Last.Till, p.DPD.next, p.Third, frags)
 }
 
 func (p *phase1) expire(e *Engine) {
@@ -343,6 +413,9 @@ func (p *phase1) expire(e *Engine) {
 		p.RekeyAt = time.Time{}
 		e.rekeyPhase1(p)
 	}
+	if p.State == StateDone && reached(e.now, p.Third) {
+		e.repeatThird(p)
+	}
 	if p.State == StateDone && reached(e.now, p.DPD.next) {
 		e.probe(p)
 	}
@@ -351,7 +424,7 @@ func (p *phase1) expire(e *Engine) {
 	}
 }
 
-// retransmit repeats our last main mode message, or gives up.
+// retransmit repeats our last message, or gives up.
 func (e *Engine) retransmit(p *phase1) {
 	n := p.neg
 	if n.Tries >= e.cfg.Retransmit.Tries {
@@ -377,7 +450,8 @@ func (e *Engine) retransmit(p *phase1) {
 // rekeyPhase1 replaces an SA that nears its end, if it still carries anything.
 func (e *Engine) rekeyPhase1(p *phase1) {
 	c := e.conns[p.Conn]
-	if c == nil || c.newest() != p || c.opening != nil || len(c.Children) == 0 {
+	if c == nil || c.newest() != p || c.opening != nil || len(c.Children) == 0 || c.Info.Dynamic && !c.Initiator {
+		// J3: a dynamic subscriber does it itself, and would not let us ask.
 		return
 	}
 	e.reopen(c)
@@ -388,6 +462,13 @@ func (e *Engine) rekeyPhase1(p *phase1) {
 func (e *Engine) reopen(c *conn) *phase1 {
 	open := c.Open
 	open.Local, open.Remote, open.Key = c.Info.Local, c.Info.Remote, c.Info.Key
+	if !c.Initiator {
+		// The kind of exchange is that of the first (K5), and so is the method.
+		open.Aggressive, open.Method = c.Info.Aggressive, c.Info.Auth
+		if us, ok := choose(e.cfg.credentialsAt(open.Local.Addr(), open.Method), nil); ok && open.Method.signs(true) {
+			open.Credential, open.LocalID = us.cred.Name, us.localID
+		}
+	}
 	return e.startPhase1(open, c)
 }
 
@@ -407,13 +488,20 @@ func (e *Engine) dhDone(ev DHDone) {
 	p := ref.p
 	p.neg.Job = 0
 	switch {
+	case !p.Initiator && p.Aggressive:
+		e.aggressiveShared(p, ev)
 	case !p.Initiator:
 		e.sendMainMode4(p, ev)
 	case ev.Err != "":
 		e.failInitiate(p, ReasonDHFailed, ev.Err)
+	case p.neg.GXi == nil && p.Aggressive:
+		e.sendAggressive1(p, ev.Pair)
 	case p.neg.GXi == nil:
 		e.sendMainMode3(p, ev.Pair)
+	case !e.exchanged(p, ev.Shared):
+	case p.Aggressive:
+		e.aggressiveProof(p)
 	default:
-		e.sendMainMode5(p, ev.Shared)
+		e.prove(p)
 	}
 }

@@ -1,7 +1,6 @@
 package ike
 
 import (
-	"fmt"
 	"net/netip"
 
 	"vrgate/controlplane/isakmp"
@@ -71,9 +70,20 @@ func (e *Engine) received(p *phase1, pk Packet, h isakmp.Header, body []byte) {
 		}
 		pk.Data, h, body = whole, inner, innerBody
 	}
+	if p.State == StateAMDoneR && h.Encrypted() && h.Exchange != isakmp.Aggressive {
+		// The peer believes that all is well: its message 3 was lost. Those that
+		// do not repeat it by themselves (racoon, strongSwan) do when they see
+		// message 2 again.
+		e.repeat(p, pk)
+		return
+	}
 	switch h.Exchange {
-	case isakmp.IdentityProtection:
-		e.mainMode(p, pk, h, body)
+	case isakmp.IdentityProtection, isakmp.Aggressive:
+		if p.Aggressive != (h.Exchange == isakmp.Aggressive) {
+			e.count(DropExchange)
+			return
+		}
+		e.phase1Message(p, pk, h, body)
 	case isakmp.QuickMode:
 		if !p.done() || !h.Encrypted() || h.MessageID == 0 {
 			e.count(DropUnexpected)
@@ -89,22 +99,23 @@ func (e *Engine) received(p *phase1, pk Packet, h isakmp.Header, body []byte) {
 
 // firstMessage takes a message without a responder cookie.
 func (e *Engine) firstMessage(pk Packet, h isakmp.Header, body []byte) {
+	aggressive := h.Exchange == isakmp.Aggressive
 	switch {
-	case h.Exchange == isakmp.Aggressive && !h.Encrypted():
-		// K5: not allowed by default, and no rule can allow it yet.
-		e.count(ReasonAggressiveMode)
-		e.reportStranger(ReasonAggressiveMode, func() string { return "peer starts aggressive mode, which no IKE policy rule allows" }, pk.Local, pk.Remote)
-		e.refuseClear(pk.Local, pk.Remote, pk.Marker, cookies{h.Initiator, e.newCookie()}, isakmp.InvalidExchangeType)
-		return
-	case h.Exchange != isakmp.IdentityProtection || h.Encrypted() || h.MessageID != 0:
+	case !aggressive && h.Exchange != isakmp.IdentityProtection || h.Encrypted() || h.MessageID != 0:
 		e.count(DropExchange)
+		return
+	case aggressive && !allowsAggressive(e.cfg.Rules, pk.Local.Addr()):
+		// K5: not allowed by default.
+		e.refuse(pk, h, ReasonAggressiveMode, isakmp.InvalidExchangeType, func() string {
+			return "peer starts aggressive mode, which no IKE policy rule allows"
+		})
 		return
 	}
 	// A different message under the same cookie begins another SA: whichever
 	// of the two is forged must not keep the other one out.
 	d := digestOf(pk.Data)
 	if p := e.first[firstKey{pk.Remote, h.Initiator}]; p != nil && p.neg.First == d {
-		if p.State == StateMMSAR && p.Last.To == d {
+		if p.Last.To == d {
 			e.repeat(p, pk)
 		} else {
 			e.count(DropDuplicate)
@@ -124,7 +135,11 @@ func (e *Engine) firstMessage(pk Packet, h isakmp.Header, body []byte) {
 		e.emit(Report{Level: LevelDebug, Reason: DropMalformed, Text: err.Error(), Local: pk.Local, Remote: pk.Remote})
 		return
 	}
-	e.mainMode1(pk, h, ps, d)
+	if aggressive {
+		e.aggressive1(pk, h, ps, d)
+	} else {
+		e.mainMode1(pk, h, ps, d)
+	}
 }
 
 // repeat sends the last answer of p once more because the peer has repeated the
@@ -187,20 +202,28 @@ func (e *Engine) dropFragments(p *phase1) {
 	}
 }
 
-// mainMode takes a main mode message of an SA that exists.
-func (e *Engine) mainMode(p *phase1, pk Packet, h isakmp.Header, body []byte) {
+// phase1Message takes a main or aggressive mode message of an SA that exists.
+func (e *Engine) phase1Message(p *phase1, pk Packet, h isakmp.Header, body []byte) {
 	d := digestOf(pk.Data)
 	if d == p.Last.To {
-		if p.Initiator {
-			e.count(DropDuplicate) // our own timer repeats what the peer may have missed
-		} else {
+		switch {
+		case !p.Initiator:
 			e.repeat(p, pk)
+		case p.Aggressive && p.done() && p.Last.Data != nil:
+			e.count(CountRepeat)
+			e.transmit(p, p.Last.Data)
+		default:
+			e.count(DropDuplicate) // our own timer repeats what the peer may have missed
 		}
 		return
 	}
 	step, ok := p.expects()
 	if !ok || h.MessageID != 0 || p.neg == nil {
 		e.count(DropUnexpected)
+		return
+	}
+	if p.Aggressive && step == 3 {
+		e.aggressive3(p, pk, h, body, d)
 		return
 	}
 	if enc := step >= 5; h.Encrypted() != enc {
@@ -224,22 +247,25 @@ func (e *Engine) mainMode(p *phase1, pk Packet, h isakmp.Header, body []byte) {
 		e.report(LevelDebug, DropMalformed, err.Error(), p)
 		return
 	}
-	switch step {
-	case 2:
+	switch {
+	case p.Aggressive:
+		e.aggressive2(p, pk, h, ps, d)
+	case step == 2:
 		e.mainMode2(p, h, ps, d)
-	case 3:
+	case step == 3:
 		e.mainMode3(p, pk, ps, d)
-	case 4:
+	case step == 4:
 		e.mainMode4(p, ps, d)
 	}
 }
 
-// expects returns the number of the main mode message that the SA waits for.
+// expects returns the number of the main or aggressive mode message that the SA
+// waits for.
 func (p *phase1) expects() (step int, ok bool) {
 	switch p.State {
-	case StateMMSAI:
+	case StateMMSAI, StateAMSAI:
 		return 2, true
-	case StateMMSAR:
+	case StateMMSAR, StateAMDoneR:
 		return 3, true
 	case StateMMKEI:
 		return 4, p.neg != nil && p.neg.Job == 0
@@ -249,14 +275,4 @@ func (p *phase1) expects() (step int, ok bool) {
 		return 6, true
 	}
 	return 0, false
-}
-
-// describe shows an identification body in logs.
-func describe(body []byte) string {
-	id, err := isakmp.Payload{Type: isakmp.TypeID, Body: body}.ID()
-	if err != nil {
-		return fmt.Sprintf("unreadable identity of %d bytes", len(body))
-	}
-	id.Protocol, id.Port = 0, 0
-	return id.String()
 }

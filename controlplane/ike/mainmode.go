@@ -8,15 +8,17 @@ import (
 	"vrgate/controlplane/keymat"
 )
 
-// Main mode as responder (RFC 2409 section 5.4):
+// Main mode as responder (RFC 2409 sections 5.1 and 5.4):
 //
 //	peer                                   we
 //	1  HDR, SA, VIDs                  -->
 //	                                  <--  2  HDR, SA, VIDs
 //	3  HDR, KE, Ni, NAT-D…            -->
-//	                                  <--  4  HDR, KE, Nr, NAT-D…
+//	                                  <--  4  HDR, KE, Nr, CERTREQ…, NAT-D…
 //	5  HDR*, IDii, HASH_I [, N]       -->
+//	     or IDii, CERT…, SIG_I
 //	                                  <--  6  HDR*, IDir, HASH_R
+//	                                            or IDir, CERT…, SIG_R
 //
 // Until message 5 has proven that the peer knows a key, each answer is sent once
 // for each copy of its message, and a message that does not fit changes nothing:
@@ -34,50 +36,57 @@ func (e *Engine) mainMode1(pk Packet, h isakmp.Header, ps []isakmp.Payload, d di
 		e.emit(Report{Level: LevelDebug, Reason: DropMalformed, Text: err.Error(), Local: pk.Local, Remote: pk.Remote})
 		return
 	}
-	refuse := func(r Reason, text func() string) {
-		e.count(r)
-		e.reportStranger(r, text, pk.Local, pk.Remote)
-		e.refuseClear(pk.Local, pk.Remote, pk.Marker, cookies{h.Initiator, e.newCookie()}, isakmp.NoProposalChosen)
-	}
-	if len(e.cfg.keysFor(pk.Local.Addr(), pk.Remote.Addr())) == 0 {
-		// K2: rules that need what is missing for this peer are skipped, and
-		// every rule needs a key.
-		refuse(ReasonNoKey, func() string {
-			return fmt.Sprintf("no pre-shared key is configured for %v on %v", pk.Remote.Addr(), pk.Local.Addr())
+	w := e.terms(pk.Local.Addr(), pk.Remote.Addr(), false)
+	if !w.any() {
+		e.refuse(pk, h, ReasonNoKey, isakmp.NoProposalChosen, func() string {
+			return fmt.Sprintf("no pre-shared key or certificate is configured for %v on %v", pk.Remote.Addr(), pk.Local.Addr())
 		})
 		return
 	}
-	c, ok := choosePhase1(e.cfg.Rules, pk.Local.Addr(), sa)
+	c, ok := choosePhase1(e.cfg.Rules, w, sa)
 	if !ok {
-		refuse(ReasonNoProposal, func() string {
-			v := readVendors(ps, true)
-			return fmt.Sprintf("no proposal chosen for %s: %s", orUnknown(v.Name), explainPhase1(e.cfg.Rules, pk.Local.Addr(), sa))
-		})
+		e.refuse(pk, h, ReasonNoProposal, isakmp.NoProposalChosen, func() string { return e.explain(ps, w, sa) })
 		return
 	}
-	p := &phase1{
+	p := e.responder(pk, h, ps, c)
+	p.State = StateMMSAR
+	p.neg.SAi = clone(saPayload.Body)
+	e.enter(p, d)
+	e.answer(p, d, p.clear(isakmp.IdentityProtection, append([]isakmp.Payload{c.answer(sa)}, e.answerVendors(p)...)))
+	e.arm(p)
+}
+
+// refuse turns a first message down.
+func (e *Engine) refuse(pk Packet, h isakmp.Header, r Reason, t isakmp.NotifyType, text func() string) {
+	e.count(r)
+	e.reportStranger(r, text, pk.Local, pk.Remote)
+	e.refuseClear(pk.Local, pk.Remote, pk.Marker, cookies{h.Initiator, e.newCookie()}, t)
+}
+
+// explain says why an offer is refused.
+func (e *Engine) explain(ps []isakmp.Payload, w terms, sa isakmp.SA) string {
+	v := readVendors(ps, true)
+	return fmt.Sprintf("no proposal chosen for %s: %s", orUnknown(v.Name), explainPhase1(e.cfg.Rules, w, sa))
+}
+
+// responder makes a half-open SA of what was chosen.
+func (e *Engine) responder(pk Packet, h isakmp.Header, ps []isakmp.Payload, c phase1Choice) *phase1 {
+	return &phase1{
 		Cookies: cookies{h.Initiator, e.newCookie()},
-		State:   StateMMSAR,
 		Local:   pk.Local, Remote: pk.Remote, Marker: pk.Marker,
 		Created: e.now,
 		Vendor:  readVendors(ps, e.cfg.NATT),
 		Rule:    c.Rule.Name, Method: c.Method, Suite: c.Suite, Group: c.Group, Life: c.Life,
-		neg: &negotiation{
-			SAi: append([]byte(nil), saPayload.Body...), LifeCut: c.Cut,
-			Expires: e.now.Add(e.cfg.HalfOpen.Timeout),
-		},
+		neg: &negotiation{LifeCut: c.Cut, Expires: e.now.Add(e.cfg.HalfOpen.Timeout)},
 	}
+}
+
+// enter takes a half-open SA, begun by the datagram d, into the tables.
+func (e *Engine) enter(p *phase1, d digest) {
 	e.sas[p.Cookies] = p
 	p.neg.From, p.neg.First = p.Remote, d
 	e.first[firstKey{p.Remote, p.Cookies.I}] = p
 	e.pending(p)
-
-	chosen := isakmp.SA{DOI: sa.DOI, Situation: sa.Situation, Proposals: []isakmp.Proposal{{
-		Number: c.Proposal, Protocol: isakmp.ProtocolISAKMP, Transforms: []isakmp.Transform{c.Transform},
-	}}}
-	answer := append([]isakmp.Payload{chosen.Payload()}, e.answerVendors(p.Vendor)...)
-	e.answer(p, d, p.clear(isakmp.IdentityProtection, answer))
-	e.arm(p)
 }
 
 // orUnknown names a peer in sentences.
@@ -116,6 +125,7 @@ func (e *Engine) mainMode3(p *phase1, pk Packet, ps []isakmp.Payload, d digest) 
 	n.GXi, n.Ni = clone(ke.Body), clone(ni.Body)
 	n.Expires = e.now.Add(e.cfg.HalfOpen.Timeout) // a slow but real peer gets its time
 	p.detectNAT(ps)
+	e.certified(p, ps)
 	p.State = StateMMKER
 	p.Last = answer{To: d}
 	n.Job = e.newJob(jobRef{p: p})
@@ -157,12 +167,16 @@ func (e *Engine) sendMainMode4(p *phase1, done DHDone) {
 	}
 	n.GXr, n.Nr, n.Shared = done.Pair.Public, e.rand(nonceLen), done.Shared
 	done.Pair.Private.Wipe()
-	ps := append([]isakmp.Payload{{Type: isakmp.TypeKE, Body: n.GXr}, {Type: isakmp.TypeNonce, Body: n.Nr}}, p.natd()...)
+	ps := []isakmp.Payload{{Type: isakmp.TypeKE, Body: n.GXr}, {Type: isakmp.TypeNonce, Body: n.Nr}}
+	if p.Method.signs(true) {
+		ps = append(ps, e.cfg.ourRequests()...)
+	}
+	ps = append(ps, p.natd()...)
 	p.State = StateMMFinalR
 	e.answer(p, p.Last.To, p.clear(isakmp.IdentityProtection, ps))
 }
 
-// busy is the error of a Diffie-Hellman job that was dropped under load.
+// busy is the error, or the reason, of a job that was dropped under load.
 const busy = "busy"
 
 // exchange is what both proofs cover.
@@ -171,46 +185,66 @@ func (p *phase1) exchange() keymat.Exchange {
 	return keymat.Exchange{CookieI: p.Cookies.I, CookieR: p.Cookies.R, GXi: n.GXi, GXr: n.GXr, SAi: n.SAi}
 }
 
-// mainMode5 takes the peer's proof. Which key it used is not known before, since
-// its identity is inside: each candidate is tried.
+// mainMode5 takes the peer's proof. Which pre-shared key it used is not known
+// before, since its identity is inside: each candidate is tried.
 func (e *Engine) mainMode5(p *phase1, pk Packet, h isakmp.Header, body []byte, d digest) {
 	n := p.neg
 	if n.Attempts >= maxKeyAttempts {
 		e.count(DropLimit)
 		return
 	}
-	found, text := e.findKey(p, h, body)
-	if found.key == nil {
-		n.Attempts++
-		r, t := ReasonPSKMismatch, isakmp.PayloadMalformed
-		if found.reason != "" {
-			r, t = found.reason, isakmp.AuthenticationFailed
-		}
-		if s := e.guard.source(n.From.Addr()); s != nil && n.Attempts == 1 {
-			e.failed(s)
-		}
-		e.strangerFails(p, r, text, t)
+	var f proofFound
+	var text string
+	if p.Method.preShared() {
+		f, text = e.findKey(p, h, body)
+	} else {
+		f, text = e.openProof(p, h, body)
+	}
+	if f.reason != "" {
+		e.wrongProof(p, f.reason, text)
 		return
 	}
-	// The peer has proven itself: from here on, state may change.
-	p.Remote, p.Local, p.Marker = pk.Remote, pk.Local, pk.Marker
-	p.session = &session{Keys: found.keys, PeerID: found.idBody}
-	p.authenticatedBy(found.key)
-	ours := localID(found.key, p.Local.Addr()).Payload()
-	hash := p.Keys.HashR(p.exchange(), ours.Body)
-	data, last := p.seal(p.Keys, isakmp.IdentityProtection, 0, found.next,
-		[]isakmp.Payload{ours, {Type: isakmp.TypeHash, Body: hash}})
+	m := e.hold(p, pk, d)
+	m.contact = hasNotify(f.payloads, isakmp.InitialContact)
+	n.Keys, n.IV, n.PeerID, n.Key = f.keys, f.next, f.idBody, f.key
+	if f.key != nil {
+		n.Ours = e.cfg.localID(f.key, p.Local.Addr()).Payload()
+		e.peerProved(p)
+		return
+	}
+	e.certified(p, f.payloads)
+	if !e.checkProof(p, f.given) {
+		n.Keys.Wipe()
+		e.release(p)
+		e.wrongProof(p, ReasonAuthFailed, "message 5 decrypts but its proof is wrong")
+	}
+}
+
+// sendMainMode6 sends our proof. The peer has proven itself: from here on, state
+// may change.
+func (e *Engine) sendMainMode6(p *phase1, proof []isakmp.Payload) {
+	n := p.neg
+	m := n.msg
+	p.moved()
+	p.begin()
+	data, last := p.seal(p.Keys, isakmp.IdentityProtection, 0, n.IV, append([]isakmp.Payload{n.Ours}, proof...))
 	p.LastBlock = last
 	cut := n.LifeCut
-	e.answer(p, d, data)
+	e.answer(p, m.digest, data)
 	p.Last.Till = e.now.Add(answerKept)
-	if !e.authenticated(p, found.contact) {
+	if !e.authenticated(p, m.contact) {
 		return
 	}
 	if cut {
-		l := isakmp.Life{Seconds: uint64(p.Life / time.Second)}
-		e.sendInfo(p, isakmp.ResponderLifetimeNotify(isakmp.ProtocolISAKMP, p.spi(), l).Payload())
+		e.sendLifetime(p)
 	}
+}
+
+// sendLifetime tells a peer that wanted more what the lifetime is (RFC 2407
+// section 4.6.3.1).
+func (e *Engine) sendLifetime(p *phase1) {
+	l := isakmp.Life{Seconds: uint64(p.Life / time.Second)}
+	e.sendInfo(p, isakmp.ResponderLifetimeNotify(isakmp.ProtocolISAKMP, p.spi(), l).Payload())
 }
 
 // spi is the SPI of an ISAKMP SA in notifies: both cookies.

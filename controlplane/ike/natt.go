@@ -20,29 +20,35 @@ func (p *phase1) natd() []isakmp.Payload {
 	return []isakmp.Payload{hash(p.Remote), hash(p.Local)}
 }
 
-// detectNAT compares the peer's NAT-D payloads with the addresses we see. The
+// detectNAT compares the peer's NAT-D payloads with the addresses we see: those
+// of the packet, and those of others if there are any. The
 // first one should be our address and the others the peer's, but old Apple
 // builds send them the other way round; as a hash can match one address only,
 // the order is not looked at. Without NAT-D payloads nothing is detected (C4r).
-func (p *phase1) detectNAT(ps []isakmp.Payload) {
+func (p *phase1) detectNAT(ps []isakmp.Payload, others ...natPair) {
 	t := p.Vendor.NATT.NATD()
 	got := isakmp.All(ps, t)
 	if t == isakmp.TypeNone || len(got) < 2 {
 		p.Vendor.NATT = isakmp.NATTNone
 		return
 	}
-	local := keymat.HashNATD(p.Suite.Hash, p.Cookies.I, p.Cookies.R, p.Local)
-	remote := keymat.HashNATD(p.Suite.Hash, p.Cookies.I, p.Cookies.R, p.Remote)
 	p.NATLocal, p.NATPeer = true, true
-	for _, d := range got {
-		if keymat.EqualProof(d.Body, local) {
-			p.NATLocal = false
-		}
-		if keymat.EqualProof(d.Body, remote) {
-			p.NATPeer = false
+	for _, a := range append(others, natPair{p.Local, p.Remote}) {
+		local := keymat.HashNATD(p.Suite.Hash, p.Cookies.I, p.Cookies.R, a.local)
+		remote := keymat.HashNATD(p.Suite.Hash, p.Cookies.I, p.Cookies.R, a.remote)
+		for _, d := range got {
+			if keymat.EqualProof(d.Body, local) {
+				p.NATLocal = false
+			}
+			if keymat.EqualProof(d.Body, remote) {
+				p.NATPeer = false
+			}
 		}
 	}
 }
+
+// natPair are addresses between which a packet was seen.
+type natPair struct{ local, remote netip.AddrPort }
 
 // float moves an initiator's SA to the NAT-T port, when a NAT was found and the
 // version of NAT-T has one. Draft 00 stays on port 500.

@@ -24,7 +24,7 @@ func ProposalProfile(name string) ([]PolicyRule, []ESPProposal, error) {
 	strong := []keymat.Group{keymat.Curve25519, keymat.ECP256, keymat.ECP384, keymat.ECP521,
 		keymat.MODP2048, keymat.MODP3072, keymat.MODP4096}
 
-	rules := []PolicyRule{{Name: "modern", Priority: 100, Encryption: aes, Hash: sha2, Group: strong, Auth: AuthPSK}}
+	rules := []PolicyRule{{Name: "modern", Priority: 100, Encryption: aes, Hash: sha2, Group: strong, Auth: AuthAny}}
 	var esp []ESPProposal
 	for _, bits := range []int{256, 192, 128} {
 		esp = append(esp, ESPProposal{Cipher: ESPAESGCM, KeyBits: bits})
@@ -41,7 +41,7 @@ func ProposalProfile(name string) ([]PolicyRule, []ESPProposal, error) {
 		return rules, esp, nil
 	}
 	allSHA := append(sha2[:len(sha2):len(sha2)], keymat.SHA1)
-	rules = append(rules, PolicyRule{Name: "compatible", Priority: 200, Encryption: aes, Hash: allSHA, Group: strong, Auth: AuthPSK})
+	rules = append(rules, PolicyRule{Name: "compatible", Priority: 200, Encryption: aes, Hash: allSHA, Group: strong, Auth: AuthAny})
 	addAES(ESPAuthSHA1)
 	if name == ProfileCompatible {
 		return rules, esp, nil
@@ -55,10 +55,10 @@ func ProposalProfile(name string) ([]PolicyRule, []ESPProposal, error) {
 	weak := append(strong[:len(strong):len(strong)], keymat.MODP1536, keymat.MODP1024)
 	all := append(weak[:len(weak):len(weak)], keymat.MODP768)
 	rules = append(rules,
-		PolicyRule{Name: "legacy-aes", Priority: 300, Encryption: aes, Hash: allSHA, Group: weak, Auth: AuthPSK},
-		PolicyRule{Name: "legacy-3des", Priority: 400, Encryption: with3DES, Hash: allSHA, Group: weak, Auth: AuthPSK},
-		PolicyRule{Name: "legacy-md5", Priority: 500, Encryption: with3DES, Hash: withMD5, Group: weak, Auth: AuthPSK},
-		PolicyRule{Name: "legacy-des", Priority: 600, Encryption: withDES, Hash: withMD5, Group: all, Auth: AuthPSK},
+		PolicyRule{Name: "legacy-aes", Priority: 300, Encryption: aes, Hash: allSHA, Group: weak, Auth: AuthAny},
+		PolicyRule{Name: "legacy-3des", Priority: 400, Encryption: with3DES, Hash: allSHA, Group: weak, Auth: AuthAny},
+		PolicyRule{Name: "legacy-md5", Priority: 500, Encryption: with3DES, Hash: withMD5, Group: weak, Auth: AuthAny},
+		PolicyRule{Name: "legacy-des", Priority: 600, Encryption: withDES, Hash: withMD5, Group: all, Auth: AuthAny},
 	)
 	addAES(ESPAuthMD5)
 	for _, c := range []ESPCipher{ESP3DES, ESPDES} {
@@ -69,8 +69,13 @@ func ProposalProfile(name string) ([]PolicyRule, []ESPProposal, error) {
 	return rules, esp, nil
 }
 
-// weakPhase1 tells whether the use of a transform is counted as weak.
-func weakPhase1(s keymat.Suite, g keymat.Group) bool {
+// weakPhase1 tells whether the use of a transform is counted as weak. Aggressive
+// mode with a pre-shared key is: whoever sees message 2 can try words on it.
+func weakPhase1(p *phase1) bool {
+	if p.Aggressive && p.Method.preShared() {
+		return true
+	}
+	s, g := p.Suite, p.Group
 	return s.Cipher != keymat.AES || s.Hash == keymat.MD5 || strength(g) < strength(keymat.MODP2048)
 }
 

@@ -24,12 +24,61 @@ type phase1Choice struct {
 	Offer     string           // what was chosen, in words
 }
 
+// terms are what the first message of a peer is measured against beside the rules:
+// rules that need what is missing for this peer are skipped (K2).
+type terms struct {
+	local      netip.Addr
+	aggressive bool
+	public     int // bytes of the public value that came along in aggressive mode, 0: none yet
+	// There is a key or a certificate for the methods.
+	psk, xauthPSK, rsa, hybrid bool
+}
+
+// can tells whether there is what a method needs. Of the methods that say which
+// side is to be asked by XAuth we take those where the initiator is: we are the
+// edge device. DSS and public key encryption have none.
+func (w terms) can(m isakmp.AuthMethod) bool {
+	switch m {
+	case isakmp.AuthPSK:
+		return w.psk
+	case isakmp.AuthXAuthInitPSK:
+		return w.xauthPSK
+	case isakmp.AuthRSA, isakmp.AuthXAuthInitRSA:
+		return w.rsa
+	case isakmp.AuthHybridInitRSA:
+		return w.hybrid
+	}
+	return false
+}
+
+// any tells whether there is anything to authenticate with.
+func (w terms) any() bool { return w.psk || w.xauthPSK || w.rsa || w.hybrid }
+
+// terms are those of a peer whose identity is not known.
+func (e *Engine) terms(local, peer netip.Addr, aggressive bool) terms {
+	w := terms{local: local, aggressive: aggressive, psk: e.cfg.hasKey(local, peer, AuthPSK), xauthPSK: e.cfg.hasKey(local, peer, AuthXAuthPSK)}
+	w.hybrid = len(e.cfg.credentialsAt(local, AuthHybridRSA)) > 0
+	w.rsa = w.hybrid && len(e.cfg.Authorities) > 0
+	return w
+}
+
+// applies tells whether the rule holds for the local address (K4).
+func (r *PolicyRule) applies(local netip.Addr) bool {
+	return !r.Local.IsValid() || r.Local.IsUnspecified() || r.Local == local
+}
+
+// allowsAggressive tells whether any rule for the local address allows aggressive
+// mode (K5).
+func allowsAggressive(rules []PolicyRule, local netip.Addr) bool {
+	return slices.ContainsFunc(rules, func(r PolicyRule) bool { return r.Aggressive != AggressiveNotAllowed && r.applies(local) })
+}
+
 // choosePhase1 applies K2: the first rule, in order of priority, whose every
 // parameter matches one of the offered transforms; within it the client's order.
-func choosePhase1(rules []PolicyRule, local netip.Addr, sa isakmp.SA) (phase1Choice, bool) {
+func choosePhase1(rules []PolicyRule, w terms, sa isakmp.SA) (phase1Choice, bool) {
 	for i := range rules {
 		r := &rules[i]
-		if r.Local.IsValid() && !r.Local.IsUnspecified() && r.Local != local {
+		if !r.applies(w.local) {
 			continue
 		}
 		for _, pr := range sa.Proposals {
@@ -38,7 +87,7 @@ func choosePhase1(rules []PolicyRule, local netip.Addr, sa isakmp.SA) (phase1Cho
 			}
 			for _, t := range pr.Transforms {
 				p1, ok := t.Phase1()
-				if !ok || r.verdict(p1) != "" {
+				if !ok || r.verdict(p1, w) != "" {
 					continue
 				}
 				c := phase1Choice{Rule: r, Proposal: pr.Number, Transform: t, Group: keymat.Group(p1.Group), Method: AuthMethod(p1.Auth), Offer: p1.String(),
@@ -49,6 +98,14 @@ func choosePhase1(rules []PolicyRule, local netip.Addr, sa isakmp.SA) (phase1Cho
 		}
 	}
 	return phase1Choice{}, false
+}
+
+// answer is the SA payload that tells the peer of the choice (RFC 2408 section
+// 4.2): the transform as it was offered.
+func (c phase1Choice) answer(sa isakmp.SA) isakmp.Payload {
+	return isakmp.SA{DOI: sa.DOI, Situation: sa.Situation, Proposals: []isakmp.Proposal{{
+		Number: c.Proposal, Protocol: isakmp.ProtocolISAKMP, Transforms: []isakmp.Transform{c.Transform},
+	}}}.Payload()
 }
 
 // life is the rule's lifetime.
@@ -71,26 +128,65 @@ func shorterLife(seconds uint64, ours time.Duration) (life time.Duration, cut bo
 	return max(theirs, minLife), false
 }
 
+// Verdicts on an offered transform, in the order in which they are checked.
+const (
+	verdictMain       = "main mode"
+	verdictAggressive = "aggressive mode"
+	verdictUnknown    = "unknown attribute"
+	verdictAuth       = "authentication"
+	verdictMissing    = "authentication without a key or certificate"
+	verdictEncryption = "encryption"
+	verdictHash       = "hash"
+	verdictGroup      = "group"
+	verdictPublic     = "group other than that of the public value"
+	verdictSupport    = "not supported"
+)
+
+var verdicts = []string{verdictMain, verdictAggressive, verdictUnknown, verdictAuth, verdictMissing, verdictEncryption, verdictHash,
+	verdictGroup, verdictPublic, verdictSupport}
+
 // verdict says why the rule refuses a transform, "" if it does not.
-func (r *PolicyRule) verdict(t isakmp.Phase1Transform) string {
+func (r *PolicyRule) verdict(t isakmp.Phase1Transform, w terms) string {
 	suite := keymat.Suite{Cipher: keymat.Cipher(t.Enc), KeyBits: int(t.KeyBits), Hash: keymat.Hash(t.Hash)}
+	group := keymat.Group(t.Group)
 	switch {
+	case !w.aggressive && r.Aggressive == AggressiveRequired:
+		return verdictMain
+	case w.aggressive && r.Aggressive == AggressiveNotAllowed:
+		return verdictAggressive
 	case len(t.Unknown) > 0:
-		return "unknown attribute"
-	case r.Aggressive == AggressiveRequired:
-		return "rule demands aggressive mode"
-	case r.Auth != AuthPSK || t.Auth != isakmp.AuthPSK:
-		return "authentication"
+		return verdictUnknown
+	case !r.allows(AuthMethod(t.Auth)):
+		return verdictAuth
+	case !w.can(t.Auth):
+		return verdictMissing
 	case !r.hasCipher(suite):
-		return "encryption"
+		return verdictEncryption
 	case !slices.Contains(r.Hash, suite.Hash):
-		return "hash"
-	case !slices.Contains(r.Group, keymat.Group(t.Group)):
-		return "group"
-	case suite.Check() != nil || !keymat.Group(t.Group).Supported():
-		return "not supported"
+		return verdictHash
+	case !slices.Contains(r.Group, group):
+		return verdictGroup
+	case w.public != 0 && group.PublicLen() != w.public:
+		// In aggressive mode the initiator has to guess the group: of several
+		// that it offers it has sent the value of one.
+		return verdictPublic
+	case suite.Check() != nil || !group.Supported():
+		return verdictSupport
 	}
 	return ""
+}
+
+// allows tells whether the rule takes an authentication method.
+func (r *PolicyRule) allows(m AuthMethod) bool {
+	switch r.Auth {
+	case AuthAny:
+		return m == AuthPSK || m == AuthRSA || m == AuthXAuthPSK || m == AuthXAuthRSA || m == AuthHybridRSA
+	case AuthPSK:
+		return m.preShared()
+	case AuthRSA:
+		return m == AuthRSA || m == AuthXAuthRSA
+	}
+	return r.Auth == m
 }
 
 // hasCipher tells whether the rule allows cipher and key length. A transform
@@ -105,7 +201,7 @@ func (r *PolicyRule) hasCipher(s keymat.Suite) bool {
 
 // explainPhase1 lists a refused offer with the verdict on each transform: that
 // of the rule that came closest.
-func explainPhase1(rules []PolicyRule, local netip.Addr, sa isakmp.SA) string {
+func explainPhase1(rules []PolicyRule, w terms, sa isakmp.SA) string {
 	var b strings.Builder
 	n := 0
 	for _, pr := range sa.Proposals {
@@ -113,7 +209,7 @@ func explainPhase1(rules []PolicyRule, local netip.Addr, sa isakmp.SA) string {
 			p1, ok := t.Phase1()
 			verdict := "no KEY_IKE transform"
 			if ok {
-				verdict = closest(rules, local, p1)
+				verdict = closest(rules, w, p1)
 			}
 			sep := "; "
 			if n == 0 {
@@ -130,18 +226,23 @@ func explainPhase1(rules []PolicyRule, local netip.Addr, sa isakmp.SA) string {
 }
 
 // closest returns the verdict of the rule that got furthest in its checks.
-func closest(rules []PolicyRule, local netip.Addr, t isakmp.Phase1Transform) string {
-	order := []string{"rule demands aggressive mode", "unknown attribute", "authentication", "encryption", "hash", "group", "not supported"}
+func closest(rules []PolicyRule, w terms, t isakmp.Phase1Transform) string {
 	best, verdict := -1, "no rule for this address"
 	for i := range rules {
 		r := &rules[i]
-		if r.Local.IsValid() && !r.Local.IsUnspecified() && r.Local != local {
+		if !r.applies(w.local) {
 			continue
 		}
-		v := r.verdict(t)
-		if at := slices.Index(order, v); at > best {
+		v := r.verdict(t, w)
+		if at := slices.Index(verdicts, v); at > best {
 			best, verdict = at, v+" not allowed by any rule"
 		}
+	}
+	switch best {
+	case slices.Index(verdicts, verdictMissing):
+		return "no key or certificate for this authentication"
+	case slices.Index(verdicts, verdictPublic):
+		return "the public value is of another group"
 	}
 	return verdict
 }
@@ -296,14 +397,17 @@ func espWords(p ESPProposal, pfs keymat.Group) string {
 }
 
 // offerPhase1 makes the SA payload of our own first message: everything the
-// rules allow, in their order, as far as one proposal holds it.
-func offerPhase1(rules []PolicyRule, local netip.Addr) (isakmp.SA, []isakmp.Phase1Transform) {
+// rules allow for the method and the kind of exchange, in their order, as far as
+// one proposal holds it. Aggressive mode can offer one group only, whose public
+// value goes with it: that of the highest rule (K5).
+func offerPhase1(rules []PolicyRule, local netip.Addr, m AuthMethod, aggressive bool) (isakmp.SA, []isakmp.Phase1Transform) {
 	var out []isakmp.Phase1Transform
 	pr := isakmp.Proposal{Number: 1, Protocol: isakmp.ProtocolISAKMP}
 	seen := map[string]bool{}
+	var only isakmp.GroupID
 	for i := range rules {
 		r := &rules[i]
-		if r.Auth != AuthPSK || r.Aggressive == AggressiveRequired || r.Local.IsValid() && !r.Local.IsUnspecified() && r.Local != local {
+		if !r.allows(m) || !r.applies(local) || !aggressive && r.Aggressive == AggressiveRequired || aggressive && r.Aggressive == AggressiveNotAllowed {
 			continue
 		}
 		// Every rule gets its share, or a long first one would hide what only
@@ -312,10 +416,13 @@ func offerPhase1(rules []PolicyRule, local netip.Addr) (isakmp.SA, []isakmp.Phas
 		for _, enc := range r.Encryption {
 			for _, h := range r.Hash {
 				for _, g := range r.Group {
+					if aggressive && only == 0 {
+						only = isakmp.GroupID(g)
+					}
 					t := isakmp.Phase1Transform{Number: uint8(len(out) + 1), Enc: isakmp.EncryptionAlgorithm(enc.Cipher), KeyBits: uint16(enc.KeyBits),
-						Hash: isakmp.HashAlgorithm(h), Auth: isakmp.AuthPSK, Group: isakmp.GroupID(g), Life: isakmp.Life{Seconds: uint64(r.life() / time.Second)}}
+						Hash: isakmp.HashAlgorithm(h), Auth: isakmp.AuthMethod(m), Group: isakmp.GroupID(g), Life: isakmp.Life{Seconds: uint64(r.life() / time.Second)}}
 					k := fmt.Sprint(t.Enc, t.KeyBits, t.Hash, t.Group)
-					if seen[k] || len(out) >= limit {
+					if seen[k] || len(out) >= limit || aggressive && t.Group != only {
 						continue
 					}
 					seen[k] = true

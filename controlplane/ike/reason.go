@@ -21,7 +21,12 @@ const (
 	ReasonPSKMismatch    Reason = "pre-shared-keys-differ"
 	ReasonAuthFailed     Reason = "authentication-failed" // the peer's proof is wrong though its message decrypts
 	ReasonNoKey          Reason = "no-pre-shared-key"     // none configured for this pair of addresses
-	ReasonIdentity       Reason = "identity-refused"      // key and identity do not belong together
+	ReasonUnknownGroup   Reason = "unknown-group"         // aggressive mode: no pre-shared key for the peer's identity
+	ReasonNoCertificate  Reason = "no-certificate"
+	ReasonCertEncoding   Reason = "certificate-encoding" // PKCS #7 and the like
+	ReasonCertLimit      Reason = "certificates-too-large"
+	ReasonSigning        Reason = "signing-failed"   // by our own key
+	ReasonIdentity       Reason = "identity-refused" // key and identity do not belong together
 	ReasonPublicValue    Reason = "bad-public-value"
 	ReasonNoProfile      Reason = "no-transport-profile"
 	ReasonSelectors      Reason = "selectors-refused" // D2r

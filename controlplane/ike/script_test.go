@@ -51,6 +51,10 @@ func (r *rig) give(ev Event) []Send {
 				if !r.noDH {
 					queue = append(queue, computeDH(f))
 				}
+			case Sign:
+				queue = append(queue, signTest(f))
+			case VerifyPeer:
+				queue = append(queue, verifyTest(f))
 			case InstallSA:
 				if r.refuse == "" {
 					r.kernel[saKey(f.SA.Dir, f.SA.SPI, f.SA.Remote.Addr())] = f.SA

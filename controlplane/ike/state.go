@@ -10,8 +10,8 @@ import (
 	"vrgate/controlplane/keymat"
 )
 
-// State of a phase 1 SA, as K6 names them. "-I" and "-R" say whether we are the
-// initiator or the responder of the SA.
+// State of a phase 1 SA, as K6 names them; AUTH is ours. "-I" and "-R" say
+// whether we are the initiator or the responder of the SA.
 type State uint8
 
 // States.
@@ -23,8 +23,14 @@ const (
 	StateMMKER                 // public value received, shared secret being computed
 	StateMMFinalI              // our proof sent, waiting for the peer's
 	StateMMFinalR              // public value sent, waiting for the peer's proof
-	StateDone                  // authenticated
-	StateDeleted               // over
+	StateAMSAI                 // SA, public value and identity sent, waiting for the responder's
+	StateAMSAR                 // the same received, our answer being made
+	StateAMFinalI              // the responder's received, shared secret being computed
+	StateAMDoneR               // our answer and proof sent, waiting for the peer's proof
+	StateAuthI                 // a signature is being made or checked
+	StateAuthR
+	StateDone    // authenticated
+	StateDeleted // over
 )
 
 // String returns the name of K6.
@@ -44,6 +50,18 @@ func (s State) String() string {
 		return "MM FINAL-I"
 	case StateMMFinalR:
 		return "MM FINAL-R"
+	case StateAMSAI:
+		return "AM SA-I"
+	case StateAMSAR:
+		return "AM SA-R"
+	case StateAMFinalI:
+		return "AM FINAL-I"
+	case StateAMDoneR:
+		return "AM DONE-R"
+	case StateAuthI:
+		return "AUTH-I"
+	case StateAuthR:
+		return "AUTH-R"
 	case StateDone:
 		return "DONE"
 	case StateDeleted:
@@ -113,7 +131,11 @@ type session struct {
 	RekeyAt   time.Time // zero: not by us, or done
 	Expires   time.Time
 	Replaced  time.Time // when to delete it since a newer one took over
-	SeenQuick []uint32  // message ids the peer has used
+	// Third is when to repeat message 3 of aggressive mode, which has no answer, until the
+	// responder is heard; Thirds counts.
+	Third     time.Time
+	Thirds    int
+	SeenQuick []uint32 // message ids the peer has used
 	SeenInfo  []uint32
 	Info      answer // to the last R-U-THERE
 	DPD       dpd
@@ -127,13 +149,23 @@ type negotiation struct {
 	Shared   keymat.Secret
 	Job      JobID // outstanding, 0 if none
 
+	Keys    keymat.Keys   // until the session has them
+	IV      []byte        // of the next message of main mode
+	Key     *PresharedKey // that proves us and the peer, nil with certificates
+	Cred    string        // certificate that proves us, "" with a key
+	Ours    isakmp.Payload
+	PeerID  []byte // body of the identification payload, not proven yet
+	Subject string // of the peer's certificate, once it has been checked
+	Choice  isakmp.Payload
+	msg     *held
+
 	From     netip.AddrPort // where message 1 came from; failures count against its address
 	First    digest         // of message 1
 	Counted  bool           // among the half-open
 	Verified bool           // the peer has shown that it receives what we send
 	Notified bool           // the one error notify was sent
 	LifeCut  bool           // the peer wanted a longer lifetime
-	Attempts uint8          // messages 5 that no key fits
+	Attempts uint8          // last messages of the peer whose proof is wrong
 	Expires  time.Time      // when it is given up, zero: by retransmission
 
 	// FIFO of unverified responders, oldest first.
@@ -148,11 +180,13 @@ type attempt struct {
 	Rekey ConnID // connection this SA is to serve, 0: a new one
 	Offer []isakmp.Phase1Transform
 	Pair  keymat.KeyPair // between its two jobs
-	Keys  keymat.Keys
-	IV    []byte // of message 6
 	Tries int
 	Next  time.Time         // of the retransmission
 	Hint  isakmp.NotifyType // last error notify in clear: told when all has failed, never acted upon
+
+	next    []byte      // last block of phase 1
+	cutLife isakmp.Life // RESPONDER-LIFETIME of message 6
+	proof   given       // of message 2 of aggressive mode
 }
 
 // conn is one connection: a peer over all its rekeys.
@@ -255,7 +289,7 @@ type childLife struct {
 	Notify bool // we cut it: RESPONDER-LIFETIME
 }
 
-// jobRef says whom the answer of a Diffie-Hellman job is for.
+// jobRef says whom the answer of a job is for.
 type jobRef struct {
 	p *phase1
 	q *quick // nil: for phase 1

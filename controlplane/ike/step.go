@@ -81,6 +81,10 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 	case Timer:
 	case DHDone:
 		e.dhDone(ev)
+	case Signed:
+		e.signed(ev)
+	case PeerVerified:
+		e.peerVerified(ev)
 	case SAInstalled:
 		e.installed(ev)
 	case SAExpired:
@@ -141,7 +145,7 @@ func (e *Engine) newMessageID(p *phase1) uint32 {
 	}
 }
 
-// newJob registers a Diffie-Hellman job.
+// newJob registers a job of the shell.
 func (e *Engine) newJob(r jobRef) JobID {
 	e.job++
 	e.jobs[e.job] = r

@@ -1,16 +1,21 @@
 package ike
 
-import "vrgate/controlplane/isakmp"
+import (
+	"slices"
+
+	"vrgate/controlplane/isakmp"
+)
 
 // vendor is what the peer's vendor IDs say.
 type vendor struct {
 	NATT    isakmp.NATT // best version both speak, none while NAT-T is off
 	DPD     bool
-	Frag    bool   // it reassembles IKE fragments
-	XAuth   bool   // it speaks XAuth, which says nothing about its wanting to (J10)
-	Unity   bool   // it takes Cisco's extensions of mode config
-	Apple   bool   // racoon of macOS or iOS
-	Android bool   // racoon as in Android 5 to 11
+	Frag    bool // it reassembles IKE fragments
+	XAuth   bool // it speaks XAuth, which says nothing about its wanting to (J10)
+	Unity   bool // it takes Cisco's extensions of mode config
+	Apple   bool // racoon of macOS or iOS
+	Android bool // racoon as in Android 5 to 11
+	VPNC    bool
 	Name    string // for logs, "" if not recognised
 }
 
@@ -52,6 +57,10 @@ func readVendors(ps []isakmp.Payload, natt bool) vendor {
 		// Android's racoon announces exactly this set (clients.md 3.5); vpnc and
 		// Shrew announce 01 and 03 too.
 		v.Android, v.Name = true, "Android"
+	case has[isakmp.VendorXAuth] && has[isakmp.VendorUnity] && has[isakmp.VendorNATT03] && has[isakmp.VendorNATT01] && has[isakmp.VendorNATT00] &&
+		!has[isakmp.VendorFragmentation]:
+		// clients.md 3.7. Shrew, which announces the same drafts, fragments.
+		v.VPNC, v.Name = true, "vpnc"
 	case has[isakmp.VendorRacoon]:
 		v.Name = "racoon"
 	}
@@ -60,8 +69,18 @@ func readVendors(ps []isakmp.Payload, natt bool) vendor {
 
 // answerVendors are the vendor IDs of message 2: each only if the peer sent its
 // own, so that the answer never grows beyond what a stranger sent.
-func (e *Engine) answerVendors(v vendor) []isakmp.Payload {
+func (e *Engine) answerVendors(p *phase1) []isakmp.Payload {
+	v := p.Vendor
 	var ps []isakmp.Payload
+	if e.cfg.maybeDynamic(p) {
+		// racoon (Apple, Android) answers XAuth only of a server that announced it.
+		if v.XAuth {
+			ps = append(ps, isakmp.VendorPayload(isakmp.VendorXAuth, 0))
+		}
+		if v.Unity {
+			ps = append(ps, isakmp.VendorPayload(isakmp.VendorUnity, 0))
+		}
+	}
 	switch v.NATT {
 	case isakmp.NATTNone:
 	case isakmp.NATTRFC3947:
@@ -81,14 +100,37 @@ func (e *Engine) answerVendors(v vendor) []isakmp.Payload {
 		ps = append(ps, isakmp.VendorPayload(isakmp.VendorDPD, 0))
 	}
 	if v.Frag && e.cfg.Fragmentation {
-		ps = append(ps, isakmp.VendorPayload(isakmp.VendorFragmentation, isakmp.FragmentMainMode))
+		ps = append(ps, isakmp.VendorPayload(isakmp.VendorFragmentation, p.fragmentation()))
 	}
 	return ps
 }
 
+// maybeDynamic tells whether the peer of p may turn out to be a dynamic
+// subscriber (J10).
+func (c *Config) maybeDynamic(p *phase1) bool {
+	local := p.Local.Addr()
+	return p.Method.xauth() || slices.ContainsFunc(c.Tunnels, func(t TunnelProfile) bool {
+		return !t.Local.IsValid() || t.Local.IsUnspecified() || t.Local == local
+	})
+}
+
+// xauth tells whether the method announces XAuth.
+func (m AuthMethod) xauth() bool { return isakmp.AuthMethod(m).XAuth() }
+
+// fragmentation is the capability word for the kind of exchange.
+func (p *phase1) fragmentation() uint32 {
+	if p.Aggressive {
+		return isakmp.FragmentMainMode | isakmp.FragmentAggressive
+	}
+	return isakmp.FragmentMainMode
+}
+
 // offerVendors are the vendor IDs of our own message 1.
-func (e *Engine) offerVendors() []isakmp.Payload {
+func (e *Engine) offerVendors(p *phase1) []isakmp.Payload {
 	var ps []isakmp.Payload
+	if p.Method.xauth() {
+		ps = append(ps, isakmp.VendorPayload(isakmp.VendorXAuth, 0), isakmp.VendorPayload(isakmp.VendorUnity, 0))
+	}
 	if e.cfg.NATT {
 		for _, v := range []isakmp.Vendor{isakmp.VendorRFC3947, isakmp.VendorNATT03, isakmp.VendorNATT02n,
 			isakmp.VendorNATT02, isakmp.VendorNATT00} {
@@ -96,7 +138,7 @@ func (e *Engine) offerVendors() []isakmp.Payload {
 		}
 	}
 	if e.cfg.Fragmentation {
-		ps = append(ps, isakmp.VendorPayload(isakmp.VendorFragmentation, isakmp.FragmentMainMode))
+		ps = append(ps, isakmp.VendorPayload(isakmp.VendorFragmentation, p.fragmentation()))
 	}
 	return append(ps, isakmp.VendorPayload(isakmp.VendorDPD, 0))
 }

@@ -178,6 +178,12 @@ func (n *node) perform(fs []Effect) {
 		case ComputeDH:
 			done := n.dh(f)
 			w.after(time.Millisecond, func() { n.step(done) })
+		case Sign:
+			done := signTest(f)
+			w.after(time.Millisecond, func() { n.step(done) })
+		case VerifyPeer:
+			done := verifyTest(f)
+			w.after(time.Millisecond, func() { n.step(done) })
 		case InstallSA:
 			n.install(f.SA)
 		case RemoveSA:

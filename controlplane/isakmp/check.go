@@ -69,7 +69,7 @@ var rules = map[ExchangeType][]rule{
 			want{TypeHash, 0, 1}, want{TypeSignature, 0, 1}, anyCerts, anyVendorIDs, anyRequests, anyNotifies)},
 		// RFC 2409 leaves it to the initiator whether the third message is
 		// encrypted.
-		{either, nil, proof, TypeNone, with(anyNATD, want{TypeHash, 0, 1}, want{TypeSignature, 0, 1}, anyCerts, anyVendorIDs, anyNotifies)},
+		{either, nil, proof, TypeNone, with(anyNATD, want{TypeHash, 0, 1}, want{TypeSignature, 0, 1}, anyCerts, anyRequests, anyVendorIDs, anyNotifies)},
 	},
 	QuickMode: {
 		{encrypted, []PayloadType{TypeHash, TypeSA}, nil, TypeID, with(anyNATOA, want{TypeHash, 1, 1}, want{TypeSA, 1, 1}, want{TypeNonce, 1, 1}, want{TypeKE, 0, 1}, want{TypeID, 0, 2}, anyVendorIDs, anyNotifies)},

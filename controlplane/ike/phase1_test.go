@@ -1,0 +1,179 @@
+package ike
+
+import (
+	"crypto"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"vrgate/controlplane/isakmp"
+	"vrgate/controlplane/keymat"
+)
+
+// testCA is what the shells of the tests know: a key for each "certificate",
+// which is nothing but a name here. Real certificates are package pki's.
+var testCA = struct {
+	sync.Mutex
+	keys map[string]*rsa.PrivateKey
+}{keys: map[string]*rsa.PrivateKey{}}
+
+// testKey is the key of a name.
+func testKey(name string) *rsa.PrivateKey {
+	testCA.Lock()
+	defer testCA.Unlock()
+	k := testCA.keys[name]
+	if k == nil {
+		var err error
+		if k, err = rsa.GenerateKey(rand.Reader, 2048); err != nil {
+			panic(err)
+		}
+		testCA.keys[name] = k
+	}
+	return k
+}
+
+// credential makes a certificate of ours, issued by an authority.
+func credential(name, issuer string) Credential {
+	return Credential{Name: name, Chain: [][]byte{[]byte("certificate of " + name)}, Subject: nameDER(name), Issuers: [][]byte{nameDER(issuer)}}
+}
+
+// nameDER is the DER name CN=cn.
+func nameDER(cn string) []byte {
+	b, err := asn1.Marshal(pkix.Name{CommonName: cn}.ToRDNSequence())
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// signTest is a shell's answer to Sign.
+func signTest(s Sign) Signed {
+	sig, err := rsa.SignPKCS1v15(rand.Reader, testKey(s.Credential), crypto.Hash(0), s.Digest)
+	if err != nil {
+		return Signed{Job: s.Job, Err: err.Error()}
+	}
+	return Signed{Job: s.Job, Signature: sig}
+}
+
+// verifyTest is a shell's answer to VerifyPeer.
+func verifyTest(v VerifyPeer) PeerVerified {
+	out := PeerVerified{Job: v.Job}
+	name, ok := strings.CutPrefix(string(v.Certs[0]), "certificate of ")
+	id, err := isakmp.Payload{Type: isakmp.TypeID, Body: v.ID}.ID()
+	switch {
+	case !ok:
+		out.Reason, out.Text = "certificate-malformed", "not a certificate"
+	case err != nil || id.Type == isakmp.IDDERDN && !slices.Equal(id.Data, nameDER(name)):
+		out.Reason, out.Text = "certificate-identity", "the certificate is another's"
+	case rsa.VerifyPKCS1v15(&testKey(name).PublicKey, crypto.Hash(0), v.Digest, v.Signature) != nil:
+		out.Reason, out.Text = "signature-wrong", "the signature is wrong"
+	default:
+		out.Subject = "CN=" + name
+	}
+	return out
+}
+
+// modes are the kinds of phase 1 that lead to an L2TP connection.
+type mode struct {
+	name       string
+	aggressive bool
+	method     AuthMethod
+}
+
+var modes = []mode{
+	{"main PSK", false, AuthPSK},
+	{"main RSA", false, AuthRSA},
+	{"aggressive PSK", true, AuthPSK},
+	{"aggressive RSA", true, AuthRSA},
+}
+
+// modePair makes a client and a server for a mode.
+func modePair(t testing.TB, m mode) (*world, *node, *node, Initiate) {
+	w := newWorld(t)
+	config := func(local, cred string) Config {
+		c := at(testConfig(t, ProfileCompatible, PresharedKey{Name: "office", Key: keymat.Secret("a secret"), ID: "keyid:office"}), local)
+		for i := range c.Rules {
+			c.Rules[i].Aggressive = AggressiveAccepted
+		}
+		c.Credentials = []Credential{credential("other", "nobody"), credential(cred, "authority")}
+		c.Authorities = [][]byte{nameDER("authority")}
+		c.Transports[0].Credential = cred
+		return c
+	}
+	server := w.add("server", "192.0.2.1", config("192.0.2.1", "server"))
+	cc := config("198.51.100.7", "client")
+	cc.Keys[0].ID, cc.Keys[0].LocalID = "", "keyid:office"
+	client := w.add("client", "198.51.100.7", cc)
+	if !m.aggressive {
+		server.e.cfg.Keys[0].ID = ""
+	}
+	open := Initiate{Ref: 7, Local: ap("198.51.100.7:500"), Remote: ap("192.0.2.1:500"), Profile: "l2tp", Key: "office", LocalPort: 1701, RemotePort: 1701,
+		Aggressive: m.aggressive, Method: m.method, Credential: "client"}
+	return w, client, server, open
+}
+
+// TestModes opens connections in each kind of phase 1, with and without NAT, and
+// on a network that loses, reorders and duplicates.
+func TestModes(t *testing.T) {
+	for _, m := range modes {
+		for _, nat := range []string{"", "client", "server", "both"} {
+			for _, loss := range []float64{0, 0.2} {
+				name := m.name + " NAT " + nat
+				if loss > 0 {
+					name += " lossy"
+				}
+				t.Run(name, func(t *testing.T) {
+					t.Parallel()
+					w, client, server, open := modePair(t, m)
+					if nat == "client" || nat == "both" {
+						w.nat("203.0.113.9", false, client)
+					}
+					if nat == "server" || nat == "both" {
+						w.nat("203.0.113.80", true, server)
+						open.Remote = ap("203.0.113.80:500")
+					}
+					w.loss, w.dup = loss, loss
+					if loss > 0 {
+						w.jitter = 200 * time.Millisecond
+					}
+					tries := 0
+					for len(client.up) == 0 && tries < 6 {
+						client.step(open)
+						w.run(3 * time.Minute)
+						tries++
+					}
+					if loss == 0 && tries > 1 {
+						t.Errorf("took %d tries", tries)
+					}
+					w.loss, w.dup, w.jitter = 0, 0, 0
+					w.run(5 * time.Minute)
+					if len(client.up) != 1 || len(server.up) == 0 {
+						t.Fatalf("client up %d, server up %d\n%v\n%v\n%v", len(client.up), len(server.up), client.e.Counters(), server.e.Counters(), words(client.reports, server.reports))
+					}
+					agree(t, client, server)
+					for _, n := range []*node{client, server} {
+						p := n.only(t).newest()
+						if p.Method != m.method || p.Aggressive != m.aggressive || p.encap() != (nat != "") {
+							t.Errorf("%s: method %d, aggressive %v, encapsulation %v", n.name, p.Method, p.Aggressive, p.encap())
+						}
+						if want := map[bool]string{true: "CN=" + map[string]string{"client": "server", "server": "client"}[n.name]}[m.method == AuthRSA]; p.Subject != want {
+							t.Errorf("%s: subject %q, want %q", n.name, p.Subject, want)
+						}
+					}
+					client.step(CloseAll{Reason: ReasonShutdown})
+					w.run(2 * time.Minute)
+					empty(t, client, server)
+				})
+			}
+		}
+	}
+}
+
+func ap(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
