@@ -16,6 +16,7 @@ import (
 type builder struct {
 	cfg      *Config
 	read     secretReader
+	locate   fileFinder
 	errs     []Diagnostic
 	warnings []Diagnostic
 	// routers are the files behind cfg.Routers, in the same order, for checks
@@ -105,6 +106,7 @@ func (b *builder) process(f *fileProcess) {
 		StateDir:        f.StateDir.v,
 		Workers:         Workers{DH: dh, Kernel: int(f.Workers.Kernel.v)},
 		HalfOpen:        HalfOpen{Total: int(f.HalfOpen.Total.v), PerSource: int(f.HalfOpen.PerSource.v)},
+		Licences:        f.Licences.value(),
 		ShutdownTimeout: f.ShutdownTimeout.v,
 	}
 }
@@ -119,6 +121,7 @@ func (b *builder) router(s source, f *fileRouter) {
 		Proposals: f.IPsec.Proposals.v,
 
 		InvalidCookie: f.IPsec.InvalidCookie.v,
+		Licences:      f.Licences.value(),
 	}
 	if n := f.Namespace.Name; strings.Contains(n.v, "/") || n.v == "." || n.v == ".." {
 		b.errorf(n.pos, "\"name\" is %s but must be the name of a file in /run/netns", quoteShort(n.v))

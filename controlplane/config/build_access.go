@@ -68,7 +68,7 @@ func (b *builder) hosts(d *fileDestination, f *fileRouter, r *Router) []HostProf
 			TunnelPassword: b.secretOf(h.pos, h.TunnelPassword, h.TunnelPasswordFile, "tunnel-password", false),
 			MaxSessions:    int(h.MaxSessions.v),
 			ReceiveWindow:  r.L2TP.ReceiveWindow,
-			IPProfile:      b.ipProfileOf(h, f),
+			IPProfile:      b.ipProfileOf("host", &h.section, h.IPProfile, f),
 		}
 		if p.RemoteHost == defaultRemoteHost {
 			p.RemoteHost = ""
@@ -90,13 +90,12 @@ func (b *builder) hosts(d *fileDestination, f *fileRouter, r *Router) []HostProf
 	return hosts
 }
 
-// ipProfileOf resolves a host profile's IP profile.
-func (b *builder) ipProfileOf(h *fileHost, f *fileRouter) string {
+// ipProfileOf resolves the IP profile of a host or tunnel profile.
+func (b *builder) ipProfileOf(kind string, h *section, name text, f *fileRouter) string {
 	var names []string
 	for i := range f.IPProfiles {
 		names = append(names, f.IPProfiles[i].Name.v)
 	}
-	name := h.IPProfile
 	switch {
 	case name.given():
 		if name.v != "" && !slices.Contains(names, name.v) && f.sound("ip-profiles") {
@@ -106,7 +105,7 @@ func (b *builder) ipProfileOf(h *fileHost, f *fileRouter) string {
 	case len(names) == 1:
 		return names[0]
 	case len(names) == 0 && h.present && f.sound("ip-profiles"):
-		b.errorf(h.pos, "the host profile needs an IP profile, but the virtual router has none")
+		b.errorf(h.pos, "the %s profile needs an IP profile, but the virtual router has none", kind)
 	case h.present && f.sound("ip-profiles"):
 		b.errorf(h.pos, "key \"ip-profile\" is missing; the virtual router has %d IP profiles to choose from", len(names))
 	}
@@ -222,6 +221,9 @@ func (b *builder) users(f *fileRouter, r *Router) {
 			Password: b.secretOf(u.pos, u.Password, u.PasswordFile, "password", true),
 			Address:  u.Address.v,
 			Router:   u.Router.v,
+
+			SessionTimeout: u.SessionTimeout.v,
+			IdleTimeout:    u.IdleTimeout.v,
 		})
 	}
 	slices.SortFunc(r.Users, func(a, b User) int { return strings.Compare(a.Name, b.Name) })

@@ -13,9 +13,13 @@ import (
 const minKeyLen = 16
 
 func (b *builder) ipsec(f *fileRouter, r *Router) {
+	b.certificates(f, r)
 	b.policy(f, r)
 	b.transportProfiles(f, r)
 	b.preSharedKeys(f, r)
+	b.tunnelProfiles(f, r)
+	d := f.IPsec.DPD
+	r.DPD = DPD{Enabled: d.Enabled.v, Sent: d.Sent.v, Unanswered: d.Unanswered.v, Silent: d.Silent.v}
 	if f.IPsec.Proposals.v == ProposalLegacy {
 		b.warnf(f.IPsec.Proposals.pos, "the proposal profile legacy accepts algorithms that are broken (DES, MD5, MODP 768)")
 	}
@@ -33,6 +37,7 @@ func (b *builder) policy(f *fileRouter, r *Router) {
 			}
 		}
 		b.serverAddress(p.LocalAddress, "local-address", f, r)
+		b.ruleMethod(p, f)
 		r.Policy = append(r.Policy, PolicyRule{
 			Priority:       int(p.Priority.v),
 			Auth:           p.Auth.v,
@@ -84,6 +89,10 @@ func (b *builder) transportProfiles(f *fileRouter, r *Router) {
 			LifetimeKilobytes: uint32(t.Kilobytes.v),
 			PFS:               t.PFS.v,
 			Transforms:        b.transforms(t.Transforms),
+			Certificate:       b.certificateOf(t.Certificate, f),
+		}
+		if t.Certificate.given() {
+			b.needAuthorities(t.Certificate.pos, "the transport profile has a certificate", f)
 		}
 		for j := range t.Locals {
 			l := &t.Locals[j]

@@ -201,7 +201,8 @@ type VRF struct {
 type PolicyRule struct {
 	// Priority orders rules, 1 to 10000, lowest number first (K3); unique.
 	Priority int
-	// Auth is the authentication method.
+	// Auth is the authentication method; with XAuth it stands for that of phase
+	// 1. AuthRSA and AuthHybrid imply that the router has a certificate.
 	Auth AuthMethod
 	// Encryption, Hash and Group are the accepted values, in the order of
 	// preference for offers of our own; none is empty.
@@ -379,8 +380,9 @@ type PPP struct {
 type IPProfile struct {
 	// Name is unique in the router, 1 to 64 bytes.
 	Name string
-	// Router is the terminating virtual router: this one, or another one in
-	// the same namespace. Always resolves with [Config.Router].
+	// Router is the terminating virtual router: this one, or another one, in
+	// the same namespace if a host profile names the IP profile. Always resolves
+	// with [Config.Router].
 	Router string
 	// Unnumbered is our address on the interface, borrowed from the
 	// terminating router.

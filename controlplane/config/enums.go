@@ -46,6 +46,12 @@ type AuthMethod uint8
 // The authentication methods.
 const (
 	AuthPSK AuthMethod = iota + 1
+	// AuthRSA is RSA signatures of both sides, AuthHybrid of ours alone: the peer
+	// then proves itself by XAuth only.
+	AuthRSA
+	AuthHybrid
+	// AuthAny is every method that there is a key or certificate for.
+	AuthAny
 )
 
 // AggressiveMode says whether a policy rule lets aggressive mode in (K5).
@@ -55,6 +61,12 @@ type AggressiveMode uint8
 const (
 	// AggressiveNone is main mode only.
 	AggressiveNone AggressiveMode = iota + 1
+	// AggressiveAccepted, AggressiveRequested and AggressiveRequired answer
+	// either mode, but the last, which refuses main mode. They differ in what we
+	// begin with: main mode, aggressive mode, aggressive mode.
+	AggressiveAccepted
+	AggressiveRequested
+	AggressiveRequired
 )
 
 // Encryption is a phase 1 cipher with its key length.
@@ -211,9 +223,13 @@ var (
 		{ProposalModern, "modern"}, {ProposalCompatible, "compatible"}, {ProposalLegacy, "legacy"},
 	}
 
-	authNames = names[AuthMethod]{{AuthPSK, "psk"}}
+	authNames = names[AuthMethod]{{AuthPSK, "psk"}, {AuthRSA, "rsa"}, {AuthHybrid, "hybrid"}, {AuthAny, "any"}}
 
-	aggressiveNames = names[AggressiveMode]{{AggressiveNone, "none"}}
+	aggressiveNames = names[AggressiveMode]{
+		{AggressiveNone, "none"}, {AggressiveAccepted, "accepted"}, {AggressiveRequested, "requested"}, {AggressiveRequired, "required"},
+	}
+
+	xauthNames = names[XAuth]{{XAuthGeneric, "generic"}, {XAuthCHAP, "chap"}, {XAuthNone, "none"}}
 
 	encryptionNames = names[Encryption]{
 		{EncryptionAES256, "aes256"}, {EncryptionAES192, "aes192"}, {EncryptionAES128, "aes128"},
@@ -264,6 +280,9 @@ func (a AuthMethod) String() string { return authNames.text(a) }
 
 // String returns the word of the configuration.
 func (a AggressiveMode) String() string { return aggressiveNames.text(a) }
+
+// String returns the word of the configuration.
+func (x XAuth) String() string { return xauthNames.text(x) }
 
 // String returns the word of the configuration.
 func (e Encryption) String() string { return encryptionNames.text(e) }

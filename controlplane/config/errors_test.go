@@ -62,6 +62,15 @@ func fakeSecrets(path string) ([]byte, fs.FileMode, error) {
 	return []byte(f.data), f.mode, f.err
 }
 
+// fakeFiles finds the secret files and every name that ends in .pem.
+func fakeFiles(path string) (string, fs.FileMode, error) {
+	if strings.HasSuffix(path, ".pem") {
+		return "/found/" + path, 0o600, nil
+	}
+	_, mode, err := fakeSecrets(path)
+	return "/found/" + path, mode, err
+}
+
 // parseFiles parses files by name: "vrgate" is vrgate.yaml (empty if missing),
 // others are routers.
 func parseFiles(files map[string]string) (*Config, []Diagnostic, []Diagnostic) {
@@ -71,7 +80,7 @@ func parseFiles(files map[string]string) (*Config, []Diagnostic, []Diagnostic) {
 			sources = append(sources, source{file: "vr/" + name + ".yaml", name: name, data: []byte(files[name]), mode: 0o600})
 		}
 	}
-	return parse(sources, fakeSecrets)
+	return parse(sources, fakeSecrets, fakeFiles)
 }
 
 func lines(ds []Diagnostic) []string {
@@ -232,7 +241,7 @@ func TestRouterErrors(t *testing.T) {
       hash: []
       group: [modp2048]
       lifetime: 59
-      aggressive-mode: accepted
+      aggressive-mode: yes
       local-address: 192.0.2.9
     - {priority: 7, encryption: [aes256], hash: [sha256], group: [modp2048]}
     - {priority: 7, encryption: [aes256], hash: [sha256], group: [modp2048]}
@@ -241,12 +250,12 @@ func TestRouterErrors(t *testing.T) {
 			`vr/a.yaml:3:14: "proposals" is "strong" but must be modern, compatible or legacy`,
 			`vr/a.yaml:4:10: "nat-t" is "1" but must be true or false`,
 			`vr/a.yaml:6:17: "priority" is "0" but must be 1 to 10000`,
-			`vr/a.yaml:7:23: "authentication" is "rsa-signature" but must be psk`,
+			`vr/a.yaml:7:23: "authentication" is "rsa-signature" but must be psk, rsa, hybrid or any`,
 			`vr/a.yaml:8:20: entry 1 of "encryption" is "aes" but must be aes256, aes192, aes128, 3des or des`,
 			`vr/a.yaml:8:33: aes256 is twice in "encryption"`,
 			`vr/a.yaml:9:13: "hash" has 0 entries but may have 1 to 16`,
 			`vr/a.yaml:11:17: "lifetime" is "59" but must be 60s to 86400s`,
-			`vr/a.yaml:12:24: "aggressive-mode" is "accepted" but must be none`,
+			`vr/a.yaml:12:24: "aggressive-mode" is "yes" but must be none, accepted, requested or required`,
 			`vr/a.yaml:13:22: "local-address" is 192.0.2.9 but must be one of "server-addresses"`,
 			`vr/a.yaml:15:18: priority 7 is there twice; the first is in line 14`,
 			`vr/a.yaml:16:7: key "encryption" is missing`,
@@ -404,7 +413,7 @@ l2tp:
 			`vr/a.yaml:12:5: "destination-profiles" has 4001 entries but may have 0 to 4000`,
 		}},
 		"listens for nobody": {"server-addresses: [192.0.2.1]\n", []string{
-			`vr/a.yaml:1:20: the virtual router listens but has no destination profile, so it would refuse everybody`,
+			`vr/a.yaml:1:20: the virtual router listens but has neither destination nor tunnel profile, so it would refuse everybody`,
 		}},
 		"listens nowhere": {with(t, "server-addresses: [192.0.2.1]\n", ""), []string{
 			`vr/a.yaml:2:3: there are transport profiles but no "server-addresses" on which clients could arrive`,
@@ -575,7 +584,7 @@ func TestErrorsBetweenFiles(t *testing.T) {
 				"a": strings.Replace(good, "    unnumbered-address: 10.0.0.1\n", "    unnumbered-address: 10.0.0.1\n    virtual-router: b\n", 1),
 				"b": "namespace: {name: n}\npools: [{name: main, ranges: [10.0.0.0/24]}]\n",
 			},
-			[]string{`vr/a.yaml:18:21: the virtual router "b" is in another namespace; subscribers can terminate in another virtual router of the same namespace only`},
+			[]string{`vr/a.yaml:18:21: the virtual router "b" is in another namespace; L2TP subscribers can terminate in another virtual router of the same namespace only`},
 		},
 		"user without a pool where it terminates": {
 			map[string]string{
@@ -585,7 +594,7 @@ func TestErrorsBetweenFiles(t *testing.T) {
 			},
 			[]string{
 				`vr/a.yaml:24:21: the user needs a fixed address: the virtual router "b" has no pool "main", from which the IP profile "default" takes addresses`,
-				`vr/a.yaml:25:46: the virtual router "c" is in another namespace; subscribers can terminate in another virtual router of the same namespace only`,
+				`vr/a.yaml:25:46: the virtual router "c" is in another namespace; L2TP subscribers can terminate in another virtual router of the same namespace only`,
 			},
 		},
 		"subscriber rules differ": {
@@ -634,7 +643,7 @@ func TestWarnings(t *testing.T) {
 		{file: "vrgate.yaml", mode: 0o644},
 		{file: "vr/a.yaml", name: "a", data: []byte(in), mode: 0o644},
 	}
-	_, warnings, errs := parse(sources, fakeSecrets)
+	_, warnings, errs := parse(sources, fakeSecrets, fakeFiles)
 	if len(errs) > 0 {
 		t.Fatal(Errors(errs))
 	}

@@ -21,6 +21,8 @@ type fileProcess struct {
 	Workers fileWorkers `yaml:"workers"`
 	// Bounds on phase 1 negotiations that are not yet authenticated, in each virtual router.
 	HalfOpen fileHalfOpen `yaml:"half-open"`
+	// Bounds on subscribers of all virtual routers together.
+	Licences fileLicences `yaml:"licences"`
 	// How long sessions may take to end politely at shutdown.
 	ShutdownTimeout duration `yaml:"shutdown-timeout" default:"10s" range:"1..600"`
 }
@@ -82,6 +84,17 @@ type fileRouter struct {
 	Pools []filePool `yaml:"pools" items:"0..1000"`
 	// Local users of subscribers that arrive in this virtual router.
 	Users []fileUser `yaml:"users" items:"0..100000"`
+	// Bounds on subscribers that arrive in this virtual router.
+	Licences fileLicences `yaml:"licences"`
+}
+
+// fileLicences bounds subscribers. One that has either used up is refused.
+type fileLicences struct {
+	section
+	// Most subscribers of any kind.
+	Subscribers number `yaml:"subscribers" default:"0" range:"1..1000000" zero:"no limit"`
+	// Most subscribers that IPsec protects.
+	IPsecTunnels number `yaml:"ipsec-tunnels" default:"0" range:"1..1000000" zero:"no limit"`
 }
 
 // fileNamespace names a network namespace.
@@ -119,6 +132,138 @@ type fileIPsec struct {
 	TransportProfiles []fileTransport `yaml:"transport-profiles" items:"0..1000"`
 	// Keys of single peers; they come before group keys.
 	Keys []fileKey `yaml:"pre-shared-keys" items:"0..10000"`
+	// Certificates of the virtual router, and of authorities that it trusts.
+	Certificates fileCertificates `yaml:"certificates"`
+	// Which dynamic subscribers (XAuth: "Cisco IPSec", vpnc, Shrew) belong to a VPN, and what they get; the first that matches decides.
+	TunnelProfiles []fileTunnel `yaml:"tunnel-profiles" items:"0..1000"`
+	// When dynamic subscribers are asked whether they are still there. L2TP clients never are: L2TP has a keepalive of its own.
+	DPD fileDPD `yaml:"dead-peer-detection"`
+}
+
+// fileCertificates is what the virtual router shows to peers, and whom it believes.
+type fileCertificates struct {
+	section
+	// Files with certificates of trusted authorities in PEM, relative to the configuration directory.
+	Authorities []text `yaml:"authorities" items:"0..64" len:"1..4000"`
+	// Certificates of the virtual router.
+	Own []fileOwnCertificate `yaml:"own" items:"0..64"`
+	// What is known of revoked certificates.
+	Revocation fileRevocation `yaml:"revocation"`
+	// How long before its end a certificate of ours or of an authority is warned of.
+	ExpiryWarning duration `yaml:"expiry-warning" default:"720h" range:"0..31622400"`
+}
+
+// fileOwnCertificate is a certificate with its private key: certificate and key, or pkcs12.
+type fileOwnCertificate struct {
+	section
+	// Name by which profiles refer to it.
+	Name text `yaml:"name" required:"true" len:"1..64"`
+	// File with the certificate in PEM, and after it those of its issuers, relative to the configuration directory.
+	Certificate text `yaml:"certificate" len:"1..4000"`
+	// File with the RSA private key in PEM, not encrypted, relative to the configuration directory.
+	Key text `yaml:"key" len:"1..4000"`
+	// File with certificate, issuers and private key as PKCS #12, relative to the configuration directory.
+	PKCS12 text `yaml:"pkcs12" len:"1..4000"`
+	// Password of the PKCS #12 file; not together with password-file.
+	Password secret `yaml:"password"`
+	// File that holds the password, relative to the configuration directory.
+	PasswordFile text `yaml:"password-file" len:"1..4000"`
+}
+
+// fileRevocation is what is known of revoked certificates.
+type fileRevocation struct {
+	section
+	// Files with revocation lists in PEM or DER, relative to the configuration directory.
+	Files []text `yaml:"files" items:"0..32" len:"1..4000"`
+	// Revocation lists on servers, as http URLs; what was fetched is kept over a restart.
+	URLs []text `yaml:"urls" items:"0..32" len:"1..1000"`
+	// How often the URLs are fetched.
+	Refresh duration `yaml:"refresh" default:"1h" range:"60..604800"`
+	// Refuse peers for whose issuer there is no list, or only one that should have been replaced by now.
+	Strict boolean `yaml:"strict" default:"false"`
+}
+
+// fileTunnel is a tunnel profile: which dynamic subscribers belong to a VPN, and what they get.
+type fileTunnel struct {
+	section
+	// Name of the profile.
+	Name text `yaml:"name" required:"true" len:"1..64"`
+	// Server address on which it holds; without it any. In main mode a pre-shared key cannot be chosen by identity, so that there each VPN needs an address of its own.
+	LocalAddress address `yaml:"local-address"`
+	// What we call ourselves: an IPv4 address, @domain, user@domain, dn:CN=...,O=... or any other text (a key ID); without it the address or the subject of the certificate.
+	LocalIdentity peerID `yaml:"local-identity" len:"1..1024"`
+	// Our certificate for RSA signatures and hybrid authentication.
+	Certificate text `yaml:"certificate" len:"1..64"`
+	// Accepted identities of peers, written as local-identity, where * stands for any text; without it any.
+	PeerIdentities []peerID `yaml:"peer-identities" items:"0..64" len:"1..1024" wildcard:"true"`
+	// Pre-shared keys of the profile.
+	Keys []fileTunnelKey `yaml:"keys" items:"0..1000"`
+	// How users are asked by XAuth: generic (name and password), chap (a challenge), none (phase 1 alone authenticates).
+	XAuth word[XAuth] `yaml:"extended-authentication" default:"generic"`
+	// Ask the user again when phase 1 is renewed.
+	Reauthenticate boolean `yaml:"reauthenticate" default:"false"`
+	// How often a user may answer wrongly.
+	Attempts number `yaml:"attempts" default:"3" range:"1..10"`
+	// Send the configuration unasked; most clients ask.
+	Push boolean `yaml:"push-configuration" default:"false"`
+	// Most subscribers of this profile.
+	MaxSubscribers number `yaml:"max-subscribers" default:"0" range:"1..1000000" zero:"no limit"`
+	// Appended to the user name before the user is looked up.
+	DomainSuffix text `yaml:"domain-suffix" len:"1..128"`
+	// IP profile of the subscribers; without it the only one of the virtual router. It may terminate in a virtual router of another namespace.
+	IPProfile text `yaml:"ip-profile" len:"1..64"`
+	// Networks that the client reaches through the tunnel (split tunnelling); without it everything.
+	Networks []prefix `yaml:"networks" items:"0..64"`
+	// Networks that the client may ask for on our side in phase 2; without it any.
+	Phase2Local []prefix `yaml:"phase2-local-identities" items:"0..64"`
+	// Networks that the client may ask for on its own side in phase 2; without it the address that it was given.
+	Phase2Peer []prefix `yaml:"phase2-peer-identities" items:"0..64"`
+	// Longest life of a phase 2 SA.
+	Lifetime duration `yaml:"lifetime" default:"28800" range:"1800..864000"`
+	// Most traffic of a phase 2 SA in kilobytes.
+	Kilobytes number `yaml:"lifetime-kilobytes" default:"4294967295" range:"102400..4294967295"`
+	// Least group for perfect forward secrecy that clients must use; none leaves it to them.
+	PFS pfs `yaml:"pfs" default:"none"`
+	// ESP transforms as cipher-integrity; without it those of the proposal profile.
+	Transforms []transform `yaml:"transforms" items:"1..6"`
+	// MTU of the route to a subscriber in bytes.
+	MTU number `yaml:"mtu" default:"1440" range:"160..9000"`
+	// How long the client is told that its address is good for.
+	AddressExpiry duration `yaml:"address-expiry" default:"0" range:"60..31622400" zero:"nothing is said"`
+	// What clients that know Cisco Unity show to the user after login.
+	Banner text `yaml:"banner" len:"1..1000"`
+	// Domain in which such clients look up names without a dot.
+	DefaultDomain domain `yaml:"default-domain"`
+	// Domains that such clients look up through the tunnel; without it all.
+	SplitDNS []domain `yaml:"split-dns" items:"0..32"`
+	// Let such clients store the password.
+	SavePassword boolean `yaml:"save-password" default:"false"`
+}
+
+// fileTunnelKey is a pre-shared key of a tunnel profile. Exactly one of key and key-file is given.
+type fileTunnelKey struct {
+	section
+	// What logs call the key.
+	Name text `yaml:"name" required:"true" len:"1..64"`
+	// Identity of the peers that use it, by which aggressive mode chooses the key: an IPv4 address, @domain, user@domain, dn:CN=...,O=... or any other text (a key ID: the group name of Cisco's clients); without it any.
+	Identity peerID `yaml:"identity" len:"1..1024"`
+	// The key itself.
+	Key secret `yaml:"key"`
+	// File that holds the key, relative to the configuration directory.
+	KeyFile text `yaml:"key-file" len:"1..4000"`
+}
+
+// fileDPD says when dynamic subscribers are asked whether they are still there (RFC 3706). Their own questions are always answered.
+type fileDPD struct {
+	section
+	// Ask at all.
+	Enabled boolean `yaml:"enabled" default:"false"`
+	// Ask if traffic was sent to the peer in this time ...
+	Sent duration `yaml:"sent" default:"30s" range:"5..3600"`
+	// ... and none came from it for this time.
+	Unanswered duration `yaml:"unanswered" default:"60s" range:"5..3600"`
+	// Ask if nothing went in either direction for this time.
+	Silent duration `yaml:"silent" default:"150s" range:"5..86400"`
 }
 
 // filePolicyRule is an IKE policy rule; an offer matches if each value is among the listed ones.
@@ -126,7 +271,7 @@ type filePolicyRule struct {
 	section
 	// Order of the rules, lowest number first.
 	Priority number `yaml:"priority" required:"true" range:"1..10000"`
-	// Authentication method.
+	// Authentication of phase 1, with XAuth or without: psk (pre-shared key), rsa (certificates of both sides), hybrid (a certificate of ours and XAuth), any (whatever there is a key or certificate for).
 	Auth word[AuthMethod] `yaml:"authentication" default:"psk"`
 	// Ciphers.
 	Encryption []word[Encryption] `yaml:"encryption" required:"true" items:"1..16"`
@@ -136,7 +281,7 @@ type filePolicyRule struct {
 	Group []word[Group] `yaml:"group" required:"true" items:"1..16"`
 	// Longest life of a phase 1 SA.
 	Lifetime duration `yaml:"lifetime" default:"28800" range:"60..86400"`
-	// Whether aggressive mode matches.
+	// Whether aggressive mode matches: none (main mode only), accepted and requested (either mode; they differ where we begin), required (aggressive mode only).
 	AggressiveMode word[AggressiveMode] `yaml:"aggressive-mode" default:"none"`
 	// Server address to which the rule is bound; without it any.
 	LocalAddress address `yaml:"local-address"`
@@ -159,6 +304,8 @@ type fileTransport struct {
 	PFS pfs `yaml:"pfs" default:"none"`
 	// ESP transforms as cipher-integrity; without it those of the proposal profile.
 	Transforms []transform `yaml:"transforms" items:"1..32"`
+	// Our certificate for clients that authenticate with RSA signatures.
+	Certificate text `yaml:"certificate" len:"1..64"`
 }
 
 // fileTransportLocal is a server address of a transport profile.
@@ -279,7 +426,7 @@ type fileIPProfile struct {
 	section
 	// Name of the profile.
 	Name text `yaml:"name" required:"true" len:"1..64"`
-	// Virtual router in which subscribers terminate; without it this one.
+	// Virtual router in which subscribers terminate; without it this one. L2TP subscribers can terminate in the same namespace only.
 	Router text `yaml:"virtual-router" len:"1..31"`
 	// Our own address on subscriber interfaces: the gateway that clients see.
 	Unnumbered address `yaml:"unnumbered-address" required:"true"`
@@ -321,4 +468,8 @@ type fileUser struct {
 	Address address `yaml:"address"`
 	// Virtual router in which this user terminates, in place of that of the IP profile.
 	Router text `yaml:"virtual-router" len:"1..31"`
+	// How long a session of this user may last.
+	SessionTimeout duration `yaml:"session-timeout" default:"0" range:"60..31622400" zero:"for ever"`
+	// How long a session of this user may be without traffic.
+	IdleTimeout duration `yaml:"idle-timeout" default:"0" range:"300..86400" zero:"for ever"`
 }

@@ -174,7 +174,7 @@ func applyScalar(s *jsonschema.Schema, sc scalar, tag reflect.StructTag) {
 		s.Type, s.MinLength, s.MaxLength = "string", ptr(uint64(lo)), ptr(uint64(hi))
 	}
 	switch sc := sc.(type) {
-	case *text:
+	case *text, *peerID:
 		length("1..255")
 	case *secret:
 		length("1..256")
@@ -193,8 +193,10 @@ func applyScalar(s *jsonschema.Schema, sc scalar, tag reflect.StructTag) {
 		s.Type = "boolean"
 	case *address:
 		s.Type, s.Format = "string", "ipv4"
-	case *identity:
+	case *identity, *domain:
 		s.Type = "string"
+	case *prefix:
+		s.Type, s.Pattern = "string", `^[0-9.]+(/[0-9]+)?$`
 	case *addrRange:
 		s.Type, s.Pattern = "string", `^[0-9.]+( *- *[0-9.]+|/[0-9]+)?$`
 	case *transform:
@@ -319,8 +321,12 @@ func valueWords(sc scalar, tag reflect.StructTag) string {
 		return "IPv4 address"
 	case *addrRange:
 		return "range"
-	case *identity:
+	case *identity, *peerID:
 		return "identity"
+	case *domain:
+		return "domain name"
+	case *prefix:
+		return "network"
 	case *transform:
 		return "`CIPHER-INTEGRITY` of " + code(espEncryptionNames.words()) + " and " + code(espIntegrityNames.words()) + "; AES-GCM alone"
 	case *pfs:

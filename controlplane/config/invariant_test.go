@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -37,6 +38,12 @@ func checkInvariants(t *testing.T, c *Config) {
 	in("total", int64(p.HalfOpen.Total), 1, 1000000, false)
 	in("per source", int64(p.HalfOpen.PerSource), 1, int64(p.HalfOpen.Total), false)
 	within("shutdown", p.ShutdownTimeout, 1, 600, false)
+	licences := func(l Licences) {
+		t.Helper()
+		in("subscribers", int64(l.Subscribers), 1, 1000000, true)
+		in("IPsec tunnels", int64(l.IPsecTunnels), 1, 1000000, true)
+	}
+	licences(p.Licences)
 	in("socket", int64(len(p.API.Socket)), 1, 107, false)
 	if !strings.HasPrefix(p.API.Socket, "/") || !strings.HasPrefix(p.StateDir, "/") {
 		t.Errorf("relative paths in %+v", p)
@@ -69,6 +76,9 @@ func checkInvariants(t *testing.T, c *Config) {
 		for _, tp := range r.TransportProfiles {
 			within("phase 2 lifetime", tp.Lifetime, 1800, 864000, false)
 			in("kilobytes", int64(tp.LifetimeKilobytes), 102400, 4294967295, false)
+			if tp.Certificate != "" && !r.hasCertificate(tp.Certificate) {
+				t.Errorf("certificate %q of %q", tp.Certificate, tp.Name)
+			}
 			if len(tp.Locals) == 0 || !tp.RemoteAddress.Is4() {
 				t.Errorf("transport profile %+v", tp)
 			}
@@ -92,6 +102,11 @@ func checkInvariants(t *testing.T, c *Config) {
 				t.Errorf("key %+v", k)
 			}
 		}
+		licences(r.Licences)
+		within("DPD", r.DPD.Sent, 5, 3600, false)
+		within("DPD", r.DPD.Unanswered, 5, 3600, false)
+		within("DPD", r.DPD.Silent, 5, 86400, false)
+		checkTunnels(t, r)
 		l := r.L2TP
 		within("destruct", l.DestructTimeout, 10, 3600, false)
 		within("idle", l.IdleTimeout, 0, 86400, true)
@@ -119,7 +134,7 @@ func checkInvariants(t *testing.T, c *Config) {
 		in("methods", int64(len(r.PPP.Authentication)), 1, 3, false)
 		for _, ip := range r.IPProfiles {
 			term := c.Router(ip.Router)
-			if term == nil || term.Namespace != r.Namespace || !ip.Unnumbered.Is4() || len(ip.DNS) > 2 || len(ip.NBNS) > 2 {
+			if term == nil || term.Namespace != r.Namespace && !r.forTunnelsOnly(ip.Name) || !ip.Unnumbered.Is4() || len(ip.DNS) > 2 || len(ip.NBNS) > 2 {
 				t.Errorf("IP profile %+v", ip)
 				continue
 			}
@@ -155,7 +170,83 @@ func checkInvariants(t *testing.T, c *Config) {
 			if names[u.Name] || u.Name == "" || u.Router != "" && c.Router(u.Router) == nil {
 				t.Errorf("user %+v", u)
 			}
+			within("session timeout", u.SessionTimeout, 60, 31622400, true)
+			within("idle timeout", u.IdleTimeout, 300, 86400, true)
 			names[u.Name] = true
+		}
+	}
+}
+
+// hasCertificate says whether the router has a certificate of that name.
+func (r *Router) hasCertificate(name string) bool {
+	return slices.ContainsFunc(r.Certificates.Own, func(o OwnCertificate) bool { return o.Name == name })
+}
+
+// checkTunnels checks what tunnels.go promises. A peer can always be assigned to one
+// profile (J18, J19).
+func checkTunnels(t *testing.T, r *Router) {
+	t.Helper()
+	c := r.Certificates
+	for _, o := range c.Own {
+		if (o.PKCS12 == "") == (o.Certificate == "" && o.Key == "") || (o.Certificate == "") != (o.Key == "") || o.Name == "" {
+			t.Errorf("certificate %+v", o)
+		}
+	}
+	if !slices.IsSortedFunc(c.Own, func(a, b OwnCertificate) int { return strings.Compare(a.Name, b.Name) }) {
+		t.Errorf("certificates not in order: %+v", c.Own)
+	}
+	if c.ExpiryWarning < 0 || c.Revocation.Refresh < time.Minute || c.Revocation.Refresh > 7*24*time.Hour || c.Revocation.Strict && len(c.Revocation.Files)+len(c.Revocation.URLs) == 0 {
+		t.Errorf("certificates %+v", c)
+	}
+	group := map[netip.Addr]bool{}
+	for _, tp := range r.TransportProfiles {
+		for _, l := range tp.Locals {
+			group[l.Address] = group[l.Address] || len(l.GroupKeys) > 0
+		}
+	}
+	everybody := map[netip.Addr]string{}
+	names := map[string]bool{}
+	for _, p := range r.TunnelProfiles {
+		if p.Name == "" || names[p.Name] || r.IPProfile(p.IPProfile) == nil || p.Certificate != "" && !r.hasCertificate(p.Certificate) {
+			t.Errorf("tunnel profile %+v", p)
+		}
+		names[p.Name] = true
+		if p.Certificate == "" && len(p.Keys) == 0 && len(r.Keys) == 0 {
+			t.Errorf("nobody can authenticate by %+v", p)
+		}
+		if p.Attempts < 1 || p.Attempts > 10 || p.MaxSubscribers < 0 || p.MaxSubscribers > 1000000 || p.MTU < 160 || p.MTU > 9000 ||
+			p.Lifetime < 1800*time.Second || p.Lifetime > 864000*time.Second || p.LifetimeKilobytes < 102400 || p.XAuth < XAuthGeneric || p.XAuth > XAuthNone ||
+			p.AddressExpiry != 0 && (p.AddressExpiry < time.Minute || p.AddressExpiry > 366*24*time.Hour) ||
+			len(p.Transforms) > 6 || len(p.Networks) > 64 || len(p.Phase2Local) > 64 || len(p.Phase2Peer) > 64 || len(p.PeerIdentities) > 64 || len(p.Keys) > 1000 {
+			t.Errorf("tunnel profile %+v", p)
+		}
+		for _, n := range slices.Concat(p.Networks, p.Phase2Local, p.Phase2Peer) {
+			if n != n.Masked() || !n.Addr().Is4() {
+				t.Errorf("network %v", n)
+			}
+		}
+		locals := []netip.Addr{p.LocalAddress}
+		if !p.LocalAddress.IsValid() {
+			locals = r.ServerAddresses
+		}
+		for _, local := range locals {
+			for _, k := range p.Keys {
+				if len(k.Key) == 0 || len(k.Key) > 256 {
+					t.Errorf("key %q of %d bytes", k.Name, len(k.Key))
+				}
+				if k.Identity != "" {
+					continue
+				}
+				if group[local] {
+					t.Errorf("%v has group keys and the key %q", local, k.Name)
+				}
+				if first, there := everybody[local]; there && first != p.Name && len(p.PeerIdentities) == 0 {
+					t.Errorf("%q and %q on %v are one", first, p.Name, local)
+				}
+				if len(p.PeerIdentities) == 0 {
+					everybody[local] = p.Name
+				}
+			}
 		}
 	}
 }
@@ -174,6 +265,7 @@ func ascending(t *testing.T, rs []AddrRange) {
 func FuzzParse(f *testing.F) {
 	f.Add("", good)
 	f.Add("log: {level: debug}\nhalf-open: {total: 3}\n", "namespace: {name: x, create: true}\nvrf: {device: d, table: 7}\n"+good)
+	f.Add("licences: {subscribers: 3}\n", tunnels)
 	f.Add("workers: {dh: -1}\n", "users: [{name: 1, password: ~}]\n")
 	f.Add("a: &a [*a]\n", "? {a: b}\n: c\n<<: [x]\n")
 	f.Add("!!binary x: 1", "pools:\n- name: p\n  ranges: [0.0.0.0/0, 255.255.255.255, 1.1.1.1-1.1.1.0]\n")

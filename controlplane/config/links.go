@@ -108,13 +108,15 @@ func (b *builder) serving(s *routerSource) {
 	f, r := s.file, s.r
 	listens := len(f.ServerAddresses) > 0
 	switch {
-	case !f.sound("server-addresses"), !f.L2TP.sound("destination-profiles"):
+	case !f.sound("server-addresses"), !f.L2TP.sound("destination-profiles"), !f.IPsec.sound("tunnel-profiles"):
 	case !listens && len(f.IPsec.TransportProfiles) > 0:
 		b.errorf(f.IPsec.pos, "there are transport profiles but no \"server-addresses\" on which clients could arrive")
+	case !listens && len(f.IPsec.TunnelProfiles) > 0:
+		b.errorf(f.IPsec.pos, "there are tunnel profiles but no \"server-addresses\" on which clients could arrive")
 	case !listens && len(f.L2TP.Destinations) > 0:
 		b.errorf(f.L2TP.pos, "there are destination profiles but no \"server-addresses\" on which clients could arrive")
-	case listens && len(f.L2TP.Destinations) == 0:
-		b.errorf(f.ServerAddresses[0].pos, "the virtual router listens but has no destination profile, so it would refuse everybody")
+	case listens && len(f.L2TP.Destinations) == 0 && len(f.IPsec.TunnelProfiles) == 0:
+		b.errorf(f.ServerAddresses[0].pos, "the virtual router listens but has neither destination nor tunnel profile, so it would refuse everybody")
 	}
 	b.keysFor(f, r)
 }
@@ -147,6 +149,9 @@ func (b *builder) keysFor(f *fileRouter, r *Router) {
 		return
 	}
 	for i := range f.IPsec.TransportProfiles {
+		if f.IPsec.TransportProfiles[i].Certificate.given() {
+			continue
+		}
 		for j := range f.IPsec.TransportProfiles[i].Locals {
 			l := &f.IPsec.TransportProfiles[i].Locals[j]
 			if l.present && l.sound("group-keys") && len(l.GroupKeys) == 0 {
@@ -169,7 +174,7 @@ func (b *builder) terminating(s *routerSource, f *fileIPProfile) {
 		b.errorf(f.Router.pos, "\"virtual-router\" is %s but there is no such virtual router%s", quoteShort(name), suggest(name, b.routerNames()))
 		return
 	}
-	if !b.sameNamespace(s.r, t, f.Router) {
+	if !s.r.forTunnelsOnly(p.Name) && !b.sameNamespace(s.r, t, f.Router) {
 		return
 	}
 	if ts := b.fileOf(t); !ts.sound("pools") {
@@ -245,8 +250,19 @@ func (b *builder) sameNamespace(transport, terminating *Router, at text) bool {
 	if transport.Namespace.Name == terminating.Namespace.Name {
 		return true
 	}
-	b.errorf(at.pos, "the virtual router %q is in another namespace; subscribers can terminate in another virtual router of the same namespace only", terminating.Name)
+	b.errorf(at.pos, "the virtual router %q is in another namespace; L2TP subscribers can terminate in another virtual router of the same namespace only", terminating.Name)
 	return false
+}
+
+// forTunnelsOnly says whether an IP profile is used, and by tunnel profiles only:
+// their subscribers have no interface whose other end is in the transport router.
+func (r *Router) forTunnelsOnly(ipProfile string) bool {
+	for _, d := range r.Destinations {
+		if slices.ContainsFunc(d.Hosts, func(h HostProfile) bool { return h.IPProfile == ipProfile }) {
+			return false
+		}
+	}
+	return slices.ContainsFunc(r.TunnelProfiles, func(p TunnelProfile) bool { return p.IPProfile == ipProfile })
 }
 
 // userLinks checks a user's terminating router and that an address can be found
@@ -258,7 +274,8 @@ func (b *builder) userLinks(s *routerSource, f *fileUser) {
 			b.errorf(f.Router.pos, "\"virtual-router\" is %s but there is no such virtual router%s", quoteShort(f.Router.v), suggest(f.Router.v, b.routerNames()))
 			return
 		}
-		if !b.sameNamespace(s.r, t, f.Router) || f.Address.given() {
+		l2tp := len(s.r.Destinations) > 0 || len(s.r.TunnelProfiles) == 0
+		if l2tp && !b.sameNamespace(s.r, t, f.Router) || f.Address.given() {
 			return
 		}
 		for i := range s.r.IPProfiles {

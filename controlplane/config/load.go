@@ -31,6 +31,10 @@ type source struct {
 	mode fs.FileMode
 }
 
+// fileFinder says where the file is that the configuration gives a path of, and
+// which mode it has. The file is regular, or there is an error.
+type fileFinder func(path string) (string, fs.FileMode, error)
+
 // secretReader reads the secret file at a path as the configuration gives it.
 type secretReader func(path string) ([]byte, fs.FileMode, error)
 
@@ -43,13 +47,19 @@ func Load(dir string) (*Config, []Diagnostic, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	read := func(path string) ([]byte, fs.FileMode, error) {
+	place := func(path string) string {
 		if !filepath.IsAbs(path) {
 			path = filepath.Join(dir, path)
 		}
-		return readBounded(path, maxSecretFileSize)
+		return path
 	}
-	cfg, warnings, more := parse(sources, read)
+	read := func(path string) ([]byte, fs.FileMode, error) { return readBounded(place(path), maxSecretFileSize) }
+	find := func(path string) (string, fs.FileMode, error) {
+		path = place(path)
+		mode, err := regular(path)
+		return path, mode, err
+	}
+	cfg, warnings, more := parse(sources, read, find)
 	if errs = append(errs, more...); len(errs) > 0 {
 		return nil, warnings, Errors(sorted(errs))
 	}
@@ -137,13 +147,10 @@ var (
 
 // readBounded reads a regular file of at most limit bytes.
 func readBounded(path string, limit int64) ([]byte, fs.FileMode, error) {
-	// Stat first: opening a FIFO would wait for a writer.
-	info, err := os.Stat(path)
+	// Look first: opening a FIFO would wait for a writer.
+	mode, err := regular(path)
 	if err != nil {
 		return nil, 0, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, 0, errNotRegular
 	}
 	f, err := os.Open(path)
 	if err != nil {
@@ -157,7 +164,19 @@ func readBounded(path string, limit int64) ([]byte, fs.FileMode, error) {
 	if int64(len(data)) > limit {
 		return nil, 0, errTooLarge
 	}
-	return data, info.Mode(), nil
+	return data, mode, nil
+}
+
+// regular returns the mode of a regular file.
+func regular(path string) (fs.FileMode, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	if !info.Mode().IsRegular() {
+		return 0, errNotRegular
+	}
+	return info.Mode(), nil
 }
 
 // reason is err without the path that the message names already.
@@ -171,8 +190,8 @@ func reason(err error) string {
 
 // parse is everything but reading the directory. The Config is nil iff there
 // are errors; those and the warnings are in order and without repetition.
-func parse(sources []source, read secretReader) (*Config, []Diagnostic, []Diagnostic) {
-	b := &builder{read: read, cfg: &Config{}}
+func parse(sources []source, read secretReader, find fileFinder) (*Config, []Diagnostic, []Diagnostic) {
+	b := &builder{read: read, locate: find, cfg: &Config{}}
 	for _, s := range sources {
 		b.source(s)
 	}

@@ -33,7 +33,7 @@ func write(t *testing.T, files map[string]string) string {
 }
 
 var compareConfig = cmp.Options{
-	cmpopts.EquateComparable(netip.Addr{}),
+	cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}),
 	cmp.Comparer(func(a, b Secret) bool { return a.Equal(b) }),
 }
 
@@ -81,7 +81,9 @@ func TestLoadDefaults(t *testing.T) {
 				Ranges:  []AddrRange{{gw, netip.MustParseAddr("10.0.0.254")}},
 				Exclude: []AddrRange{{gw, gw}},
 			}},
-			MSSClamp: true, SourceValidation: true,
+			Certificates: Certificates{Revocation: Revocation{Refresh: time.Hour}, ExpiryWarning: 30 * 24 * time.Hour},
+			DPD:          DPD{Sent: 30 * time.Second, Unanswered: time.Minute, Silent: 150 * time.Second},
+			MSSClamp:     true, SourceValidation: true,
 			Users: []User{{Name: "alice", Password: Secret("secret of alice")}},
 		}},
 	}
@@ -99,9 +101,10 @@ api: {socket: /run/x.sock, group: adm}
 state-dir: /state
 workers: {dh: 2, kernel: 5}
 half-open: {total: 9, per-source: 8}
+licences: {subscribers: 1000, ipsec-tunnels: 900}
 shutdown-timeout: 1m
 `,
-		"secret": "the key\n",
+		"secret": "the key\n", "pki/ca.pem": "", "pki/gw.pem": "", "pki/gw.key": "", "pki/gw.p12": "", "pki/ca.crl": "",
 		"vr/in.yaml": `
 namespace: {name: n, create: true}
 vrf: {device: inside, table: 20, create: true}
@@ -117,8 +120,8 @@ ipsec:
   tx-invalid-cookie: true
   proposals: legacy
   ike-policy-rules:
-    - {priority: 2, encryption: [3des], hash: [md5], group: [modp1024], lifetime: 1m, authentication: psk, aggressive-mode: none}
-    - {priority: 1, encryption: [aes128, aes192], hash: [sha512, sha1], group: [ecp521, modp4096], local-address: 192.0.2.2}
+    - {priority: 2, encryption: [3des], hash: [md5], group: [modp1024], lifetime: 1m, authentication: any, aggressive-mode: requested}
+    - {priority: 1, authentication: rsa, aggressive-mode: required, encryption: [aes128, aes192], hash: [sha512, sha1], group: [ecp521, modp4096], local-address: 192.0.2.2}
   transport-profiles:
     - name: t
       remote-address: 198.51.100.1
@@ -127,11 +130,52 @@ ipsec:
       lifetime-kilobytes: 102400
       pfs: ecp384
       transforms: [des-md5, aes192gcm16, aes256-sha256_96]
+      certificate: gateway
   pre-shared-keys:
     - {name: a, peer-address: 198.51.100.1, key: "a key"}
     - {name: b, peer-identity: Host.Example, key: "b key"}
     - {name: c, peer-identity: Me@Host.Example, key: 0123}
     - {name: d, peer-identity: 10.9.9.9, key: ~x}
+  certificates:
+    authorities: [pki/ca.pem, DIR/pki/gw.pem]
+    own:
+      - {name: old, pkcs12: pki/gw.p12, password-file: secret}
+      - {name: gateway, certificate: pki/gw.pem, key: pki/gw.key}
+    revocation: {files: [pki/ca.crl], urls: ["http://pki.example.net/ca.crl"], refresh: 1m, strict: true}
+    expiry-warning: 24h
+  dead-peer-detection: {enabled: true, sent: 5, unanswered: 6, silent: 7}
+  tunnel-profiles:
+    - name: second
+      local-address: 192.0.2.1
+      local-identity: "@vpn.example.net"
+      certificate: gateway
+      peer-identities: ["*@example.net", "dn:CN=*,O=Example\\, Inc", 10.1.*, sales, "@a.example"]
+      keys:
+        - {name: any, key-file: secret}
+        - {name: sales, identity: sales, key: the key of sales}
+        - {name: bob, identity: bob@Example.net, key: the key of bob}
+      extended-authentication: chap
+      reauthenticate: true
+      attempts: 10
+      push-configuration: true
+      max-subscribers: 7
+      domain-suffix: "@corp"
+      ip-profile: j
+      networks: [10.0.0.0/8, 192.0.2.99]
+      phase2-local-identities: [0.0.0.0/0]
+      phase2-peer-identities: [10.1.0.0/24, 10.2.0.0/24]
+      lifetime: 1h
+      lifetime-kilobytes: 102401
+      pfs: modp2048
+      transforms: [aes128-sha1, 3des-md5]
+      mtu: 160
+      address-expiry: 1h
+      banner: Welcome
+      default-domain: Example.net
+      split-dns: [corp.example.net, Lab.example.net]
+      save-password: true
+    - {name: first, certificate: old, ip-profile: i, extended-authentication: none}
+licences: {subscribers: 10, ipsec-tunnels: 9}
 l2tp:
   destruct-timeout: 1h
   idle-timeout: 0
@@ -170,23 +214,32 @@ ip-profiles:
     mss-clamp: false
     source-validation: false
 users:
-  - {name: u, password-file: secret, address: 10.1.0.5, virtual-router: in}
+  - {name: u, password-file: secret, address: 10.1.0.5, virtual-router: in, session-timeout: 1h, idle-timeout: 300}
   - {name: t, password: pw}
 `,
 	})
+	// A path may be absolute.
+	path := filepath.Join(dir, "vr", "out.yaml")
+	if data, err := os.ReadFile(path); err != nil {
+		t.Fatal(err)
+	} else if err := os.WriteFile(path, []byte(strings.ReplaceAll(string(data), "DIR", dir)), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	got, _, err := Load(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := netip.MustParseAddr
+	a, net := netip.MustParseAddr, netip.MustParsePrefix
 	want := &Config{
 		Process: Process{
 			Log: Log{LogDebug, LogJSON}, API: API{"/run/x.sock", "adm"}, StateDir: "/state", Workers: Workers{2, 5},
-			HalfOpen: HalfOpen{9, 8}, ShutdownTimeout: time.Minute,
+			HalfOpen: HalfOpen{9, 8}, Licences: Licences{1000, 900}, ShutdownTimeout: time.Minute,
 		},
 		Routers: []*Router{{
 			Name: "in", File: filepath.Join(dir, "vr", "in.yaml"), Kind: KindVRF, Namespace: Namespace{"n", true}, VRF: VRF{"inside", 20, true},
 			NATT: true, Proposals: ProposalCompatible,
+			Certificates: Certificates{Revocation: Revocation{Refresh: time.Hour}, ExpiryWarning: 30 * 24 * time.Hour},
+			DPD:          DPD{Sent: 30 * time.Second, Unanswered: time.Minute, Silent: 150 * time.Second},
 			L2TP: L2TP{
 				DestructTimeout: 600 * time.Second, IdleTimeout: time.Minute, RetransmitEstablished: 5, RetransmitNotEstablished: 5,
 				HelloInterval: time.Minute, Challenge: true, SetupTimeout: time.Minute,
@@ -202,14 +255,48 @@ users:
 			Name: "out", File: filepath.Join(dir, "vr", "out.yaml"), Kind: KindVRF, Namespace: Namespace{"n", true}, VRF: VRF{"outside", 10, false},
 			ServerAddresses: []netip.Addr{a("192.0.2.1"), a("192.0.2.2")}, InvalidCookie: true, Proposals: ProposalLegacy,
 			Policy: []PolicyRule{
-				{1, AuthPSK, []Encryption{EncryptionAES128, EncryptionAES192}, []Hash{HashSHA512, HashSHA1}, []Group{GroupECP521, GroupMODP4096}, 8 * time.Hour, AggressiveNone, a("192.0.2.2")},
-				{2, AuthPSK, []Encryption{Encryption3DES}, []Hash{HashMD5}, []Group{GroupMODP1024}, time.Minute, AggressiveNone, netip.Addr{}},
+				{1, AuthRSA, []Encryption{EncryptionAES128, EncryptionAES192}, []Hash{HashSHA512, HashSHA1}, []Group{GroupECP521, GroupMODP4096}, 8 * time.Hour, AggressiveRequired, a("192.0.2.2")},
+				{2, AuthAny, []Encryption{Encryption3DES}, []Hash{HashMD5}, []Group{GroupMODP1024}, time.Minute, AggressiveRequested, netip.Addr{}},
 			},
 			TransportProfiles: []TransportProfile{{
 				Name: "t", RemoteAddress: a("198.51.100.1"), Locals: []TransportLocal{{a("192.0.2.2"), []GroupKey{{"g", Secret("the key")}}}},
 				Lifetime: 240 * time.Hour, LifetimeKilobytes: 102400, PFS: GroupECP384,
-				Transforms: []ESPTransform{{ESPDES, IntegrityMD5}, {ESPAES192GCM, IntegrityNone}, {ESPAES256, IntegritySHA256Trunc96}},
+				Transforms:  []ESPTransform{{ESPDES, IntegrityMD5}, {ESPAES192GCM, IntegrityNone}, {ESPAES256, IntegritySHA256Trunc96}},
+				Certificate: "gateway",
 			}},
+			Certificates: Certificates{
+				Authorities: []string{filepath.Join(dir, "pki/ca.pem"), filepath.Join(dir, "pki/gw.pem")},
+				Own: []OwnCertificate{
+					{Name: "gateway", Certificate: filepath.Join(dir, "pki/gw.pem"), Key: filepath.Join(dir, "pki/gw.key")},
+					{Name: "old", PKCS12: filepath.Join(dir, "pki/gw.p12"), Password: Secret("the key")},
+				},
+				Revocation: Revocation{
+					Files: []string{filepath.Join(dir, "pki/ca.crl")}, URLs: []string{"http://pki.example.net/ca.crl"}, Refresh: time.Minute, Strict: true,
+				},
+				ExpiryWarning: 24 * time.Hour,
+			},
+			DPD:      DPD{true, 5 * time.Second, 6 * time.Second, 7 * time.Second},
+			Licences: Licences{10, 9},
+			TunnelProfiles: []TunnelProfile{
+				{
+					Name: "second", LocalAddress: a("192.0.2.1"), LocalIdentity: "@vpn.example.net", Certificate: "gateway",
+					PeerIdentities: []string{"*@example.net", `dn:CN=*,O=Example\, Inc`, "10.1.*", "sales", "@a.example"},
+					Keys: []TunnelKey{
+						{"any", "", Secret("the key")}, {"sales", "sales", Secret("the key of sales")}, {"bob", "bob@Example.net", Secret("the key of bob")},
+					},
+					XAuth: XAuthCHAP, Reauthenticate: true, Attempts: 10, Push: true, MaxSubscribers: 7, DomainSuffix: "@corp", IPProfile: "j",
+					Networks:    []netip.Prefix{net("10.0.0.0/8"), net("192.0.2.99/32")},
+					Phase2Local: []netip.Prefix{net("0.0.0.0/0")}, Phase2Peer: []netip.Prefix{net("10.1.0.0/24"), net("10.2.0.0/24")},
+					Lifetime: time.Hour, LifetimeKilobytes: 102401, PFS: GroupMODP2048,
+					Transforms: []ESPTransform{{ESPAES128, IntegritySHA1}, {ESP3DES, IntegrityMD5}},
+					MTU:        160, AddressExpiry: time.Hour,
+					Banner: "Welcome", DefaultDomain: "example.net", SplitDNS: []string{"corp.example.net", "lab.example.net"}, SavePassword: true,
+				},
+				{
+					Name: "first", Certificate: "old", XAuth: XAuthNone, Attempts: 3, IPProfile: "i",
+					Lifetime: 8 * time.Hour, LifetimeKilobytes: 4294967295, MTU: 1440,
+				},
+			},
 			Keys: []PreSharedKey{
 				{"a", a("198.51.100.1"), Identity{}, Secret("a key")},
 				{"b", netip.Addr{}, Identity{IdentityFQDN, "host.example"}, Secret("b key")},
@@ -236,7 +323,10 @@ users:
 			MSSClamp: true, SourceValidation: true,
 			Users: []User{
 				{Name: "t", Password: Secret("pw")},
-				{Name: "u", Password: Secret("the key"), Address: a("10.1.0.5"), Router: "in"},
+				{
+					Name: "u", Password: Secret("the key"), Address: a("10.1.0.5"), Router: "in",
+					SessionTimeout: time.Hour, IdleTimeout: 5 * time.Minute,
+				},
 			},
 		}},
 	}
@@ -257,8 +347,8 @@ users:
 		t.Error("a look-up finds what is not there")
 	}
 	// Every enumeration prints the word it is written with.
-	text := fmt.Sprint(got.Routers[1].Policy, got.Routers[1].TransportProfiles[0], got.Routers[1].PPP, got.Process.Log, got.Routers[1].Keys)
-	for _, w := range []string{"aes192", "sha512", "ecp521", "psk", "none", "ecp384", "des-md5", "aes192gcm16", "aes256-sha256_96", "pap", "debug", "json", "user-fqdn"} {
+	text := fmt.Sprint(got.Routers[1].Policy, got.Routers[1].TransportProfiles[0], got.Routers[1].PPP, got.Process.Log, got.Routers[1].Keys, got.Routers[1].TunnelProfiles)
+	for _, w := range []string{"aes192", "sha512", "ecp521", "any", "rsa", "required", "none", "aes128-sha1", "ecp384", "des-md5", "aes192gcm16", "aes256-sha256_96", "pap", "debug", "json", "user-fqdn"} {
 		if !strings.Contains(text, w) {
 			t.Errorf("%q is not in %s", w, text)
 		}

@@ -369,6 +369,7 @@ func (LogFormat) table() names[LogFormat]             { return logFormatNames }
 func (ProposalProfile) table() names[ProposalProfile] { return proposalNames }
 func (AuthMethod) table() names[AuthMethod]           { return authNames }
 func (AggressiveMode) table() names[AggressiveMode]   { return aggressiveNames }
+func (XAuth) table() names[XAuth]                     { return xauthNames }
 func (Encryption) table() names[Encryption]           { return encryptionNames }
 func (Hash) table() names[Hash]                       { return hashNames }
 func (Group) table() names[Group]                     { return groupNames }

@@ -23,7 +23,7 @@ type TunnelProfile struct {
 	// PeerIdentities are the accepted phase 1 identities, in the syntax of
 	// [TunnelKey.Identity] with "*" for any text; empty for any.
 	PeerIdentities []string
-	// Keys are the profile's group keys (J19).
+	// Keys are the profile's group keys (J19), at most [MaxTunnelKeys].
 	Keys []TunnelKey
 	// XAuth says how the user is asked; default XAuthGeneric.
 	XAuth XAuth
@@ -56,7 +56,7 @@ type TunnelProfile struct {
 	Transforms []ESPTransform
 	// MTU of the subscribers' routes, 160 to 9000 bytes, default 1440.
 	MTU int
-	// AddressExpiry is told to the client; 0 for none.
+	// AddressExpiry is told to the client, 60 s to 31622400 s; 0 for none.
 	AddressExpiry time.Duration
 	// Banner, DefaultDomain, SplitDNS and SavePassword are told to clients that
 	// know Cisco Unity.
@@ -96,27 +96,31 @@ type DPD struct {
 	// Enabled is false by default.
 	Enabled bool
 	// Sent and Unanswered: probe when traffic was sent in the last Sent and
-	// none came for Unanswered; default 30 s and 60 s.
+	// none came for Unanswered; 5 s to 3600 s, default 30 s and 60 s.
 	Sent, Unanswered time.Duration
-	// Silent: probe when nothing went either way for so long; default 150 s.
+	// Silent: probe when nothing went either way for so long; 5 s to 86400 s,
+	// default 150 s.
 	Silent time.Duration
 }
 
 // Licences bound subscribers (J12); 0 for no limit.
 type Licences struct {
-	// Subscribers counts every subscriber, IPsecTunnels those with IPsec.
+	// Subscribers counts every subscriber, IPsecTunnels those with IPsec; up to
+	// 1000000.
 	Subscribers, IPsecTunnels int
 }
 
 // Certificates are a router's own certificates and those it trusts.
 type Certificates struct {
-	// Authorities are files of PEM certificates that are trusted.
+	// Authorities are files of PEM certificates that are trusted. All paths here
+	// are of files that existed when the configuration was loaded; relative ones
+	// have been joined to the configuration directory.
 	Authorities []string
 	// Own are the router's certificates by ascending name.
 	Own        []OwnCertificate
 	Revocation Revocation
 	// ExpiryWarning is how long before its end a certificate of ours or of an
-	// authority is warned of; default 30 days.
+	// authority is warned of, up to 31622400 s; default 30 days.
 	ExpiryWarning time.Duration
 }
 
@@ -135,7 +139,7 @@ type OwnCertificate struct {
 // Revocation says what is known of revoked certificates.
 type Revocation struct {
 	// Files and URLs are CRLs, PEM or DER. URLs are http only and are fetched
-	// every Refresh, default 1 h.
+	// every Refresh, 60 s to 604800 s, default 1 h.
 	Files   []string
 	URLs    []string
 	Refresh time.Duration
@@ -153,4 +157,9 @@ const (
 	MaxTunnelNetworks = 64
 	// MaxTunnelTransforms is the number of ESP transforms per tunnel profile.
 	MaxTunnelTransforms = 6
+	// MaxTunnelKeys is the number of pre-shared keys per tunnel profile. Of those
+	// without identity there are at most [MaxGroupKeys] per server address.
+	MaxTunnelKeys = 1000
+	// MaxPeerIdentities is the number of accepted identities per tunnel profile.
+	MaxPeerIdentities = 64
 )

@@ -1,0 +1,108 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"strings"
+)
+
+// prefix is an IPv4 network, or one address.
+type prefix struct{ leaf[netip.Prefix] }
+
+func (p *prefix) parse(word string, _ reflect.StructTag) error {
+	wrong := errors.New("must be an IPv4 network such as 10.0.0.0/8, or an address")
+	if !strings.Contains(word, "/") {
+		word += "/32"
+	}
+	v, err := netip.ParsePrefix(word)
+	if err != nil || !v.Addr().Is4() {
+		return wrong
+	}
+	if v != v.Masked() {
+		return fmt.Errorf("must be a network without host bits: %v", v.Masked())
+	}
+	p.v = v
+	return nil
+}
+
+// domain is a domain name in lower case.
+type domain struct{ leaf[string] }
+
+func (d *domain) parse(word string, _ reflect.StructTag) error {
+	if len(word) > 253 || !domainName(word) {
+		return errors.New("must be a domain name")
+	}
+	d.v = strings.ToLower(word)
+	return nil
+}
+
+// idKind is the kind of phase 1 identity that a text stands for.
+type idKind uint8
+
+const (
+	addressID idKind = iota + 1
+	fqdnID
+	userFQDNID
+	dnID
+	keyID
+)
+
+// peerID is a phase 1 identity as text: an IPv4 address, "@fqdn", "user@fqdn",
+// "dn:CN=...,O=...", or any other text for a key ID. Tag wildcard:"true" lets "*"
+// stand for any text.
+type peerID struct {
+	leaf[string]
+	kind idKind
+}
+
+func (p *peerID) parse(word string, tag reflect.StructTag) error {
+	if err := checkLen(word, tag, "1..255"); err != nil {
+		return err
+	}
+	if err := printable(word); err != nil {
+		return err
+	}
+	// A star is as good as a letter where the rest of a name is checked.
+	plain := word
+	if strings.Contains(word, "*") {
+		if tag.Get("wildcard") != "true" {
+			return errors.New("must be one identity, without *")
+		}
+		plain = strings.ReplaceAll(word, "*", "x")
+	}
+	kind, err := kindOfID(plain)
+	if err != nil {
+		return err
+	}
+	p.v, p.kind = word, kind
+	return nil
+}
+
+func kindOfID(word string) (idKind, error) {
+	if a, err := netip.ParseAddr(word); err == nil {
+		if !a.Is4() || !hostAddress(a) {
+			return 0, errors.New("must be the IPv4 address of a host where it is an address")
+		}
+		return addressID, nil
+	}
+	if name, ok := strings.CutPrefix(word, "dn:"); ok {
+		for part := range strings.SplitSeq(strings.ReplaceAll(name, `\,`, ""), ",") {
+			if key, value, ok := strings.Cut(part, "="); !ok || strings.TrimSpace(key) == "" || strings.TrimSpace(value) == "" {
+				return 0, errors.New("must be a distinguished name such as dn:CN=alice,O=Example where it starts with dn:")
+			}
+		}
+		return dnID, nil
+	}
+	user, host, ok := strings.Cut(word, "@")
+	switch {
+	case !ok:
+		return keyID, nil
+	case strings.ContainsFunc(user, notVisible) || !domainName(host):
+		return 0, errors.New("must be @domain or user@domain where it has an @")
+	case user == "":
+		return fqdnID, nil
+	}
+	return userFQDNID, nil
+}
