@@ -61,7 +61,7 @@ func runUnit(ctx context.Context, r *results, packages []string, run string) {
 }
 
 // stream runs a command whose standard output is test2json's. A command that fails without having told of a
-// failed test is an error.
+// failed test is an error, and so is one that fails otherwise than because of tests.
 func stream(cmd *exec.Cmd, r *results, environment string) error {
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -74,11 +74,12 @@ func stream(cmd *exec.Cmd, r *results, environment string) error {
 	}
 	failed, readErr := r.read(out, environment)
 	err = cmd.Wait()
-	if err != nil && failed {
+	var exit *exec.ExitError
+	if failed && errors.As(err, &exit) && exit.ExitCode() == 1 {
 		err = nil // it has been told
 	}
 	if err = errors.Join(readErr, err); err != nil {
-		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args[:min(2, len(cmd.Args))], " "), err, stderr.String())
+		return fmt.Errorf("%s: %w\n%s", strings.Join(cmd.Args[:min(2, len(cmd.Args))], " "), err, strings.TrimSpace(stderr.String()))
 	}
 	return nil
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -25,15 +23,72 @@ const (
 	kernelSuffix = "_kernel_test.go"
 )
 
-// jobLimit is the time limit of one package under one kernel.
+// jobLimit is the time limit of one machine.
 const jobLimit = 25 * time.Minute
+
+// sideBySide is how many of a package's parallel tests run at once. They wait for clients' timers for half of
+// their time, so that one more than the machine has processors uses it best.
+const sideBySide = 3
+
+// scope says how a package's kernel tests are run.
+type scope int
+
+const (
+	// scopePart tests a part of vrgate: under every kernel, in one machine with the other parts.
+	scopePart scope = iota
+	// scopeWhole tests vrgate as a whole: under every kernel, in a machine of its own.
+	scopeWhole
+	// scopeTool tests what tests and shows vrgate: under one kernel, in a machine of its own.
+	scopeTool
+)
+
+// scopeOf tells a package's scope from its directory, relative to the module's.
+func scopeOf(dir string) scope {
+	switch {
+	case dir == filepath.Join("test", "e2e"):
+		return scopeWhole
+	case strings.HasPrefix(dir, "test"+string(filepath.Separator)):
+		return scopeTool
+	}
+	return scopePart
+}
 
 // kernelPackage is a package with kernel tests.
 type kernelPackage struct {
 	path  string // import path
 	dir   string
+	scope scope
 	tests []string // names of the kernel tests
 	file  string   // compiled test program
+}
+
+// job is what one machine does: the kernel tests of packages, one after the other.
+type job struct {
+	kernel   string
+	packages []kernelPackage
+}
+
+// plan distributes packages over machines, those that take longest first.
+func plan(packages []kernelPackage, kernels []string) []job {
+	of := map[scope][]kernelPackage{}
+	for _, p := range packages {
+		of[p.scope] = append(of[p.scope], p)
+	}
+	var jobs []job
+	for _, p := range of[scopeWhole] {
+		for _, k := range kernels {
+			jobs = append(jobs, job{k, []kernelPackage{p}})
+		}
+	}
+	if len(of[scopePart]) > 0 {
+		for _, k := range kernels {
+			jobs = append(jobs, job{k, of[scopePart]})
+		}
+	}
+	for i, p := range of[scopeTool] {
+		jobs = append(jobs, job{kernels[i%len(kernels)], []kernelPackage{p}})
+	}
+	return jobs
 }
 
 // kernelTests reads the names of the tests in a package's kernel test files; the run leaves out its ordinary
@@ -60,8 +115,8 @@ func kernelTests(path, dir string, only *regexp.Regexp) (kernelPackage, error) {
 	return p, nil
 }
 
-// runKernel compiles the packages' kernel tests and runs them under every kernel, as many at a time as there
-// are pairs of processors, but no fewer than two: a machine often waits.
+// runKernel compiles the packages' kernel tests and runs them in machines, as many at a time as there are
+// pairs of processors, but no fewer than two: a machine often waits.
 func runKernel(ctx context.Context, r *results, root string, packages []kernelPackage, kernels []string) error {
 	bin, err := os.MkdirTemp("", "vrgate-test-*")
 	if err != nil {
@@ -73,6 +128,7 @@ func runKernel(ctx context.Context, r *results, root string, packages []kernelPa
 	builds := [][]string{
 		{"build", "-o", filepath.Join(bin, "vrgate"), "./cmd/vrgate"},
 		{"build", "-o", machine, "./test/vm"},
+		{"build", "-o", filepath.Join(bin, converter), "cmd/test2json"},
 	}
 	for i := range packages {
 		packages[i].file = filepath.Join(bin, strings.ReplaceAll(packages[i].path, "/", "-")+".test")
@@ -91,26 +147,16 @@ func runKernel(ctx context.Context, r *results, root string, packages []kernelPa
 		return err
 	}
 
-	type job struct {
-		kernelPackage
-		kernel string
-	}
-	var jobs []job
-	slices.SortStableFunc(packages, func(a, b kernelPackage) int { return len(b.tests) - len(a.tests) })
-	for _, p := range packages {
-		for _, k := range kernels {
-			jobs = append(jobs, job{p, k})
-		}
-	}
+	jobs := plan(packages, kernels)
 	queue := make(chan job)
 	var workers sync.WaitGroup
 	for range max(2, runtime.NumCPU()/2) {
 		workers.Go(func() {
 			for j := range queue {
-				r.printf("runner: kernel tests of %s [%s]: %d", j.path, j.kernel, len(j.tests))
+				r.printf("runner: %v", j)
 				start := time.Now()
-				if err := runJob(ctx, r, machine, root, bin, j.kernelPackage, j.kernel); err != nil {
-					r.add(testKey{j.kernel, j.path, "as a whole"}, err, time.Since(start), "")
+				if err := runJob(ctx, r, machine, root, bin, j); err != nil {
+					r.add(testKey{environment: j.kernel, test: j.String()}, err, time.Since(start), "")
 				}
 			}
 		})
@@ -135,32 +181,37 @@ func prepareMachine(ctx context.Context, machine string) error {
 	return nil
 }
 
-// runJob runs one package's kernel tests under one kernel.
-func runJob(ctx context.Context, r *results, machine, root, bin string, p kernelPackage, kernel string) error {
-	run := "^(" + strings.Join(p.tests, "|") + ")$"
-	// In the package's directory, like go test.
-	script := fmt.Sprintf(`cd %q && exec %q -test.v=test2json -test.timeout=%v -test.run='%s' 2>&1`, p.dir, p.file, jobLimit-time.Minute, run)
-	test := groupCommand(ctx, machine, "-kernel", kernel, "-timeout", jobLimit.String(), "-q",
-		"-share", root, "-share", bin, "-e", "VRGATE_BINARY="+filepath.Join(bin, "vrgate"), "--", "sh", "-c", script)
-	convert := exec.Command("go", "tool", "test2json", "-t", "-p", p.path)
-	var trouble bytes.Buffer
-	test.Stderr = &trouble
-	out, err := test.StdoutPipe()
-	if err != nil {
-		return err
+// converter is the program that makes events of what test programs print. It runs in the machine, so that the
+// tests of several packages can be told apart.
+const converter = "test2json"
+
+func (j job) String() string {
+	var names []string
+	for _, p := range j.packages {
+		names = append(names, fmt.Sprintf("%s: %d", p.path, len(p.tests)))
 	}
-	convert.Stdin = out
-	if err := test.Start(); err != nil {
-		return err
+	return fmt.Sprintf("kernel tests [%s] of %s", j.kernel, strings.Join(names, ", "))
+}
+
+// script is what a machine does for a job. Each package's tests run in its directory, as go test does it.
+func (j job) script(bin string) string {
+	var b strings.Builder
+	fmt.Fprintln(&b, "failed=0")
+	for _, p := range j.packages {
+		fmt.Fprintf(&b, "(cd %q && exec %q -t -p %q %q -test.v=test2json -test.parallel=%d -test.timeout=%v -test.run='^(%s)$') || failed=1\n",
+			p.dir, filepath.Join(bin, converter), p.path, p.file, sideBySide, jobLimit-time.Minute, strings.Join(p.tests, "|"))
 	}
-	convertErr := stream(convert, r, kernel)
-	err = test.Wait()
-	var exit *exec.ExitError
-	if errors.As(err, &exit) && exit.ExitCode() == 1 {
-		err = nil // failed tests, which have been told
+	fmt.Fprintln(&b, "exit $failed")
+	return b.String()
+}
+
+// runJob runs a machine.
+func runJob(ctx context.Context, r *results, machine, root, bin string, j job) error {
+	cmd := groupCommand(ctx, machine, "-kernel", j.kernel, "-timeout", jobLimit.String(), "-q",
+		"-share", root, "-share", bin, "-e", "VRGATE_BINARY="+filepath.Join(bin, "vrgate"), "--", "sh", "-c", j.script(bin))
+	err := stream(cmd, r, j.kernel)
+	for _, p := range j.packages {
+		r.abandon(testKey{environment: j.kernel, pkg: p.path})
 	}
-	if err = errors.Join(err, convertErr); err != nil {
-		return fmt.Errorf("%w\n%s", err, strings.TrimSpace(trouble.String()))
-	}
-	return nil
+	return err
 }

@@ -152,6 +152,9 @@ func listPackages(ctx context.Context, wanted, wantedTests *regexp.Regexp) (root
 		if err != nil {
 			return "", nil, nil, err
 		}
+		if rel, err := filepath.Rel(root, k.dir); err == nil {
+			k.scope = scopeOf(rel)
+		}
 		if len(k.tests) > 0 {
 			kernel = append(kernel, k)
 		}

@@ -46,11 +46,12 @@ type results struct {
 	done    []result
 	running map[testKey]time.Time
 	output  map[testKey]*strings.Builder
-	builds  strings.Builder // compilers' complaints
+	ended   map[testKey]bool // packages
+	builds  strings.Builder  // compilers' complaints
 }
 
 func newResults(out io.Writer) *results {
-	return &results{out: out, running: map[testKey]time.Time{}, output: map[testKey]*strings.Builder{}}
+	return &results{out: out, running: map[testKey]time.Time{}, output: map[testKey]*strings.Builder{}, ended: map[testKey]bool{}}
 }
 
 // printf writes one line of progress.
@@ -126,6 +127,7 @@ func (r *results) event(environment string, e event) (failed bool) {
 // packageDone reports a package. One that fails without a failing test (a panic, an exit, a race after the
 // last test) is a failure of its own, with the tests that were running.
 func (r *results) packageDone(k testKey, action string, elapsed time.Duration) {
+	r.ended[k] = true
 	var tests, failures int
 	for _, d := range r.done {
 		if d.pkg == k.pkg && d.environment == k.environment {
@@ -154,6 +156,16 @@ func (r *results) packageDone(k testKey, action string, elapsed time.Duration) {
 		}
 	}
 	fmt.Fprintf(r.out, "%-5s %s [%s] %d tests, %.1f s\n", map[string]string{"pass": "ok", "fail": "FAIL", "skip": "skip"}[action], k.pkg, k.environment, tests, elapsed.Seconds())
+}
+
+// abandon fails a package whose events will not go on, unless it has ended: the machine under it is gone.
+func (r *results) abandon(k testKey) {
+	r.mu.Lock()
+	ended := r.ended[k]
+	r.mu.Unlock()
+	if !ended {
+		r.event(k.environment, event{Action: "fail", Package: k.pkg})
+	}
 }
 
 // longestRunning returns the test that runs for the longest time, if one runs for longer than the limit.

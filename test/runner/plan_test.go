@@ -1,0 +1,85 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// Every package runs under every kernel, but for those that test the tests, which run once.
+func TestPlan(t *testing.T) {
+	var packages []kernelPackage
+	for _, dir := range []string{"xfrm", "test/bench", "test/e2e", "vr", "test/topo"} {
+		packages = append(packages, kernelPackage{path: "vrgate/" + dir, scope: scopeOf(filepath.FromSlash(dir))})
+	}
+	for _, c := range []struct {
+		kernels []string
+		want    []string
+	}{
+		{[]string{"6.1", "6.12"}, []string{
+			"6.1 vrgate/test/e2e", "6.12 vrgate/test/e2e", "6.1 vrgate/xfrm vrgate/vr", "6.12 vrgate/xfrm vrgate/vr",
+			"6.1 vrgate/test/bench", "6.12 vrgate/test/topo",
+		}},
+		{[]string{"host"}, []string{"host vrgate/test/e2e", "host vrgate/xfrm vrgate/vr", "host vrgate/test/bench", "host vrgate/test/topo"}},
+	} {
+		var got []string
+		for _, j := range plan(packages, c.kernels) {
+			words := []string{j.kernel}
+			for _, p := range j.packages {
+				words = append(words, p.path)
+			}
+			got = append(got, strings.Join(words, " "))
+		}
+		if !slices.Equal(got, c.want) {
+			t.Errorf("plan for %v:\n%s\nwant\n%s", c.kernels, strings.Join(got, "\n"), strings.Join(c.want, "\n"))
+		}
+	}
+}
+
+// One package's failure fails the machine's command and does not keep the next from running.
+func TestScript(t *testing.T) {
+	dir, bin := t.TempDir(), t.TempDir()
+	const stand = "#!/bin/sh\necho \"$PWD $*\"\ncase $* in *first*) exit 1; esac\n"
+	if err := os.WriteFile(filepath.Join(bin, converter), []byte(stand), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	j := job{"6.1", []kernelPackage{
+		{path: "first", dir: dir, file: "/bin/first.test", tests: []string{"TestA", "TestB"}},
+		{path: "second", dir: bin, file: "/bin/second.test", tests: []string{"TestC"}},
+	}}
+	flags := fmt.Sprintf("-test.v=test2json -test.parallel=%d -test.timeout=24m0s", sideBySide)
+	want := dir + " -t -p first /bin/first.test " + flags + " -test.run=^(TestA|TestB)$\n" +
+		bin + " -t -p second /bin/second.test " + flags + " -test.run=^(TestC)$\n"
+	out, err := exec.Command("sh", "-c", j.script(bin)).Output()
+	var exit *exec.ExitError
+	if string(out) != want || !errors.As(err, &exit) || exit.ExitCode() != 1 {
+		t.Errorf("%v, output\n%s\nwant\n%s", err, out, want)
+	}
+}
+
+// A machine that dies takes the rest of its packages with it; none of them may pass for tested.
+func TestAbandon(t *testing.T) {
+	var out bytes.Buffer
+	r := newResults(&out)
+	begun, _, _ := strings.Cut(strings.ReplaceAll(failing, `"p"`, `"q"`), `{"Action":"fail"`)
+	if _, err := r.read(strings.NewReader(passing+begun), "6.1"); err != nil {
+		t.Fatal(err)
+	}
+	for _, pkg := range []string{"p", "q", "never begun"} {
+		r.abandon(testKey{environment: "6.1", pkg: pkg})
+	}
+	if r.summary(0) {
+		t.Error("all well")
+	}
+	for _, want := range []string{"failed: q TestB [6.1]\n", "failed: never begun as a whole [6.1]\n", "b_test.go:1: wrong", "1 passed, 3 failed"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("does not say %q:\n%s", want, out.String())
+		}
+	}
+}
