@@ -26,24 +26,19 @@ type Process struct {
 	routers []*router
 }
 
-// New prepares a process. Nothing in the kernel is touched before Run. The error is a
-// *CertificateError if certificates cannot be used.
+// New prepares a process. Nothing in the kernel is touched before Run.
 func New(cfg *config.Config, kernel Kernel, log *zap.Logger) (*Process, error) {
 	l, err := newLeases(cfg)
 	if err != nil {
 		return nil, err
 	}
-	certs, err := loadCertificates(cfg, time.Now())
-	if err != nil {
-		return nil, err
-	}
 	p := &Process{cfg: cfg, kernel: kernel, log: log, shared: &shared{leases: l}}
-	for i, r := range cfg.Routers {
-		built, err := buildRouter(cfg, r, certs[i])
+	for _, r := range cfg.Routers {
+		built, err := buildRouter(cfg, r)
 		if err != nil {
 			return nil, err
 		}
-		p.routers = append(p.routers, newRouter(r, built, p.shared, buildUsers(r), certs[i], log, nil))
+		p.routers = append(p.routers, newRouter(r, built, p.shared, buildUsers(r), log, nil))
 	}
 	return p, nil
 }
@@ -64,8 +59,8 @@ const (
 func (p *Process) Run(ctx context.Context, ready func()) error {
 	p.shared.kernel = newWorkers(p.cfg.Process.Workers.Kernel)
 	p.shared.aaa = newWorkers(aaaWorkers)
-	p.shared.cpu = newCPUPool(p.cfg.Process.Workers.DH)
-	defer p.shared.cpu.close()
+	p.shared.dh = newDHPool(p.cfg.Process.Workers.DH)
+	defer p.shared.dh.close()
 	defer p.shared.aaa.close()
 	defer p.shared.kernel.close()
 
@@ -109,9 +104,7 @@ func (p *Process) open(r *router) error {
 func (p *Process) serve(ctx context.Context, failed []*router, ready func()) {
 	run, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
-	var loops, background sync.WaitGroup
-	background.Go(func() { p.keepCertificates(ctx) })
-	defer background.Wait()
+	var loops sync.WaitGroup
 	for _, r := range p.routers {
 		if r.data != nil {
 			loops.Go(func() { r.run(run) })

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// conn is one IPsec connection that carries L2TP.
+// conn is one IPsec connection.
 type conn struct {
 	ConnUp
 	tunnels  map[uint16]bool
@@ -21,10 +21,6 @@ type conn struct {
 const silentConn = 30 * time.Second
 
 func (e *Engine) connUp(now time.Time, ev ConnUp) {
-	if ev.Dynamic {
-		e.dynamicConnUp(now, ev)
-		return
-	}
 	c := e.conns[ev.Conn]
 	if c == nil {
 		c = &conn{tunnels: map[uint16]bool{}, calls: map[CallKey]bool{}, timer: timer{conn: ev.Conn}}
@@ -34,11 +30,7 @@ func (e *Engine) connUp(now time.Time, ev ConnUp) {
 	c.ConnUp = ev
 }
 
-func (e *Engine) connDown(now time.Time, ev ConnDown) {
-	if s := e.byConn[ev.Conn]; s != nil {
-		e.dynamicDown(now, s, ev)
-		return
-	}
+func (e *Engine) connDown(ev ConnDown) {
 	c := e.conns[ev.Conn]
 	if c == nil {
 		return
@@ -46,7 +38,7 @@ func (e *Engine) connDown(now time.Time, ev ConnDown) {
 	delete(e.conns, ev.Conn)
 	e.timers.drop(&c.timer)
 	for call := range c.calls {
-		e.noteLost(e.byCall[call], Reason(ev.Reason), cmp.Or(ev.Text, "the IPsec connection has ended"), ev.ByPeer)
+		e.noteLost(e.byCall[call], Reason(ev.Reason), cmp.Or(ev.Text, "the IPsec connection has ended"), false)
 	}
 	e.emit(DropTunnels{Conn: ev.Conn})
 }

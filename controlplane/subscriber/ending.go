@@ -19,43 +19,49 @@ func (e *Engine) note(s *session, r Reason, text string, byPeer bool) {
 // client that hangs up closes everything at once, and the link's own Down, which follows, knows
 // why.
 func (e *Engine) noteLost(s *session, r Reason, text string, byPeer bool) {
-	if s.link == nil || s.over || s.link.Info().Phase != pppd.PhaseTerminate {
+	if s.link == nil || s.linkDone || s.link.Info().Phase != pppd.PhaseTerminate {
 		e.note(s, r, text, byPeer)
 	}
 }
 
-// end closes a session politely: a PPP link terminates first, the rest follows from its Down.
+// end closes a session politely: PPP terminates first, the rest follows from its Down.
 func (e *Engine) end(now time.Time, s *session, r Reason, text string, byPeer bool) {
 	e.note(s, r, text, byPeer)
-	s.timeouts = timeouts{}
-	if s.link == nil || s.over {
-		s.over = true
+	if s.link == nil || s.linkDone {
+		s.linkDone = true
 		e.settle(now, s)
 		return
 	}
 	e.run(now, s, pppd.Close{Reason: pppd.Reason(r)})
 }
 
-// settle moves a session that is over towards its end; it is called whenever one of the
-// things it waits for has happened.
+// fail ends a session that has no link yet.
+func (e *Engine) fail(now time.Time, s *session, r Reason, text string) {
+	e.note(s, r, text, false)
+	s.linkDone = true
+	e.settle(now, s)
+}
+
+// settle moves a session whose link is over towards its end; it is called whenever one of
+// the things it waits for has happened.
 func (e *Engine) settle(now time.Time, s *session) {
-	if !s.over && !s.carrierGone {
+	if !s.linkDone && !s.callGone {
 		return
 	}
 	s.State = StateEnding
-	s.over = true
+	s.linkDone = true
 	e.timers.drop(&s.timer)
-	e.uncount(s)
-	if !s.carrierGone && !e.leave(s) {
-		return // ConnDown comes
+	if !s.callGone {
+		e.dropCall(s)
+		e.emit(CloseCall{Call: s.Call, Reason: s.Reason, Cause: s.cause, Text: s.Text})
 	}
 	switch s.kernel {
 	case kernelOpening, kernelClosing:
-		return // the kernel's answer comes
+		return // SessionOpened or SessionClosed comes
 	case kernelOpen:
 		s.kernel = kernelClosing
 		s.active = false
-		e.emit(s.closing())
+		e.emit(CloseSession{ID: s.ID, Call: s.Call})
 		return
 	}
 	if _, alive := e.byID[s.ID]; !alive || s.asked {
@@ -69,38 +75,17 @@ func (e *Engine) settle(now time.Time, s *session) {
 	e.emit(Ended{Record: s.Record})
 }
 
-// leave tells the peer that it is over, once, and returns whether the carrier counts as gone. An
-// L2TP session does at once; an IKE connection only with its ConnDown, because the kernel's
-// policies and counters are wanted until its last SA has been removed.
-func (e *Engine) leave(s *session) bool {
-	if s.dyn != nil {
-		e.leaveConn(s)
-		return false
-	}
-	e.dropCall(s)
-	e.emit(CloseCall{Call: s.Call, Reason: s.Reason, Cause: s.cause, Text: s.Text})
-	return true
-}
-
-// closing is the effect that removes the session's kernel objects.
-func (s *session) closing() Effect {
-	if s.dyn != nil {
-		return CloseAccess{ID: s.ID, Conn: s.Conn}
-	}
-	return CloseSession{ID: s.ID, Call: s.Call}
-}
-
-func (e *Engine) kernelClosed(now time.Time, id ID, c Counters) {
-	s := e.byID[id]
+func (e *Engine) sessionClosed(now time.Time, ev SessionClosed) {
+	s := e.byID[ev.ID]
 	if s == nil || s.kernel != kernelClosing {
 		return
 	}
-	s.kernel, s.Counters = kernelNone, c
+	s.kernel, s.Counters = kernelNone, ev.Counters
 	e.settle(now, s)
 }
 
 func (e *Engine) dropCall(s *session) {
-	s.carrierGone = true
+	s.callGone = true
 	delete(e.byCall, s.Call)
 	if c := e.conns[s.Conn]; c != nil {
 		delete(c.calls, s.Call)

@@ -65,7 +65,6 @@ type ConnDown struct {
 	Conn   uint32
 	Reason string
 	Text   string
-	ByPeer bool
 }
 
 // TunnelUp and TunnelDown report L2TP tunnels of a connection (Conn 0: clear text).
@@ -183,7 +182,7 @@ type Decide struct {
 	Request aaa.Request
 	Profile IPProfile
 	// Again: the subscriber has its address already and authenticates once more, after a
-	// renegotiation of LCP or a rekey of phase 1.
+	// renegotiation of LCP.
 	Again bool
 }
 
@@ -253,7 +252,7 @@ type CloseConn struct {
 // Started reports a session whose user can send traffic: accounting start.
 type Started struct{ Record Record }
 
-// Ended reports the end of a session that CallUp or DynamicUp announced, exactly once: accounting
+// Ended reports the end of a session that CallUp announced, exactly once: accounting
 // stop when it was up, and the summary line. It is the session's last effect: every question
 // has been answered, the address is back and the kernel objects are gone.
 type Ended struct{ Record Record }
@@ -311,7 +310,7 @@ type Record struct {
 	Interface               string
 	MTU                     int
 	State                   State
-	Called                  time.Time // call established, or phase 1 of a dynamic subscriber
+	Called                  time.Time // call established
 	Up                      time.Time // traffic allowed; zero: never
 	Ended                   time.Time // zero: alive
 	Reason                  Reason
@@ -325,10 +324,10 @@ type State uint8
 
 // States in their order.
 const (
-	StateLink       State = iota // LCP and authentication, or XAuth
+	StateLink       State = iota // LCP and authentication
 	StateDeciding                // AAA has been asked
 	StateOpening                 // kernel objects are being made
-	StateNetwork                 // IPCP, or mode config and quick mode
+	StateNetwork                 // IPCP
 	StateActivating              // interface and route are being set up
 	StateUp
 	StateEnding

@@ -14,12 +14,13 @@ func (e *Engine) callUp(now time.Time, ev CallUp) {
 		return // the L2TP engine never reports a session twice
 	}
 	s := &session{Record: Record{
-		Router: e.cfg.Router, Access: aaa.AccessL2TP, Call: ev.Call,
+		ID: e.nextID, Router: e.cfg.Router, Access: aaa.AccessL2TP, Call: ev.Call,
 		PeerTunnel: ev.PeerTunnel, PeerSession: ev.PeerSession, Conn: ev.Conn, Local: ev.Local, Remote: ev.Remote,
 		PeerHost: ev.PeerHost, CallingNumber: ev.CallingNumber, Called: now,
 	}, sequencing: ev.Sequencing}
-	e.add(s)
-	e.byCall[s.Call] = s
+	s.timer.session = s.ID
+	e.nextID++
+	e.byID[s.ID], e.byCall[s.Call] = s, s
 	var esp *ESP
 	if c := e.conns[ev.Conn]; ev.Conn != 0 && c != nil {
 		s.Access, s.Peer, esp = aaa.AccessL2TPIPsec, c.Peer, &c.ESP
@@ -28,7 +29,7 @@ func (e *Engine) callUp(now time.Time, ev CallUp) {
 	}
 	profile, ok := e.cfg.Profiles[e.cfg.HostProfiles[ev.Profile+"/"+ev.HostProfile]]
 	if !ok {
-		e.end(now, s, ReasonNoProfile, fmt.Sprintf("host profile %s/%s has no IP profile", ev.Profile, ev.HostProfile), false)
+		e.fail(now, s, ReasonNoProfile, fmt.Sprintf("host profile %s/%s has no IP profile", ev.Profile, ev.HostProfile))
 		return
 	}
 	s.profile, s.Terminating, s.Gateway = profile, profile.Terminating, profile.Gateway
@@ -40,8 +41,8 @@ func (e *Engine) callUp(now time.Time, ev CallUp) {
 		mru = min(mru, profile.MTU)
 	}
 	s.linkMRU = uint16(mru)
-	s.begin = now.Add(peerFirst)
-	e.arm(s)
+	s.deadline = now.Add(peerFirst)
+	e.timers.arm(&s.timer, s.deadline)
 }
 
 // peerFirst is how long a new call may be silent before we begin with PPP. Android's mtpd
@@ -50,8 +51,8 @@ func (e *Engine) callUp(now time.Time, ev CallUp) {
 // first; who waits for us waits a second.
 const peerFirst = time.Second
 
-// beginLink makes the link and opens it.
-func (e *Engine) beginLink(now time.Time, s *session) {
+// begin makes the link and opens it.
+func (e *Engine) begin(now time.Time, s *session) {
 	cfg := e.cfg.Link
 	cfg.MRU = s.linkMRU
 	s.link = pppd.NewLink(cfg, e.random)
@@ -65,7 +66,7 @@ func (e *Engine) callDown(now time.Time, ev CallDown) {
 	}
 	e.dropCall(s)
 	e.noteLost(s, Reason(ev.Reason), cmp.Or(ev.Text, "the L2TP session has ended"), ev.ByPeer)
-	if !s.over && s.link != nil {
+	if !s.linkDone && s.link != nil {
 		e.run(now, s, pppd.LowerDown{Reason: pppd.Reason(ev.Reason)})
 		return
 	}
@@ -74,12 +75,12 @@ func (e *Engine) callDown(now time.Time, ev CallDown) {
 
 func (e *Engine) frame(now time.Time, ev Frame) {
 	s := e.byCall[ev.Call]
-	if s == nil || s.over || len(ev.Data) < 2 {
+	if s == nil || s.linkDone || len(ev.Data) < 2 {
 		e.counts["ppp-frame-without-session"]++
 		return
 	}
 	if s.link == nil {
-		e.beginLink(now, s)
+		e.begin(now, s)
 	}
 	e.run(now, s, pppd.Frame{Protocol: uint16(ev.Data[0])<<8 | uint16(ev.Data[1]), Data: ev.Data[2:]})
 }
@@ -89,7 +90,7 @@ func (e *Engine) run(now time.Time, s *session, ev pppd.Event) {
 	for _, f := range s.link.Step(now, ev) {
 		switch f := f.(type) {
 		case pppd.Send:
-			if !s.carrierGone {
+			if !s.callGone {
 				data := make([]byte, 0, 2+len(f.Data))
 				data = append(data, byte(f.Protocol>>8), byte(f.Protocol))
 				e.emit(SendFrame{ID: s.ID, Call: s.Call, InKernel: s.kernel == kernelOpen, Data: append(data, f.Data...)})
@@ -101,16 +102,20 @@ func (e *Engine) run(now time.Time, s *session, ev pppd.Event) {
 		case pppd.NetworkDown:
 			e.networkDown(s)
 		case pppd.Down:
-			s.over, s.cause = true, f.Cause
-			if s.Reason == ReasonSessionTimeout || s.Reason == ReasonIdleTimeout {
-				s.cause = pppd.NormalCause(false) // the operator's rules ended it, and nothing failed
-			}
+			s.linkDone, s.cause = true, f.Cause
 			e.note(s, Reason(f.Reason), f.Text, f.ByPeer)
 		}
 	}
-	if s.over {
+	if s.linkDone {
 		e.settle(now, s)
 		return
 	}
 	e.arm(s)
+}
+
+func (e *Engine) arm(s *session) {
+	if s.link != nil {
+		s.deadline = s.link.Deadline()
+	}
+	e.timers.arm(&s.timer, s.deadline)
 }

@@ -65,11 +65,9 @@ func TestSnapshotHoldsNoPassword(t *testing.T) {
 // TestRestoreRefuses: what is no snapshot of this version gives an error and no engine.
 func TestRestoreRefuses(t *testing.T) {
 	for _, data := range []string{
-		"", "{", "[]", `{"Version":1}`, `{"Version":2,"Sessions":[{"Record":{"State":99}}]}`,
-		`{"Version":2,"Sessions":[{"Kernel":9}]}`, `{"Version":2,"Sessions":[{"Record":{"ID":1}},{"Record":{"ID":1}}]}`,
-		`{"Version":2,"Sessions":[{"Link":{"Phase":77}}]}`, `{"Version":2,"Sessions":[{"Dynamic":{"Dialogue":9}}]}`,
-		`{"Version":2,"Sessions":[{"Dynamic":{},"Link":{}}]}`,
-		`{"Version":2,"Sessions":[{"Record":{"ID":1,"Conn":7},"Dynamic":{}},{"Record":{"ID":2,"Conn":7},"Dynamic":{}}]}`,
+		"", "{", "[]", `{"Version":2}`, `{"Version":1,"Sessions":[{"Record":{"State":99}}]}`,
+		`{"Version":1,"Sessions":[{"Kernel":9}]}`, `{"Version":1,"Sessions":[{"Record":{"ID":1}},{"Record":{"ID":1}}]}`,
+		`{"Version":1,"Sessions":[{"Link":{"Phase":77}}]}`,
 	} {
 		if e, err := Restore(testConfig(), rand.NewChaCha8([32]byte{}), []byte(data)); err == nil || e != nil {
 			t.Errorf("%s: %v %v", data, e, err)

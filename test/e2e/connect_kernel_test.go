@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"vrgate/controlplane/api"
 	"vrgate/test/topo"
@@ -17,7 +16,8 @@ import (
 // TestDirect is the main job: an unmodified client reaches the intranet, and every one of
 // its packets is counted by the kernel's interface, not by us.
 func TestDirect(t *testing.T) {
-	w := newWorld(t, 2*time.Minute)
+	t.Parallel()
+	w := newWorld(t)
 	w.runOne(vrConfig{})
 	c := w.client(nil, "user0")
 	s := w.connect(c)
@@ -39,7 +39,7 @@ func TestDirect(t *testing.T) {
 		t.Errorf("IPsec: %+v", sas)
 	}
 	w.check(c.Disconnect(w.ctx))
-	w.eventually(10*time.Second, "subscriber gone after the client hung up", func() bool { return len(w.subscribers()) == 0 })
+	w.eventually("subscriber gone after the client hung up", func() bool { return len(w.subscribers()) == 0 })
 	line := w.logLine("subscriber ended", map[string]string{"user": "user0", "by_peer": "true"})
 	if line == nil || line["in_bytes"].(float64) < 1000 {
 		t.Errorf("summary line: %v", line)
@@ -59,7 +59,8 @@ func TestTwoBehindOneNAT(t *testing.T) { behindOneNAT(t, 2, topo.KeepPorts) }
 func TestTwelveBehindOneNAT(t *testing.T) { behindOneNAT(t, 12, topo.RandomPorts) }
 
 func behindOneNAT(t *testing.T, n int, ports topo.Ports) {
-	w := newWorld(t, 8*time.Minute)
+	t.Parallel()
+	w := newWorld(t)
 	w.runOne(vrConfig{})
 	nat, err := w.AddNAT(w.ctx, ports)
 	w.check(err)
@@ -129,6 +130,6 @@ func behindOneNAT(t *testing.T, n int, ports topo.Ports) {
 	}
 	// One hangs up, the others stay.
 	w.check(clients[0].Disconnect(w.ctx))
-	w.eventually(10*time.Second, "one subscriber less", func() bool { return len(w.subscribers()) == n-1 })
+	w.eventually("one subscriber less", func() bool { return len(w.subscribers()) == n-1 })
 	w.ping(clients[1], topo.PingOptions{Count: 5})
 }

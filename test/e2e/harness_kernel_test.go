@@ -41,13 +41,23 @@ type world struct {
 	intranet *topo.Host
 }
 
+// in is the same world in a subtest.
+func (w *world) in(t *testing.T) *world {
+	sub := *w
+	sub.t = t
+	return &sub
+}
+
+// testLimit ends a test that hangs.
+const testLimit = 10 * time.Minute
+
 // newNet makes an empty network that is checked for leftovers at the end.
-func newNet(t *testing.T, timeout time.Duration) *world {
+func newNet(t *testing.T) *world {
 	t.Helper()
 	if err := topo.Probe(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), testLimit)
 	n, err := topo.New(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -72,9 +82,9 @@ func newNet(t *testing.T, timeout time.Duration) *world {
 }
 
 // newWorld makes the usual network: one virtual router that is a namespace.
-func newWorld(t *testing.T, timeout time.Duration) *world {
+func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := newNet(t, timeout)
+	w := newNet(t)
 	server, uplink, err := w.Server(w.ctx, "srv")
 	w.check(err)
 	w.server, w.address = server, uplink.Address
@@ -259,12 +269,16 @@ func (w *world) logLine(msg string, fields map[string]string) map[string]any {
 	return nil
 }
 
+// patience is how long something may take that has to happen. It is no measure of anything: an
+// emulated machine beside another one on a busy host is slower than any that serves.
+const patience = 2 * time.Minute
+
 // eventually waits until ok says yes.
-func (w *world) eventually(within time.Duration, what string, ok func() bool) {
+func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(within); !ok(); time.Sleep(100 * time.Millisecond) {
+	for end := time.Now().Add(patience); !ok(); time.Sleep(100 * time.Millisecond) {
 		if time.Now().After(end) {
-			w.t.Fatalf("not within %v: %s", within, what)
+			w.t.Fatalf("not within %v: %s", patience, what)
 		}
 	}
 }

@@ -17,7 +17,8 @@ import (
 // TestRekeyByClient and TestRekeyByServer replace the SAs of both phases under a running
 // ping; not one packet may be lost.
 func TestRekeyByClient(t *testing.T) {
-	w := newWorld(t, 4*time.Minute)
+	t.Parallel()
+	w := newWorld(t)
 	w.runOne(vrConfig{})
 	nat, err := w.AddNAT(w.ctx, topo.KeepPorts)
 	w.check(err)
@@ -27,7 +28,7 @@ func TestRekeyByClient(t *testing.T) {
 		replaced := func(what string, rekey func() error, list func() []string) {
 			old := list()
 			w.check(rekey())
-			w.eventually(10*time.Second, what, func() bool { return hasNew(old, list()) })
+			w.eventually(what, func() bool { return hasNew(old, list()) })
 			time.Sleep(time.Second)
 		}
 		child := func() error { return c.RekeyChild(w.ctx) }
@@ -42,14 +43,15 @@ func TestRekeyByClient(t *testing.T) {
 // TestRekeyByServer leaves rekeying to us: the client proposes a short phase 2 life and never
 // rekeys itself, and our policy rule cuts the life of phase 1.
 func TestRekeyByServer(t *testing.T) {
-	w := newWorld(t, 5*time.Minute)
+	t.Parallel()
+	w := newWorld(t)
 	w.runOne(vrConfig{IPsec: "ike-policy-rules: [{priority: 1, encryption: [aes256], hash: [sha256], group: [modp2048], lifetime: 60s}]"})
 	c := w.client(nil, "user0", func(c *topo.ClientConfig) { c.NeverRekeys, c.ESPLifetime = true, 45*time.Second })
 	w.connect(c)
 	old, cookies := w.sas(), w.cookies()
 	w.pingWhile(c, func() {
-		w.eventually(80*time.Second, "new phase 2 SAs", func() bool { return hasNew(old, w.sas()) })
-		w.eventually(80*time.Second, "a new phase 1 SA", func() bool { return hasNew(cookies, w.cookies()) })
+		w.eventually("new phase 2 SAs", func() bool { return hasNew(old, w.sas()) })
+		w.eventually("a new phase 1 SA", func() bool { return hasNew(cookies, w.cookies()) })
 	})
 	if subs := w.subscribers(); len(subs) != 1 || subs[0].State != "up" {
 		t.Errorf("after rekeying: %+v", subs)
@@ -108,7 +110,8 @@ func hasNew(old, now []string) bool {
 // it in the kernel once L2TP has given up and the destruct period is over; who stays notices
 // nothing.
 func TestVanishedClient(t *testing.T) {
-	w := newWorld(t, 5*time.Minute)
+	t.Parallel()
+	w := newWorld(t)
 	w.runOne(vrConfig{PPP: "echo-interval: 2s\necho-failures: 3", L2TP: "destruct-timeout: 10s\nretransmissions-established: 2"})
 	stays := w.client(nil, "user1")
 	w.connect(stays)
@@ -116,17 +119,18 @@ func TestVanishedClient(t *testing.T) {
 	c := w.client(nil, "user0")
 	w.connect(c)
 	w.check(c.Kill(w.ctx))
-	w.eventually(30*time.Second, "the vanished client's session is over", func() bool { return len(w.subscribers()) == 1 })
+	w.eventually("the vanished client's session is over", func() bool { return len(w.subscribers()) == 1 })
 	if w.logLine("subscriber ended", map[string]string{"user": "user0", "reason": "ppp-keepalive"}) == nil {
 		t.Error("no summary line with reason ppp-keepalive")
 	}
-	w.eventually(60*time.Second, "the vanished client's tunnel and SAs are gone", func() bool { return w.kernelState() == baseline })
+	w.eventually("the vanished client's tunnel and SAs are gone", func() bool { return w.kernelState() == baseline })
 	w.ping(stays, topo.PingOptions{})
 }
 
 // TestSIGTERM ends all sessions politely and leaves nothing in the kernel.
 func TestSIGTERM(t *testing.T) {
-	w := newWorld(t, 4*time.Minute)
+	t.Parallel()
+	w := newWorld(t)
 	before := w.kernelState()
 	w.runOne(vrConfig{})
 	a, b := w.client(nil, "user0"), w.client(nil, "user1")
@@ -142,7 +146,7 @@ func TestSIGTERM(t *testing.T) {
 	}
 	// Politely: the clients were told, none had to find out by itself.
 	for _, c := range []*topo.Client{a, b} {
-		w.eventually(15*time.Second, "the client knows that it is over", func() bool {
+		w.eventually("the client knows that it is over", func() bool {
 			return strings.Contains(c.Logs(), "LCP terminated by peer")
 		})
 	}
@@ -151,7 +155,8 @@ func TestSIGTERM(t *testing.T) {
 // TestKill9 cleans up after a predecessor that crashed, touches nothing that is not its
 // own, and serves the same clients again.
 func TestKill9(t *testing.T) {
-	w := newWorld(t, 5*time.Minute)
+	t.Parallel()
+	w := newWorld(t)
 	foreign := []string{
 		"xfrm state add src 203.0.113.1 dst 203.0.113.2 proto esp spi 0x1234 reqid 7 mode transport enc cbc(aes) 0x00112233445566778899aabbccddeeff auth hmac(sha1) 0x000102030405060708090a0b0c0d0e0f10111213",
 		"xfrm policy add src 203.0.113.1 dst 203.0.113.2 dir out tmpl proto esp reqid 7 mode transport",
@@ -193,12 +198,13 @@ func TestKill9(t *testing.T) {
 // TestFlushedRules survives an operator's `nft flush ruleset`: the rules are put back as
 // soon as the first datagram shows that they are missing.
 func TestFlushedRules(t *testing.T) {
-	w := newWorld(t, 3*time.Minute)
+	t.Parallel()
+	w := newWorld(t)
 	w.runOne(vrConfig{})
 	c := w.client(nil, "user0")
 	w.connect(c)
 	w.check(w.server.NFT(w.ctx, "flush ruleset\n"))
-	w.eventually(20*time.Second, "the client reaches the intranet again", func() bool {
+	w.eventually("the client reaches the intranet again", func() bool {
 		r, err := c.Ping(w.ctx, intranetHost, topo.PingOptions{Count: 2})
 		return err == nil && r.Lost() == 0
 	})
@@ -208,7 +214,8 @@ func TestFlushedRules(t *testing.T) {
 // TestReboundNAT keeps the session when the client's NAT forgets its mappings and ESP comes
 // from another port.
 func TestReboundNAT(t *testing.T) {
-	w := newWorld(t, 3*time.Minute)
+	t.Parallel()
+	w := newWorld(t)
 	w.runOne(vrConfig{})
 	nat, err := w.AddNAT(w.ctx, topo.KeepPorts)
 	w.check(err)
@@ -217,7 +224,7 @@ func TestReboundNAT(t *testing.T) {
 	w.ping(c, topo.PingOptions{})
 	was := w.remote()
 	w.check(nat.Rebind(w.ctx))
-	w.eventually(20*time.Second, "the client reaches the intranet again", func() bool {
+	w.eventually("the client reaches the intranet again", func() bool {
 		r, err := c.Ping(w.ctx, intranetHost, topo.PingOptions{Count: 2})
 		return err == nil && r.Lost() == 0
 	})

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"vrgate/controlplane/api"
 	"vrgate/test/daemon"
@@ -17,7 +16,8 @@ import (
 
 // TestOperating is what an operator does: look, and throw somebody out.
 func TestOperating(t *testing.T) {
-	w := newWorld(t, 4*time.Minute)
+	t.Parallel()
+	w := newWorld(t)
 	w.runOne(vrConfig{})
 	a, b := w.client(nil, "user0"), w.client(nil, "user1")
 	w.connectAll(a, b)
@@ -56,7 +56,7 @@ func TestOperating(t *testing.T) {
 	}
 	_, err = w.daemon.Run(w.ctx, "disconnect", "--user", "user0")
 	w.check(err)
-	w.eventually(15*time.Second, "user0 gone", func() bool { s := w.subscribers(); return len(s) == 1 && s[0].User == "user1" })
+	w.eventually("user0 gone", func() bool { s := w.subscribers(); return len(s) == 1 && s[0].User == "user1" })
 	if w.logLine("subscriber ended", map[string]string{"user": "user0", "reason": "admin-reset"}) == nil {
 		t.Error("no summary line with reason admin-reset")
 	}
@@ -75,11 +75,11 @@ func TestMissingModule(t *testing.T) {
 		{"l2tp_ppp l2tp_netlink", "l2tp_netlink"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			w := newWorld(t, time.Minute)
+			w := newWorld(t)
 			before := w.kernelState()
 			for _, m := range strings.Fields(c.modules) {
 				// SAs of an earlier test's namespaces keep a module until the kernel has reaped them.
-				w.eventually(30*time.Second, "module "+m+" is out", func() bool { return exec.Command("modprobe", "-r", m).Run() == nil })
+				w.eventually("module "+m+" is out", func() bool { return exec.Command("modprobe", "-r", m).Run() == nil })
 			}
 			w.check(os.MkdirAll("/run/modprobe.d", 0o755))
 			block := filepath.Join("/run/modprobe.d", "vrgate-test.conf")

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
-	"time"
 
 	"vrgate/test/topo"
 )
@@ -14,7 +13,7 @@ import (
 // vrfWorld is one namespace with VRF devices; the first has the uplink.
 func vrfWorld(t *testing.T, devices ...string) *world {
 	t.Helper()
-	w := newNet(t, 4*time.Minute)
+	w := newNet(t)
 	var err error
 	w.server, err = w.Namespace(w.ctx, "srv")
 	w.check(err)
@@ -39,6 +38,7 @@ func (w *world) lan(vrf string) {
 
 // TestVRF serves a virtual router that is a VRF device, for two clients behind one NAT.
 func TestVRF(t *testing.T) {
+	t.Parallel()
 	w := vrfWorld(t, "red")
 	w.lan("red")
 	before := w.kernelState()
@@ -52,6 +52,7 @@ func TestVRF(t *testing.T) {
 
 // TestOtherVRF terminates subscribers in another VRF than the one they came to.
 func TestOtherVRF(t *testing.T) {
+	t.Parallel()
 	w := vrfWorld(t, "red", "blue")
 	w.lan("blue")
 	before := w.kernelState()
@@ -118,7 +119,8 @@ func (w *world) each(clients []*topo.Client, do func(*topo.Client) error) {
 // TestOverlappingTenants serves two virtual routers with the same inside addresses at once:
 // same gateway, same pool, same intranet, same user names.
 func TestOverlappingTenants(t *testing.T) {
-	w := newNet(t, 4*time.Minute)
+	t.Parallel()
+	w := newNet(t)
 	routers := map[string]string{}
 	var clients []*topo.Client
 	var hosts []*topo.Host

@@ -266,17 +266,20 @@ func (c *Client) Disconnect(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// terminate ends IPsec. swanctl complains when the server was quicker with one of the SAs; what counts is
-// that none is left.
+// terminate ends IPsec. swanctl is not asked to wait: it does so in vain when the server was quicker with one
+// of the SAs. What counts is that none is left.
 func (c *Client) terminate(ctx context.Context) error {
-	_, err := c.charon.swanctl(ctx, "--terminate", "--ike", connectionName, "--timeout", "5")
-	if err == nil {
-		return nil
+	_, failed := c.charon.swanctl(ctx, "--terminate", "--ike", connectionName, "--timeout", "-1")
+	var left string
+	var err error
+	waitErr := c.charon.until(ctx, "ending its SAs", func() bool {
+		left, err = c.SAs(ctx)
+		return err != nil || strings.TrimSpace(left) == ""
+	})
+	if err = errors.Join(err, waitErr); err != nil {
+		return errors.Join(failed, err, errors.New(left))
 	}
-	if left, listErr := c.SAs(ctx); listErr == nil && strings.TrimSpace(left) == "" {
-		return nil
-	}
-	return err
+	return nil
 }
 
 // pppRuns tells from pppd's pid file whether a link is, or is being brought, up.
