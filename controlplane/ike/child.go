@@ -65,7 +65,9 @@ func (e *Engine) outboundInstalled(c *conn, ch *child, failure string) {
 		e.count(ReasonInstall)
 		e.emit(Report{Level: LevelWarn, Reason: ReasonInstall, Text: "outbound SA refused: " + failure, Local: c.Info.Local, Remote: c.Info.Remote, Conn: c.Info.ID})
 		for _, o := range c.Children {
-			o.Rekeying = false
+			if o.rivals(ch) {
+				o.Rekeying = false
+			}
 		}
 		e.deleteChild(c, ch)
 		if e.conns[c.Info.ID] == c && c.Initiator && !c.Announced {
@@ -119,19 +121,24 @@ func (e *Engine) retire(c *conn, ch *child) {
 	}
 }
 
-// lastReady returns the child that came up last and still works, replaced or not.
-func (c *conn) lastReady() *child {
+// lastReady returns the rival of like, itself included, that came up last and
+// still works, replaced or not.
+func (c *conn) lastReady(like *child) *child {
 	var last *child
 	for _, ch := range c.Children {
-		if ch.ready() && (last == nil || !ch.Ready.Before(last.Ready)) {
+		if ch.ready() && ch.rivals(like) && (last == nil || !ch.Ready.Before(last.Ready)) {
 			last = ch
 		}
 	}
 	return last
 }
 
-// sameSelectors tells whether two children carry the same traffic.
+// sameSelectors tells whether two children have the same selectors. Those of
+// tunnels may be named differently: an address is a subnet too.
 func (c *child) sameSelectors(o *child) bool {
+	if c.In.Tunnel {
+		return o.In.Tunnel && c.In.LocalNet == o.In.LocalNet && c.In.RemoteNet == o.In.RemoteNet
+	}
 	return string(c.LocalID) == string(o.LocalID) && string(c.RemoteID) == string(o.RemoteID)
 }
 
@@ -151,7 +158,7 @@ func (ch *child) expire(e *Engine) {
 	case reached(e.now, ch.Hard):
 		e.deleteChild(c, ch)
 	case reached(e.now, ch.Replaced):
-		if c.current() == nil && c.lastReady() == ch {
+		if c.currentLike(ch) == nil && c.lastReady(ch) == ch {
 			// What was to replace it has gone before it.
 			ch.Replaced = time.Time{}
 			e.arm(ch)
@@ -196,7 +203,7 @@ func (e *Engine) rekeyChild(c *conn, ch *child) {
 	}
 	ch.Rekeying = true
 	e.arm(ch)
-	e.openChild(c)
+	e.openChild(c, ch)
 }
 
 // deleteChild tells the peer that a pair of SAs is over and removes it.
@@ -279,7 +286,7 @@ func (e *Engine) peerDeleted(c *conn, ch *child) {
 	ch.Deleted = true
 	var next *child
 	for _, o := range c.Children {
-		if o != ch && !o.Deleted && (o.OutState == saUp || o.OutState == saPending) {
+		if o != ch && !o.Deleted && o.rivals(ch) && (o.OutState == saUp || o.OutState == saPending) {
 			next = o
 		}
 	}

@@ -32,6 +32,8 @@ const (
 	maxChildren      = 4                // pairs of ESP SAs of one connection (K8)
 	maxPhase1PerConn = 4                // phase 1 SAs of one connection
 	maxSeenQuick     = 512              // quick mode message ids remembered per phase 1 SA
+	maxTunnels       = 16               // pairs of networks of one dynamic subscriber; Apple opens one per split-include
+	maxSeenTrans     = 32               // transaction message ids remembered per phase 1 SA
 	maxSeenInfo      = 16               // informational message ids remembered per phase 1 SA
 	grace            = 60 * time.Second // of a connection without phase 2 SA (J9)
 	overlap          = 60 * time.Second // an SA that has been replaced is deleted after it

@@ -16,7 +16,11 @@ const maxConnID = 0xffffff
 
 // key is where a connection is found by its peer.
 func (c *conn) key() peerKey {
-	return peerKey{c.Info.Local.Addr(), c.Info.Remote, string(c.PeerID)}
+	k := peerKey{local: c.Info.Local.Addr(), remote: c.Info.Remote, id: string(c.PeerID)}
+	if c.Dyn != nil {
+		k.tunnel = c.Dyn.Profile
+	}
+	return k
 }
 
 // newConnID picks a number at random: one that a peer had lately is unlikely to
@@ -40,6 +44,14 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 	n := p.neg
 	e.settled(p, false)
 	e.forgetFirst(p)
+	tunnel, text := e.recognise(p)
+	if text != "" {
+		e.count(ReasonNoTunnel)
+		e.report(LevelInfo, ReasonNoTunnel, "subscriber refused: "+text, p)
+		e.sendInfo(p, isakmp.DeleteISAKMP(p.Cookies.I, p.Cookies.R).Payload())
+		e.dropPhase1(p, "")
+		return false
+	}
 	var open Initiate
 	var c *conn
 	if n.attempt != nil {
@@ -50,7 +62,10 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 		e.report(LevelInfo, ReasonIdentity, fmt.Sprintf("phase 1 rekey reached %s instead of %s", describe(p.PeerID), describe(c.PeerID)), p)
 		c = nil
 	}
-	k := peerKey{p.Local.Addr(), p.Remote, string(p.PeerID)}
+	k := peerKey{local: p.Local.Addr(), remote: p.Remote, id: string(p.PeerID)}
+	if tunnel != nil {
+		k.tunnel = tunnel.Name
+	}
 	if c == nil {
 		c = e.conns[e.byPeer[k]]
 		if c != nil && contact && !p.Initiator {
@@ -58,23 +73,21 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 			c = nil
 		}
 	}
+	if c != nil && tunnel != nil {
+		c = e.known(c, p)
+	}
 	if c != nil && c.Info.Key != p.KeyName {
 		// Same place and name, other key: whoever this is, not that peer.
 		c = nil
 	}
 	rekey := c != nil
 	if c == nil {
-		id, ok := e.newConnID()
-		if !ok {
-			e.count(ReasonNoIDs)
+		if c = e.newConn(p, tunnel); c == nil {
 			e.report(LevelWarn, ReasonNoIDs, "no free connection number", p)
 			e.dropPhase1(p, "")
 			return false
 		}
-		c = &conn{Initiator: p.Initiator, PeerID: p.PeerID, Open: open}
-		c.Info = ConnInfo{ID: id, Ref: open.Ref, Key: p.KeyName, PeerID: describe(p.PeerID), Since: e.now}
-		c.Grace = e.now.Add(grace)
-		e.conns[id] = c
+		c.Initiator, c.Open, c.Info.Ref = p.Initiator, open, open.Ref
 	}
 	p.Conn, p.State, p.Up = c.Info.ID, StateDone, e.now
 	p.Keys.SKEYID.Wipe()
@@ -82,6 +95,10 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 	n.wipe()
 	p.Expires = e.now.Add(p.Life)
 	p.RekeyAt = e.now.Add(e.rekeyAfter(p.Life, p.Initiator))
+	if c.Dyn != nil {
+		// See rekeyNow: the peer has a little longer to come.
+		p.RekeyAt, p.Expires = time.Time{}, p.Expires.Add(grace)
+	}
 	p.neg = nil
 	e.adopt(c, p)
 	e.count(CountPhase1Up)
@@ -97,8 +114,29 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 		orUnknown(p.Vendor.Name), p.KeyName, p.Rule, c.Info.Proposal, natWords(p)), p)
 	e.startDPD(p)
 	e.arm(p)
+	if c.Dyn != nil {
+		e.welcome(c, p, rekey)
+	}
 	e.arm(c)
 	return true
+}
+
+// newConn makes the connection of an authenticated SA: a dynamic subscriber's if
+// there is a tunnel profile for it. It returns nil if no number is free.
+func (e *Engine) newConn(p *phase1, tunnel *TunnelProfile) *conn {
+	id, ok := e.newConnID()
+	if !ok {
+		e.count(ReasonNoIDs)
+		return nil
+	}
+	c := &conn{PeerID: p.PeerID, Grace: e.now.Add(grace)}
+	c.Info = ConnInfo{ID: id, Key: p.KeyName, Subject: p.Subject, PeerID: describe(p.PeerID), Since: e.now}
+	if tunnel != nil {
+		c.Dyn = &dynamic{Profile: tunnel.Name}
+		c.Info.Dynamic, c.Info.Profile = true, tunnel.Name
+	}
+	e.conns[id] = c
+	return c
 }
 
 // natWords says what NAT detection found.
@@ -134,13 +172,14 @@ func (e *Engine) adopt(c *conn, p *phase1) {
 	i.Local, i.Remote = p.Local, p.Remote
 	i.NATPeer, i.NATLocal, i.Encap = p.NATPeer, p.NATLocal, p.encap()
 	i.Peer, i.Proposal = p.Vendor.Name, phase1Words(p)
+	i.Auth, i.Aggressive, i.Unity = p.Method, p.Aggressive, p.Vendor.Unity
 	e.byPeer[c.key()] = i.ID
 	for len(c.Phase1) > maxPhase1PerConn {
 		e.deletePhase1(c.Phase1[0])
 	}
 	if c.WantChild && c.newest() == p {
 		c.WantChild = false
-		e.openChild(c)
+		e.openWanted(c)
 	}
 }
 
@@ -195,6 +234,7 @@ func (e *Engine) dropPhase1(p *phase1, reason Reason) {
 		n.Keys.Wipe()
 	}
 	e.dropFragments(p)
+	e.dropDialogue(p)
 	e.disarm(p)
 	delete(e.sas, p.Cookies)
 	delete(e.own, p.Cookies.I)
@@ -208,7 +248,7 @@ func (e *Engine) dropPhase1(p *phase1, reason Reason) {
 	}
 	c.Phase1 = slices.DeleteFunc(c.Phase1, func(o *phase1) bool { return o == p })
 	if len(c.Phase1) == 0 && len(c.Children) == 0 {
-		e.endConn(c, reasonOr(reason, ReasonNoChild), "", reason == ReasonPeerDelete)
+		e.left(c, reasonOr(reason, ReasonNoChild), reason == ReasonPeerDelete)
 	}
 }
 
@@ -286,9 +326,9 @@ func (e *Engine) endConn(c *conn, r Reason, text string, byPeer bool) {
 	}
 	c.Phase1 = nil
 	e.count(r)
-	if c.Announced || c.Initiator {
+	if c.Announced || c.Initiator || c.Dyn != nil {
 		info := c.Info
-		if !c.Announced {
+		if !c.Announced && c.Dyn == nil {
 			info.ID = 0 // it has never been one to the outside
 		}
 		e.emit(ConnDown{Conn: info, Reason: r, Text: text, ByPeer: byPeer})
@@ -337,11 +377,15 @@ func (c *conn) deadline() time.Time { return earliest(c.Grace, c.Retry) }
 
 func (c *conn) expire(e *Engine) {
 	if reached(e.now, c.Grace) {
+		if c.Dyn != nil && c.Dyn.Stage == stageLeft {
+			e.endConn(c, ReasonPeerDelete, "", true)
+			return
+		}
 		e.closeConn(c, ReasonNoChild, "", false)
 		return
 	}
 	c.Retry = time.Time{}
-	e.openChild(c)
+	e.openWanted(c)
 	e.arm(c)
 }
 
@@ -351,8 +395,11 @@ func (e *Engine) childGone(c *conn, r Reason, byPeer bool) {
 		return
 	}
 	if c.newest() == nil && c.opening == nil {
-		e.endConn(c, r, "", byPeer)
+		e.left(c, r, byPeer)
 		return
+	}
+	if c.Dyn != nil && c.Announced && !byPeer {
+		return // racoon opens its next child when there is traffic
 	}
 	if c.Grace.IsZero() {
 		c.Grace = e.now.Add(grace)

@@ -7,7 +7,8 @@ import (
 )
 
 // dpd is dead peer detection of one phase 1 SA (RFC 3706, K10). L2TP/IPsec peers
-// are never probed, because L2TP does that itself, but always answered.
+// are never probed, because L2TP does that itself, but always answered. Others are
+// probed when their traffic, or the lack of it, asks for it.
 type dpd struct {
 	Sent     uint32 // sequence number of our last R-U-THERE
 	Received uint32 // of the peer's last one
@@ -23,13 +24,101 @@ func (d *dpd) alive(now time.Time) {
 	d.Heard, d.Tries = now, 0
 }
 
+// traffic is what a connection carried when it was last read, and when that had
+// grown.
+type traffic struct {
+	In, Out     uint64
+	InAt, OutAt time.Time
+	Read        bool // the first reading says nothing about when
+}
+
+// probed tells whether the timers of K10 apply: to all but L2TP clients.
+func (c *conn) probed() bool { return c.Dyn != nil || c.Open.Tunnel }
+
+// step is how often traffic is read while a peer is silent, 0 if never.
+func (t DPDTimers) step() time.Duration { return shortest(t.Sent, t.Unanswered, t.Silent) }
+
+// patience is how long a peer may be silent before its traffic is read.
+func (t DPDTimers) patience() time.Duration {
+	if t.Sent <= 0 {
+		return t.Silent
+	}
+	return shortest(t.Unanswered, t.Silent)
+}
+
+// shortest is the shortest of the durations that are set, 0 if none is.
+func shortest(ds ...time.Duration) time.Duration {
+	var out time.Duration
+	for _, d := range ds {
+		if d > 0 && (out == 0 || d < out) {
+			out = d
+		}
+	}
+	return out
+}
+
 // startDPD begins to watch a peer that understands probes.
 func (e *Engine) startDPD(p *phase1) {
 	p.DPD.alive(e.now)
-	if e.cfg.DPDInterval > 0 && p.Vendor.DPD {
-		p.DPD.Sent = e.rand32() >> 1 // RFC 3706 section 6.2: the top bit starts clear
-		p.DPD.next = e.now.Add(e.cfg.DPDInterval)
+	wait := e.cfg.DPDInterval
+	if c := e.conns[p.Conn]; c != nil && c.probed() {
+		wait = e.cfg.DPD.patience()
 	}
+	if wait > 0 && p.Vendor.DPD {
+		p.DPD.Sent = e.rand32() >> 1 // RFC 3706 section 6.2: the top bit starts clear
+		p.DPD.next = e.now.Add(wait)
+	}
+}
+
+// watch has the traffic of a silent peer read; trafficRead decides what it means.
+func (e *Engine) watch(c *conn, p *phase1) {
+	d := &p.DPD
+	if quiet := later(d.Heard, c.Traffic.InAt).Add(e.cfg.DPD.patience()); quiet.After(e.now) {
+		d.next = quiet
+		return
+	}
+	d.next = time.Time{}
+	if step := e.cfg.DPD.step(); step > 0 {
+		d.next = e.now.Add(step)
+		e.emit(ReadTraffic{Conn: c.Info.ID})
+	}
+}
+
+// trafficRead probes a peer that does not answer what we send, or a connection
+// that is silent in both directions (K10).
+func (e *Engine) trafficRead(ev TrafficRead) {
+	c := e.conns[ev.Conn]
+	if c == nil {
+		return
+	}
+	t := &c.Traffic
+	if t.Read && ev.InPackets > t.In {
+		t.InAt = e.now
+	}
+	if t.Read && ev.OutPackets > t.Out {
+		t.OutAt = e.now
+	}
+	t.In, t.Out, t.Read = ev.InPackets, ev.OutPackets, true
+	p := c.newest()
+	if p == nil || !c.probed() || !p.Vendor.DPD || p.DPD.Tries > 0 {
+		return
+	}
+	x, heard := e.cfg.DPD, later(p.DPD.Heard, t.InAt)
+	since := func(at time.Time) time.Duration { return e.now.Sub(at) }
+	unanswered := x.Sent > 0 && x.Unanswered > 0 && since(t.OutAt) <= x.Sent && since(heard) >= x.Unanswered
+	silent := x.Silent > 0 && since(later(heard, t.OutAt)) >= x.Silent
+	if unanswered || silent {
+		e.sendProbe(p)
+		e.arm(p)
+	}
+}
+
+// later is the later of two times.
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // probe asks the peer whether it lives when it has been silent for the interval.
@@ -40,6 +129,10 @@ func (e *Engine) probe(p *phase1) {
 		d.next = time.Time{}
 		return
 	}
+	if d.Tries == 0 && c.probed() {
+		e.watch(c, p)
+		return
+	}
 	if silent := d.Heard.Add(e.cfg.DPDInterval); d.Tries == 0 && silent.After(e.now) {
 		d.next = silent
 		return
@@ -48,6 +141,12 @@ func (e *Engine) probe(p *phase1) {
 		e.closeConn(c, ReasonPeerDead, "the peer does not answer R-U-THERE", false)
 		return
 	}
+	e.sendProbe(p)
+}
+
+// sendProbe sends R-U-THERE, anew or again.
+func (e *Engine) sendProbe(p *phase1) {
+	d := &p.DPD
 	if d.Tries == 0 {
 		d.Sent++
 		d.Acked = false

@@ -129,18 +129,23 @@ func (e *Engine) initialContact(p *phase1, c *conn) {
 	// The connection ends and p begins another one.
 	c.Phase1 = slices.DeleteFunc(c.Phase1, func(o *phase1) bool { return o == p })
 	e.endConn(c, ReasonInitialContact, "the peer has restarted", true) // which knows nothing we could delete
-	id, ok := e.newConnID()
-	if !ok {
-		e.count(ReasonNoIDs)
-		p.Conn = 0
+	p.Conn = 0
+	tunnel, text := e.recognise(p)
+	fresh := (*conn)(nil)
+	if text == "" {
+		fresh = e.newConn(p, tunnel)
+	}
+	if fresh == nil {
 		e.dropPhase1(p, "")
 		return
 	}
-	fresh := &conn{PeerID: p.PeerID, Grace: e.now.Add(grace)}
-	fresh.Info = ConnInfo{ID: id, Key: p.KeyName, PeerID: describe(p.PeerID), Since: e.now}
-	e.conns[id] = fresh
-	p.Conn, p.Replaced = id, time.Time{}
+	p.Conn, p.Replaced = fresh.Info.ID, time.Time{}
 	e.adopt(fresh, p)
+	if tunnel != nil {
+		e.dropDialogue(p) // a STATUS=OK that has not been sent yet
+		p.Status = statusNone
+		e.welcome(fresh, p, false)
+	}
 	e.arm(p)
 	e.arm(fresh)
 }

@@ -20,6 +20,9 @@ func (e *Engine) initiate(ev Initiate) {
 	case !ev.Tunnel && e.cfg.transportByName(ev.Profile) == nil:
 		fail(fmt.Sprintf("there is no transport profile %q", ev.Profile))
 		return
+	case ev.Tunnel && e.cfg.phase2(ev.Profile) == nil:
+		fail(fmt.Sprintf("there is no profile %q", ev.Profile))
+		return
 	case m.preShared() && e.cfg.key(ev.Key) == nil:
 		fail(fmt.Sprintf("there is no pre-shared key %q", ev.Key))
 		return
@@ -311,7 +314,7 @@ func (e *Engine) initiated(p *phase1) {
 	c := e.conns[p.Conn]
 	if rekey == nil && c != nil {
 		c.Open, c.Info.Ref, c.Initiator = open, open.Ref, true
-		e.openChild(c)
+		e.openChild(c, nil)
 	}
 }
 

@@ -90,6 +90,12 @@ func (e *Engine) received(p *phase1, pk Packet, h isakmp.Header, body []byte) {
 			return
 		}
 		e.quickMode(p, pk, h, body)
+	case isakmp.Transaction:
+		if !p.done() || !h.Encrypted() || h.MessageID == 0 {
+			e.count(DropUnexpected)
+			return
+		}
+		e.transaction(p, pk, h, body)
 	case isakmp.Informational:
 		e.informational(p, pk, h, body)
 	default:

@@ -76,9 +76,12 @@ func (q *quick) natOAs() []isakmp.Payload {
 }
 
 // mode is the encapsulation mode we ask for as initiator.
-func (p *phase1) mode() isakmp.Mode {
-	if p.encap() {
-		return p.Vendor.NATT.Mode(true)
+func (p *phase1) mode(tunnel bool) isakmp.Mode {
+	switch {
+	case p.encap():
+		return p.Vendor.NATT.Mode(!tunnel)
+	case tunnel:
+		return isakmp.ModeTunnel
 	}
 	return isakmp.ModeTransport
 }

@@ -259,6 +259,7 @@ type espChoice struct {
 // espRules is what a quick mode is measured against.
 type espRules struct {
 	profile *TransportProfile
+	tunnel  bool // tunnel mode is wanted, else transport mode
 	encap   bool // a NAT was found
 	udpOK   bool // UDP encapsulation is possible
 	ke      bool // a public value for PFS came with the offer
@@ -342,8 +343,10 @@ func (r espRules) verdict(t isakmp.ESPTransform) (string, Reason) {
 		return "unknown attribute", ReasonNoProposal2
 	case t.ESN:
 		return "extended sequence numbers", ReasonNoProposal2
-	case t.Mode.Tunnel():
+	case t.Mode.Tunnel() && !r.tunnel:
 		return "tunnel mode not allowed", ReasonTunnelMode
+	case !t.Mode.Tunnel() && r.tunnel:
+		return "only tunnel mode allowed", ReasonTransportMode
 	case t.Mode.UDP() && !r.udpOK:
 		return "UDP encapsulation without NAT traversal", ReasonEncapsulation
 	case !t.Mode.UDP() && r.encap:

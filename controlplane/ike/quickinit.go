@@ -10,35 +10,58 @@ import (
 	"vrgate/controlplane/keymat"
 )
 
-// openChild starts a quick mode as initiator: the first of a connection that we
-// opened, or one that replaces the current child. Without a phase 1 SA one is
-// made first.
-func (e *Engine) openChild(c *conn) {
+// phase2 returns what the named profile says about quick mode, nil if there is
+// none of that name.
+func (c *Config) phase2(name string) *TransportProfile {
+	if t := c.tunnelByName(name); t != nil {
+		return t.phase2()
+	}
+	return c.transportByName(name)
+}
+
+// openChild starts a quick mode as initiator: one that replaces old, or the first
+// of a connection that we opened. Without a phase 1 SA one is made first.
+func (e *Engine) openChild(c *conn, old *child) {
 	p := c.newest()
 	if p == nil {
+		if c.Dyn != nil {
+			// The subscriber has to come (J3): see rekeyNow.
+			e.later(old)
+			return
+		}
 		c.WantChild = true
+		if old != nil {
+			old.Rekeying = true
+			e.arm(old)
+		}
 		if c.opening == nil && e.reopen(c) == nil {
 			c.Retry = e.now.Add(rekeyRetry)
 			e.arm(c)
 		}
 		return
 	}
-	if slices.ContainsFunc(p.quicks, func(q *quick) bool { return q.Initiator && q.State != quickFinished }) || len(p.quicks) >= maxQuicks {
+	if old == nil && (!c.Initiator || c.latest() != nil) {
+		return // there is nothing to open
+	}
+	if e.awaits(c, p) {
+		return
+	}
+	if slices.ContainsFunc(p.quicks, func(q *quick) bool { return q.Initiator && q.State != quickFinished && q.old == old }) {
+		return
+	}
+	if len(p.quicks) >= maxQuicks {
+		e.later(old)
 		return
 	}
 	q := &quick{ID: e.newMessageID(p), Initiator: true, State: quickDH, p: p, Ni: e.rand(nonceLen)}
-	if old := c.latest(); old != nil {
+	if old != nil {
 		q.old = old
-		q.profile = e.cfg.transportByName(old.Profile)
+		q.profile = e.cfg.phase2(old.Profile)
 		q.lid, q.rid, q.pfs = old.LocalID, old.RemoteID, old.PFS
+		q.tunnel, q.local, q.remote = old.In.Tunnel, old.In.LocalNet, old.In.RemoteNet
 		old.Rekeying = true
-	} else if c.Initiator {
-		q.profile = e.cfg.transportByName(c.Open.Profile)
-		q.lid = isakmp.AddrID(p.Local.Addr(), udp, c.Open.LocalPort).Payload().Body
-		q.rid = isakmp.AddrID(p.Remote.Addr(), udp, c.Open.RemotePort).Payload().Body
-		if q.profile != nil {
-			q.pfs = q.profile.PFS
-		}
+	} else {
+		e.firstChild(c, q)
 	}
 	if q.profile == nil {
 		e.childFailed(c, q, ReasonConfig)
@@ -54,6 +77,49 @@ func (e *Engine) openChild(c *conn) {
 	q.job = e.newJob(jobRef{p: p, q: q})
 	e.emit(ComputeDH{Job: q.job, Group: q.pfs})
 	e.arm(q)
+}
+
+// firstChild fills in the first quick mode of a connection that we opened.
+func (e *Engine) firstChild(c *conn, q *quick) {
+	q.profile = e.cfg.phase2(c.Open.Profile)
+	if q.profile == nil {
+		return
+	}
+	q.pfs = q.profile.PFS
+	if !c.Open.Tunnel {
+		q.lid = isakmp.AddrID(q.p.Local.Addr(), udp, c.Open.LocalPort).Payload().Body
+		q.rid = isakmp.AddrID(q.p.Remote.Addr(), udp, c.Open.RemotePort).Payload().Body
+		return
+	}
+	local, remote, ok := c.clientNets()
+	if !ok {
+		q.profile = nil
+		return
+	}
+	q.tunnel, q.local, q.remote = true, local, remote
+	q.lid, q.rid = netID(local), netID(remote)
+}
+
+// later tries again after a while to replace a child.
+func (e *Engine) later(old *child) {
+	if old == nil {
+		return
+	}
+	old.Rekeying, old.Soft = false, e.now.Add(rekeyRetry)
+	e.arm(old)
+}
+
+// openWanted starts the quick modes that had to wait for a phase 1 SA.
+func (e *Engine) openWanted(c *conn) {
+	if c.latest() == nil {
+		e.openChild(c, nil)
+		return
+	}
+	for _, ch := range slices.Clone(c.Children) {
+		if ch.ready() && ch.Replaced.IsZero() && (ch.Rekeying || reached(e.now, ch.Soft)) {
+			e.openChild(c, ch)
+		}
+	}
 }
 
 // latest is the newest child that has not been given up.
@@ -87,7 +153,7 @@ func (e *Engine) sendQuick1(q *quick) {
 			break
 		}
 		t := isakmp.ESPTransform{Number: uint8(i + 1), ID: isakmp.ESPTransformID(x.Cipher), KeyBits: uint16(x.KeyBits),
-			Auth: isakmp.ESPAuth(x.Auth), Mode: p.mode(), Group: isakmp.GroupID(q.pfs), Life: life}
+			Auth: isakmp.ESPAuth(x.Auth), Mode: p.mode(q.tunnel), Group: isakmp.GroupID(q.pfs), Life: life}
 		q.offer = append(q.offer, t)
 		pr.Transforms = append(pr.Transforms, t.Transform())
 	}
@@ -99,7 +165,9 @@ func (e *Engine) sendQuick1(q *quick) {
 	if q.lid != nil {
 		ps = append(ps, isakmp.Payload{Type: isakmp.TypeID, Body: q.lid}, isakmp.Payload{Type: isakmp.TypeID, Body: q.rid})
 	}
-	ps = append(ps, q.natOAs()...)
+	if !q.tunnel {
+		ps = append(ps, q.natOAs()...) // RFC 3947 section 5.2
+	}
 	full := hashed(func(rest []byte) []byte { return p.Keys.HashQuick1(q.ID, rest) }, ps...)
 	data, next := p.seal(p.Keys, isakmp.QuickMode, q.ID, p.messageIV(q.ID), full)
 	q.IV, q.State, q.Last.Data, q.Expires = next, quickSent, data, time.Time{}
@@ -211,11 +279,10 @@ func (e *Engine) sendQuick3(q *quick) {
 // childFailed is called when a quick mode of ours has not led to a child.
 func (e *Engine) childFailed(c *conn, q *quick, r Reason) {
 	if q.old != nil {
-		q.old.Rekeying = false
 		e.count(r)
+		q.old.Rekeying = false
 		if e.now.Before(q.old.Hard) && slices.Contains(c.Children, q.old) {
-			c.Retry = e.now.Add(rekeyRetry)
-			e.arm(c)
+			e.later(q.old)
 		}
 		return
 	}
@@ -224,14 +291,18 @@ func (e *Engine) childFailed(c *conn, q *quick, r Reason) {
 	}
 }
 
-// rekeyNow serves the operator's or a test's wish.
+// rekeyNow serves the operator's or a test's wish. Phase 1 of a dynamic
+// subscriber is never begun by us (J3): vpnc and the racoons of Apple and Android
+// answer no first message, and whoever did would look for XAuth the other way
+// round (65002). Their clients rekey by themselves; if one does not, its SA
+// expires a grace period late.
 func (e *Engine) rekeyNow(ev Rekey) {
 	c := e.conns[ev.Conn]
 	switch {
 	case c == nil:
 	case !ev.Phase1:
-		e.openChild(c)
-	case c.opening == nil:
+		e.openChild(c, c.latest())
+	case c.opening == nil && c.Dyn == nil:
 		e.reopen(c)
 	}
 }

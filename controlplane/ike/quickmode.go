@@ -113,10 +113,21 @@ func (e *Engine) newQuick(p *phase1, pk Packet, h isakmp.Header, body []byte, d 
 		e.count(DropBadHash)
 		return
 	}
+	hold, early := c.quickGate(p)
+	if hold {
+		e.count(DropUnexpected)
+		return
+	}
 	p.SeenQuick = remember(p.SeenQuick, h.MessageID, maxSeenQuick)
 	e.heard(p)
 	e.located(p, pk)
 	q := &quick{ID: h.MessageID, IV: o.next, State: quickDH, p: p, Last: answer{To: d}}
+	if early != "" {
+		e.count(ReasonTooEarly)
+		e.report(LevelInfo, ReasonTooEarly, "quick mode refused: "+early, p)
+		e.refuseQuick(p, q, isakmp.NoProposalChosen)
+		return
+	}
 	if r, n, text := e.judgeQuick(c, q, o.payloads); r != "" {
 		e.count(r)
 		e.report(LevelInfo, r, "quick mode refused: "+text, p)
@@ -146,16 +157,17 @@ func (e *Engine) judgeQuick(c *conn, q *quick, ps []isakmp.Payload) (reason Reas
 	if !nonceOK(ni.Body) {
 		return DropMalformed, isakmp.PayloadMalformed, fmt.Sprintf("nonce of %d bytes", len(ni.Body))
 	}
-	t := e.cfg.transport(p.Local.Addr(), p.Remote.Addr())
-	if t == nil {
-		return ReasonNoProfile, isakmp.NoProposalChosen, fmt.Sprintf("no transport profile takes %v on %v", p.Remote.Addr(), p.Local.Addr())
-	}
-	rid, lid, text := p.selectors(isakmp.All(ps, isakmp.TypeID))
-	if text != "" {
-		return ReasonSelectors, isakmp.InvalidIDInformation, text
+	t, reason, text := e.judgeTraffic(c, q, isakmp.All(ps, isakmp.TypeID))
+	switch reason {
+	case "":
+	case ReasonNoProfile, ReasonTooMany:
+		return reason, isakmp.NoProposalChosen, text
+	default:
+		return reason, isakmp.InvalidIDInformation, text
 	}
 	ke, hasKE := isakmp.Find(ps, isakmp.TypeKE)
-	rules := espRules{profile: t, encap: p.encap(), udpOK: p.udpOK(), ke: hasKE, avoidSHA256: p.Vendor.Android && !e.cfg.OldAndroidSHA256}
+	rules := espRules{profile: t, tunnel: q.tunnel, encap: p.encap(), udpOK: p.udpOK(), ke: hasKE,
+		avoidSHA256: p.Vendor.Android && !e.cfg.OldAndroidSHA256}
 	choice, reason, text := chooseESP(sa, rules)
 	if reason != "" {
 		if reason == ReasonEncapsulation && p.NATLocal && p.udpOK() {
@@ -174,9 +186,51 @@ func (e *Engine) judgeQuick(c *conn, q *quick, ps []isakmp.Payload) (reason Reas
 	q.Ni, q.profile, q.number, q.esp, q.spiOut = clone(ni.Body), t, choice.Number, choice.ESP, choice.SPI
 	q.chosen = cloneTransform(choice.Transform)
 	q.life = agreeLife(choice.ESP.Life, t, choice.Proposal)
-	q.lid, q.rid = lid, rid
 	q.natOA = slices.ContainsFunc(ps, func(x isakmp.Payload) bool { return x.Type.IsNATOA() })
 	return "", 0, ""
+}
+
+// judgeTraffic finds the profile for a quick mode of the peer and measures its
+// selectors by it (J11, D2r).
+func (e *Engine) judgeTraffic(c *conn, q *quick, ids []isakmp.Payload) (t *TransportProfile, reason Reason, text string) {
+	p := q.p
+	if c.Dyn == nil && !c.subscribes() {
+		if t = e.cfg.transport(p.Local.Addr(), p.Remote.Addr()); t == nil {
+			return nil, ReasonNoProfile, fmt.Sprintf("no transport profile takes %v on %v", p.Remote.Addr(), p.Local.Addr())
+		}
+		if q.rid, q.lid, text = p.selectors(ids); text != "" {
+			return nil, ReasonSelectors, text
+		}
+		return t, "", ""
+	}
+	remote, local, text := tunnelNets(ids)
+	if text != "" {
+		return nil, ReasonSelectors, text
+	}
+	if c.subscribes() {
+		// The server may replace what we have opened, and open nothing else.
+		if t = e.cfg.phase2(c.Open.Profile); t == nil {
+			return nil, ReasonNoProfile, fmt.Sprintf("profile %q has been removed", c.Open.Profile)
+		}
+		if !c.hasTunnel(remote, local) {
+			return nil, ReasonSelectors, fmt.Sprintf("there is no tunnel from %v to %v", local, remote)
+		}
+	} else {
+		profile := e.cfg.tunnelByName(c.Dyn.Profile)
+		if profile == nil {
+			return nil, ReasonNoProfile, fmt.Sprintf("tunnel profile %q has been removed", c.Dyn.Profile)
+		}
+		if text = c.subscriberNets(profile, remote, local); text != "" {
+			return nil, ReasonSelectors, text
+		}
+		if !c.hasTunnel(remote, local) && c.tunnels() >= maxTunnels {
+			return nil, ReasonTooMany, fmt.Sprintf("the peer has %d tunnels already", maxTunnels)
+		}
+		t = profile.phase2()
+	}
+	q.tunnel, q.remote, q.local = true, remote, local
+	q.rid, q.lid = clone(ids[0].Body), clone(ids[1].Body)
+	return t, "", ""
 }
 
 // cloneTransform copies what aliases the datagram.
@@ -312,9 +366,6 @@ func (e *Engine) makeChild(q *quick, shared keymat.Secret) {
 		e.dropQuick(q, ReasonNoProposal2)
 		return
 	}
-	if len(c.Children) >= maxChildren {
-		e.deleteChild(c, e.oldest(c))
-	}
 	ch := &child{Conn: p.Conn, Proposal: prop, PFS: q.pfs, LocalID: q.lid, RemoteID: q.rid, Profile: q.profile.Name,
 		Since: e.now}
 	soft := e.rekeyAfter(q.life.Time, q.Initiator)
@@ -322,10 +373,16 @@ func (e *Engine) makeChild(q *quick, shared keymat.Secret) {
 	sa := SA{Conn: p.Conn, Local: c.Info.Local, Remote: c.Info.Remote, Encap: q.esp.Mode.UDP(), Cipher: prop.Cipher, Auth: prop.Auth,
 		AuthBits: authBits(prop.Auth, p.Vendor.Android && e.cfg.OldAndroidSHA256),
 		SoftLife: soft, HardLife: q.life.Time, SoftKB: q.life.KB * 9 / 10, HardKB: q.life.KB,
-		Protocol: udp, LocalPort: portOf(q.lid), RemotePort: portOf(q.rid)}
+		Tunnel: q.tunnel, LocalNet: q.local, RemoteNet: q.remote}
+	if !q.tunnel {
+		sa.Protocol, sa.LocalPort, sa.RemotePort = udp, portOf(q.lid), portOf(q.rid)
+	}
 	ch.In, ch.Out = sa, sa
 	ch.In.Dir, ch.In.SPI, ch.In.EncKey, ch.In.AuthKey = Inbound, q.spiIn, join(in.Enc, in.Salt), in.Auth
 	ch.Out.Dir, ch.Out.SPI, ch.Out.EncKey, ch.Out.AuthKey = Outbound, q.spiOut, join(out.Enc, out.Salt), out.Auth
+	if old := c.surplus(ch); old != nil {
+		e.deleteChild(c, old)
+	}
 	ch.InState = saPending
 	q.child = ch
 	q.State = quickInstalling
@@ -347,14 +404,24 @@ func portOf(id []byte) uint16 {
 	return binary.BigEndian.Uint16(id[2:])
 }
 
-// oldest is the child that has to make room.
-func (e *Engine) oldest(c *conn) *child {
+// surplus is the child that has to make room for another one, nil if there is
+// room (K8).
+func (c *conn) surplus(fresh *child) *child {
+	var same []*child
 	for _, ch := range c.Children {
-		if ch != c.current() {
+		if ch.rivals(fresh) {
+			same = append(same, ch)
+		}
+	}
+	if len(same) < maxChildren {
+		return nil
+	}
+	for _, ch := range same {
+		if ch != c.currentLike(fresh) {
 			return ch
 		}
 	}
-	return c.Children[0]
+	return same[0]
 }
 
 // sendQuick2 answers with our half once the kernel takes the peer's packets.

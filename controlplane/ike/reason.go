@@ -11,7 +11,9 @@ const (
 	ReasonInstall        Reason = "kernel-refused"  // the data plane refused an SA
 	ReasonOperator       Reason = "operator"
 	ReasonShutdown       Reason = "shutdown"
-	ReasonTimeout        Reason = "no-answer" // the peer does not answer our messages
+	ReasonTimeout        Reason = "no-answer"     // the peer does not answer our messages
+	ReasonXAuthTimeout   Reason = "xauth-timeout" // the user has not answered
+	ReasonXAuthFailed    Reason = "xauth-failed"  // as a subscriber: the server refuses us
 )
 
 // Why negotiations fail.
@@ -31,6 +33,10 @@ const (
 	ReasonNoProfile      Reason = "no-transport-profile"
 	ReasonSelectors      Reason = "selectors-refused" // D2r
 	ReasonTunnelMode     Reason = "tunnel-mode-refused"
+	ReasonTransportMode  Reason = "transport-mode-refused" // J11: dynamic subscribers have tunnels only
+	ReasonNoTunnel       Reason = "no-tunnel-profile"      // J15
+	ReasonTooEarly       Reason = "quick-mode-too-early"   // J8
+	ReasonTooMany        Reason = "too-many-ipsec-sas"     // more networks than one subscriber may name
 	ReasonEncapsulation  Reason = "encapsulation-mismatch" // NAT found, but no UDP encapsulation offered, or the reverse
 	ReasonPFS            Reason = "pfs-refused"
 	ReasonAggressiveMode Reason = "aggressive-mode-refused"
@@ -66,6 +72,7 @@ const (
 // What is counted beside.
 const (
 	CountPhase1Up    Reason = "phase1-up"
+	CountDynamicUp   Reason = "dynamic-up"
 	CountPhase1Rekey Reason = "phase1-rekeyed"
 	CountChildUp     Reason = "ipsec-sa-up"
 	CountChildRekey  Reason = "ipsec-sa-rekeyed"

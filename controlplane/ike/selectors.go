@@ -1,7 +1,9 @@
 package ike
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 
 	"vrgate/controlplane/isakmp"
 )
@@ -16,4 +18,95 @@ func oneHost(id isakmp.ID) bool {
 func hostIs(id isakmp.ID, a netip.AddrPort) bool {
 	p, ok := id.Prefix()
 	return ok && p.IsSingleIP() && p.Addr().Unmap() == a.Addr()
+}
+
+// netOf is the network that a selector names: an address, a subnet, or a range
+// that is one of these.
+func netOf(id isakmp.ID) (netip.Prefix, bool) {
+	if p, ok := id.Prefix(); ok {
+		return p, true
+	}
+	from, to, ok := id.Range()
+	if !ok {
+		return netip.Prefix{}, false
+	}
+	for bits := from.BitLen(); bits >= 0; bits-- {
+		p := netip.PrefixFrom(from, bits)
+		if p.Masked() != p {
+			break
+		}
+		if _, last, _ := isakmp.PrefixID(p, 0, 0).Range(); last == to {
+			return p, true
+		}
+	}
+	return netip.Prefix{}, false
+}
+
+// covers tells whether one of the networks contains all of n.
+func covers(nets []netip.Prefix, n netip.Prefix) bool {
+	return slices.ContainsFunc(nets, func(x netip.Prefix) bool { return x.Bits() <= n.Bits() && x.Contains(n.Addr()) })
+}
+
+// tunnelNets reads the selectors of the peer's message 1 in tunnel mode. text
+// says what is wrong.
+func tunnelNets(ids []isakmp.Payload) (remote, local netip.Prefix, text string) {
+	if len(ids) != 2 {
+		return remote, local, "the peer names no selectors, which asks for a tunnel from host to host"
+	}
+	nets := make([]netip.Prefix, 2)
+	for i, p := range ids {
+		id, err := p.ID()
+		if err != nil {
+			return remote, local, err.Error()
+		}
+		n, ok := netOf(id)
+		switch {
+		case !ok:
+			return remote, local, fmt.Sprintf("selector %v is no network", id)
+		case id.Protocol != 0 || id.Port != 0:
+			return remote, local, fmt.Sprintf("selector %v: a subscriber's tunnel carries every protocol", id)
+		}
+		nets[i] = n
+	}
+	return nets[0], nets[1], ""
+}
+
+// subscriberNets checks the selectors of a dynamic subscriber: on its side the
+// address it was given, or what the profile allows; on ours everything or what
+// lies within the profile's networks. vpnc, Shrew and most others ask for
+// everything whatever networks they were told, and route by those.
+func (c *conn) subscriberNets(t *TunnelProfile, remote, local netip.Prefix) (text string) {
+	own := remote.IsSingleIP() && remote.Addr() == c.Dyn.Lease.Address
+	switch {
+	case !own && !covers(t.PeerNets, remote):
+		return fmt.Sprintf("selector %v is not the address %v that the peer was given", remote, c.Dyn.Lease.Address)
+	case local.Bits() > 0 && len(t.LocalNets) > 0 && !covers(t.LocalNets, local):
+		return fmt.Sprintf("selector %v is in none of the networks of tunnel profile %q", local, t.Name)
+	}
+	return ""
+}
+
+// hasTunnel tells whether a child for the networks exists.
+func (c *conn) hasTunnel(remote, local netip.Prefix) bool {
+	return slices.ContainsFunc(c.Children, func(ch *child) bool {
+		return ch.In.Tunnel && ch.In.RemoteNet == remote && ch.In.LocalNet == local
+	})
+}
+
+// tunnels counts the pairs of networks of the children.
+func (c *conn) tunnels() int {
+	type pair struct{ local, remote netip.Prefix }
+	seen := map[pair]bool{}
+	for _, ch := range c.Children {
+		seen[pair{ch.In.LocalNet, ch.In.RemoteNet}] = true
+	}
+	return len(seen)
+}
+
+// rivals tells whether two children carry the same traffic, so that one can take
+// the other's place. All transport-mode children of a connection do, tunnels only
+// with the same networks: Apple's clients open one for each network of the
+// split-include. nil is everybody's rival.
+func (c *child) rivals(o *child) bool {
+	return o == nil || !c.In.Tunnel || c.sameSelectors(o)
 }

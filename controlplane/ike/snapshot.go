@@ -10,7 +10,7 @@ import (
 
 // snapshotVersion changes with every change of the types inside a snapshot, so
 // that an older or newer program refuses it instead of misreading it.
-const snapshotVersion = 2
+const snapshotVersion = 3
 
 // snapshot is what survives a restart: authenticated SAs and their connections.
 // Exchanges under way are left out, since peers repeat them.
@@ -73,7 +73,7 @@ func (e *Engine) Restore(now time.Time, b []byte) ([]Effect, error) {
 		for _, p := range c.Phase1 {
 			e.sas[p.Cookies] = p
 			e.startDPD(p)
-			if p.RekeyAt.IsZero() && p == c.newest() {
+			if p.RekeyAt.IsZero() && p == c.newest() && c.Dyn == nil {
 				p.RekeyAt = now // one was under way
 			}
 			e.arm(p)
@@ -93,6 +93,7 @@ func (e *Engine) Restore(now time.Time, b []byte) ([]Effect, error) {
 		if len(c.Children) == 0 && c.Grace.IsZero() {
 			c.Grace = now.Add(grace)
 		}
+		e.resume(c)
 		e.arm(c)
 	}
 	out := e.out

@@ -113,6 +113,7 @@ type phase1 struct {
 	*session // once authenticated
 	neg      *negotiation
 	quicks   []*quick
+	talk     *dialogue // transaction exchanges under way, nil without
 	frags    *isakmp.Reassembler
 	timer    timer
 }
@@ -137,6 +138,8 @@ type session struct {
 	Thirds    int
 	SeenQuick []uint32 // message ids the peer has used
 	SeenInfo  []uint32
+	SeenTrans []uint32 // those of transaction exchanges, ours included
+	Status    xauthStatus
 	Info      answer // to the last R-U-THERE
 	DPD       dpd
 }
@@ -201,6 +204,9 @@ type conn struct {
 	Grace     time.Time // end of it if there still is no child
 	WantChild bool      // a quick mode waits for a phase 1 SA
 	Retry     time.Time // of a rekey that failed
+	Dyn       *dynamic  // of a dynamic subscriber, else nil
+	Client    client    // where we are the subscriber
+	Traffic   traffic   // as last read, for dead peer detection
 	opening   *phase1   // half-open SA that we have started for it
 	timer     timer
 }
@@ -261,7 +267,10 @@ type quick struct {
 	Next      time.Time
 	Expires   time.Time
 
-	profile *TransportProfile
+	profile *TransportProfile // or what a tunnel profile says in its words
+	tunnel  bool
+	local   netip.Prefix // networks of a tunnel
+	remote  netip.Prefix
 	offer   []isakmp.ESPTransform // initiator
 	chosen  isakmp.Transform      // as the initiator sent it
 	number  uint8                 // of the chosen proposal
@@ -321,11 +330,15 @@ func (c *conn) newest() *phase1 {
 	return nil
 }
 
-// current returns the child that carries the traffic, nil if there is none.
-func (c *conn) current() *child {
+// current returns the newest child that carries traffic, nil if there is none.
+func (c *conn) current() *child { return c.currentLike(nil) }
+
+// currentLike returns the child that carries the same traffic as ch, which it may
+// be itself; nil stands for any. It returns nil if there is none.
+func (c *conn) currentLike(ch *child) *child {
 	for i := len(c.Children) - 1; i >= 0; i-- {
-		if ch := c.Children[i]; ch.ready() && ch.Replaced.IsZero() {
-			return ch
+		if o := c.Children[i]; o.ready() && o.Replaced.IsZero() && o.rivals(ch) {
+			return o
 		}
 	}
 	return nil

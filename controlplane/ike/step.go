@@ -44,6 +44,7 @@ type peerKey struct {
 	local  netip.Addr
 	remote netip.AddrPort
 	id     string
+	tunnel string // profile of a dynamic subscriber, which shares nothing with others (J11)
 }
 
 // New makes an engine with no state. random is read for cookies, nonces, SPIs
@@ -103,6 +104,14 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 		e.closeAll(ev.Reason)
 	case Rekey:
 		e.rekeyNow(ev)
+	case AskUser:
+		e.askUser(ev)
+	case Admit:
+		e.admitted(ev)
+	case Deny:
+		e.deny(ev)
+	case TrafficRead:
+		e.trafficRead(ev)
 	case Reconfigure:
 		e.cfg = ev.Config.withDefaults()
 	}

@@ -49,6 +49,11 @@ type node struct {
 	reports []Report
 	dh      func(ComputeDH) DHDone
 	events  int
+
+	decide     *decider // of dynamic subscribers; nil: there are none
+	configured []Configured
+	traffic    func(ConnID) (in, out uint64)
+	reads      int
 }
 
 // nat translates the addresses of the nodes behind it.
@@ -208,6 +213,18 @@ func (n *node) perform(fs []Effect) {
 			n.down = append(n.down, f)
 		case Report:
 			n.reports = append(n.reports, f)
+		case DynamicUp:
+			n.decide.up(n, f)
+		case UserAnswered:
+			n.decide.answered(n, f)
+		case Configured:
+			n.configured = append(n.configured, f)
+		case ReadTraffic:
+			n.reads++
+			if n.traffic != nil {
+				in, out := n.traffic(f.Conn)
+				w.after(time.Millisecond, func() { n.step(TrafficRead{Conn: f.Conn, InPackets: in, OutPackets: out}) })
+			}
 		default:
 			w.t.Fatalf("unknown effect %T", f)
 		}
