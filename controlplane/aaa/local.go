@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"vrgate/controlplane/keymat"
 	"vrgate/pppd"
@@ -16,6 +17,8 @@ type User struct {
 	Password    keymat.Secret
 	Address     netip.Addr // fixed inner address; zero: from the pool
 	Terminating string     // overrides the IP profile's terminating virtual router
+	// SessionTimeout and IdleTimeout bound each of the user's sessions; 0: no bound (J9).
+	SessionTimeout, IdleTimeout time.Duration
 }
 
 // Local decides by a fixed list of users. It is immutable and safe for concurrent use.
@@ -33,10 +36,17 @@ func NewLocal(users []User) *Local {
 // stranger stands in for unknown users, so that they cost the same as wrong passwords.
 var stranger = User{Password: keymat.Secret("\x00 no such user \x00")}
 
-// Decide checks one user. What the peer is told does not distinguish unknown users from
+// Decide checks one user. Whom phase 1 has proven needs no entry: the peer identities of its
+// tunnel profile have decided that it belongs, and an entry only says what it gets beyond that,
+// such as a fixed address.
+//
+// What the peer is told does not distinguish unknown users from
 // wrong passwords; the Reason for the operator does.
 func (l *Local) Decide(_ context.Context, r Request) Decision {
 	u, known := l.users[r.User]
+	if r.Protocol == Proven {
+		return u.accept(r.User, "")
+	}
 	if !known {
 		u = stranger
 	}
@@ -49,7 +59,15 @@ func (l *Local) Decide(_ context.Context, r Request) Decision {
 	case !ok:
 		return Decision{Reason: ReasonWrongPassword, Text: fmt.Sprintf("wrong password for local user %q", r.User)}
 	}
-	return Decision{Accept: true, User: u.Name, Address: u.Address, Terminating: u.Terminating, MSCHAPv2Response: answer}
+	return u.accept(u.Name, answer)
+}
+
+// accept lets a user in with what its entry says.
+func (u User) accept(name, proof string) Decision {
+	return Decision{
+		Accept: true, User: name, Address: u.Address, Terminating: u.Terminating, MSCHAPv2Response: proof,
+		SessionTimeout: u.SessionTimeout, IdleTimeout: u.IdleTimeout,
+	}
 }
 
 // check verifies the proof against the user's password in constant time.

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"vrgate/controlplane/keymat"
 )
@@ -38,7 +39,7 @@ func requests(t *testing.T) map[Protocol]Request {
 // TestLocal checks each protocol with the right password and with everything that is not it.
 func TestLocal(t *testing.T) {
 	fixed := netip.MustParseAddr("10.0.0.9")
-	good := NewLocal([]User{{Name: "User", Password: keymat.Secret("clientPass"), Address: fixed, Terminating: "inside"}})
+	good := NewLocal([]User{{Name: "User", Password: keymat.Secret("clientPass"), Address: fixed, Terminating: "inside", SessionTimeout: time.Hour, IdleTimeout: time.Minute}})
 	others := map[string]*Local{
 		"wrong":  NewLocal([]User{{Name: "User", Password: keymat.Secret("clientPasS")}}),
 		"longer": NewLocal([]User{{Name: "User", Password: keymat.Secret("clientPass1")}}),
@@ -47,7 +48,7 @@ func TestLocal(t *testing.T) {
 	for protocol, r := range requests(t) {
 		t.Run(string(protocol), func(t *testing.T) {
 			d := good.Decide(context.Background(), r)
-			if !d.Accept || d.User != "User" || d.Address != fixed || d.Terminating != "inside" || d.Reason != "" {
+			if !d.Accept || d.User != "User" || d.Address != fixed || d.Terminating != "inside" || d.Reason != "" || d.SessionTimeout != time.Hour || d.IdleTimeout != time.Minute {
 				t.Errorf("the right password: %+v", d)
 			}
 			proof := ""
@@ -108,10 +109,30 @@ func TestLocalProtocols(t *testing.T) {
 	}
 }
 
+// TestLocalProven: phase 1 has proven the identity; an entry is needed only for what it adds, and
+// its password is not asked for (J17 has its exception where a tunnel profile has no XAuth).
+func TestLocalProven(t *testing.T) {
+	fixed := netip.MustParseAddr("10.0.0.9")
+	l := NewLocal([]User{{Name: "pc.example.net", Password: keymat.Secret("x"), Address: fixed, Terminating: "inside", IdleTimeout: time.Minute}})
+	d := l.Decide(context.Background(), Request{User: "pc.example.net", Protocol: Proven})
+	if !d.Accept || d.User != "pc.example.net" || d.Address != fixed || d.Terminating != "inside" || d.IdleTimeout != time.Minute {
+		t.Errorf("with an entry: %+v", d)
+	}
+	d = l.Decide(context.Background(), Request{User: "other.example.net", Protocol: Proven})
+	if !d.Accept || d.User != "other.example.net" || d.Address.IsValid() || d.Terminating != "" {
+		t.Errorf("without an entry: %+v", d)
+	}
+	if d := l.Decide(context.Background(), Request{User: "other.example.net", Protocol: PAP}); d.Accept {
+		t.Errorf("without an entry, with a password: %+v", d)
+	}
+}
+
 // TestNoSecretIsPrinted: requests and users are logged and put into errors by accident.
 func TestNoSecretIsPrinted(t *testing.T) {
 	const secret = "hunter2 hunter2"
-	r := Request{User: "User", Protocol: PAP, Password: keymat.Secret(secret)}
+	r := Request{
+		User: "User", Protocol: PAP, Password: keymat.Secret(secret), Passcode: keymat.Secret(secret), Answer: keymat.Secret(secret), NextPIN: keymat.Secret(secret),
+	}
 	u := User{Name: "User", Password: keymat.Secret(secret)}
 	for _, format := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
 		for _, x := range []any{r, &r, u, &u, []User{u}} {

@@ -23,14 +23,19 @@ func (e *Engine) authenticate(now time.Time, s *session, r pppd.AuthRequest) {
 	if s.State == StateLink {
 		s.State = StateDeciding
 	}
+	e.decide(s, aaa.Request{
+		User: r.User, Protocol: protocols[r.Protocol], Password: []byte(r.Password), ID: r.ID, Challenge: r.Challenge, Response: r.Response,
+	})
+}
+
+// decide asks AAA about what the peer presented; the rest of the request is the session's.
+func (e *Engine) decide(s *session, r aaa.Request) {
+	r.Router, r.Access, r.Remote, r.CallingNumber, r.IPProfile = e.cfg.Router, s.Access, s.Remote, s.CallingNumber, s.profile.Name
 	if !s.leased {
-		s.User = r.User
+		s.User, s.login = r.User, r.User
 	}
-	s.login, s.Protocol, s.asked = r.User, protocols[r.Protocol], true
-	e.emit(Decide{ID: s.ID, Profile: s.profile, Again: s.leased, Request: aaa.Request{
-		Router: e.cfg.Router, Access: s.Access, User: r.User, Protocol: s.Protocol, Password: []byte(r.Password),
-		ID: r.ID, Challenge: r.Challenge, Response: r.Response, Remote: s.Remote, CallingNumber: s.CallingNumber, IPProfile: s.profile.Name,
-	}})
+	s.Protocol, s.asked = r.Protocol, true
+	e.emit(Decide{ID: s.ID, Profile: s.profile, Again: s.leased, Request: r})
 }
 
 func (e *Engine) decided(now time.Time, ev Decided) {
@@ -40,9 +45,13 @@ func (e *Engine) decided(now time.Time, ev Decided) {
 		return
 	}
 	s.asked = false
-	if s.linkDone {
+	if s.over {
 		e.giveBack(s, ev)
 		e.settle(now, s)
+		return
+	}
+	if s.dyn != nil {
+		e.dynamicDecided(now, s, ev)
 		return
 	}
 	switch info := s.link.Info(); {
@@ -59,6 +68,9 @@ func (e *Engine) decided(now time.Time, ev Decided) {
 		e.run(now, s, pppd.AuthDecision{Reason: pppd.Reason(ev.Decision.Reason)})
 	case s.leased: // authenticated again after an LCP renegotiation
 		s.decision = ev.Decision
+		if s.started {
+			e.limitSession(now, s)
+		}
 		e.accept(now, s)
 	default:
 		e.open(s, ev)
@@ -76,12 +88,17 @@ func (e *Engine) giveBack(s *session, ev Decided) {
 	})
 }
 
-// open has the kernel objects of an accepted subscriber made.
-func (e *Engine) open(s *session, ev Decided) {
+// hold takes what AAA has granted; the kernel objects are to be made next.
+func (s *session) hold(ev Decided) {
 	s.decision, s.Address, s.leased = ev.Decision, ev.Address, true
 	s.User = cmp.Or(ev.Decision.User, s.login)
 	s.Terminating = cmp.Or(ev.Decision.Terminating, s.profile.Terminating)
 	s.State, s.kernel = StateOpening, kernelOpening
+}
+
+// open has the kernel objects of an accepted subscriber made.
+func (e *Engine) open(s *session, ev Decided) {
+	s.hold(ev)
 	s.MTU = int(s.link.Info().MTU)
 	e.emit(OpenSession{
 		ID: s.ID, Call: s.Call, PeerTunnel: s.PeerTunnel, PeerSession: s.PeerSession, Sequencing: s.sequencing,
@@ -91,13 +108,13 @@ func (e *Engine) open(s *session, ev Decided) {
 
 func (e *Engine) sessionOpened(now time.Time, ev SessionOpened) {
 	s := e.byID[ev.ID]
-	if s == nil || s.kernel != kernelOpening {
+	if s == nil || s.dyn != nil || s.kernel != kernelOpening {
 		return
 	}
 	if ev.Reason != "" {
 		s.kernel = kernelNone
 		e.note(s, ev.Reason, ev.Text, false)
-		if !s.linkDone {
+		if !s.over {
 			e.run(now, s, pppd.AuthDecision{Message: "server cannot serve you now", Reason: pppd.Reason(ev.Reason)})
 		}
 		// The refusal ends the link unless LCP is being renegotiated.
@@ -105,7 +122,7 @@ func (e *Engine) sessionOpened(now time.Time, ev SessionOpened) {
 		return
 	}
 	s.kernel, s.Interface = kernelOpen, ev.Interface
-	if s.linkDone {
+	if s.over {
 		e.settle(now, s)
 		return
 	}
@@ -142,7 +159,7 @@ func (e *Engine) sessionActivated(now time.Time, ev SessionActivated) {
 		return
 	}
 	s.activations--
-	if s.linkDone {
+	if s.over {
 		return
 	}
 	if ev.Reason != "" {
@@ -152,9 +169,16 @@ func (e *Engine) sessionActivated(now time.Time, ev SessionActivated) {
 	if !s.active || s.activations > 0 {
 		return // IPCP was renegotiated meanwhile: another answer comes
 	}
+	e.up(now, s)
+}
+
+// up reports, once, that the subscriber can send traffic.
+func (e *Engine) up(now time.Time, s *session) {
 	s.State = StateUp
-	if !s.started {
-		s.started, s.Up = true, now
-		e.emit(Started{Record: s.Record})
+	if s.started {
+		return
 	}
+	s.started, s.Up = true, now
+	e.limitSession(now, s)
+	e.emit(Started{Record: s.Record})
 }

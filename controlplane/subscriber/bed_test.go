@@ -33,11 +33,20 @@ type bed struct {
 	// deaf drops what the engine sends to the peers, mute what they send.
 	deaf, mute bool
 
+	method   aaa.Method
+	timeouts [2]time.Duration // session and idle, that AAA gives to everybody
+
 	// Without an answer.
-	decides   []Decide
-	opens     []OpenSession
-	activates []Activate
-	closes    []CloseSession
+	decides      []Decide
+	opens        []OpenSession
+	activates    []Activate
+	closes       []CloseSession
+	asks         []AskUser
+	accesses     []OpenAccess
+	accessCloses []CloseAccess
+	leaving      []uint32 // IKE connections that Deny and CloseConn end
+	reads        []ReadCounters
+	admits       []Admit // all that were emitted
 }
 
 // failer is a *testing.T or a *rapid.T.
@@ -66,9 +75,16 @@ type ledger struct {
 	activates int
 	active    bool // the last Activate stands
 	closing   bool
-	callGone  bool
+	callGone  bool // or the connection of a dynamic subscriber
 	started   int
 	ended     *Record
+
+	// Of dynamic subscribers.
+	conn      uint32
+	asking    bool
+	admitted  bool // Admit stands
+	connected bool
+	left      bool
 }
 
 const (
@@ -93,6 +109,11 @@ func testConfig() Config {
 		},
 		Profiles:     map[string]IPProfile{"users": {Name: "users", Terminating: "inside", Gateway: testGateway, Pool: "main"}},
 		HostProfiles: map[string]string{"any/default": "users"},
+		Tunnels: map[string]TunnelProfile{
+			"staff": {Name: "staff", IPProfile: "users", XAuth: true},
+			"few":   {Name: "few", IPProfile: "users", XAuth: true, MaxSubscribers: 2, Attempts: 1},
+			"boxes": {Name: "boxes", IPProfile: "users"},
+		},
 	}
 }
 
@@ -100,6 +121,7 @@ func newBed(t failer) *bed {
 	return &bed{
 		t: t, e: New(testConfig(), rand.NewChaCha8([32]byte{1})), now: time.Unix(1_800_000_000, 0),
 		peers: map[CallKey]*peer{}, calls: map[ID]*ledger{}, conns: map[uint32]bool{},
+		method: aaa.NewLocal([]aaa.User{{Name: testUser, Password: []byte(testPassword)}, {Name: otherUser, Password: []byte(testPassword)}}),
 	}
 }
 
@@ -309,8 +331,8 @@ func (b *bed) perform(f Effect) {
 	case Started:
 		l := of(f.Record.ID)
 		l.started++
-		if l.started > 1 || !l.open || !l.active || f.Record.State != StateUp || f.Record.Up != b.now || f.Record.Address != l.held {
-			b.t.Errorf("session %d: started %d times, open %t, active %t: %+v", f.Record.ID, l.started, l.open, l.active, f.Record)
+		if l.started > 1 || !l.open || !l.mayStart() || f.Record.State != StateUp || f.Record.Up != b.now || f.Record.Address != l.held {
+			b.t.Errorf("session %d: started %d times: %+v; record %+v", f.Record.ID, l.started, *l, f.Record)
 		}
 		b.note("started %s", f.Record.User)
 	case Ended:
@@ -331,10 +353,11 @@ func (b *bed) perform(f Effect) {
 		b.dropTunnels(f.Conn)
 	case CloseConn:
 		b.note("close connection %d: %s", f.Conn, f.Reason)
+		b.leave(f.Conn)
 	case Report:
 		b.note("report: %s", f.Reason)
 	default:
-		b.t.Fatalf("unknown effect %T", f)
+		b.performDynamic(f, of)
 	}
 }
 
@@ -391,8 +414,8 @@ func (b *bed) decide(refusal aaa.Reason) {
 	l.asked = false
 	d := Decided{ID: f.ID, Decision: aaa.Decision{Reason: refusal, Text: "no"}}
 	if refusal == "" {
-		users := aaa.NewLocal([]aaa.User{{Name: testUser, Password: []byte(testPassword)}, {Name: otherUser, Password: []byte(testPassword)}})
-		d.Decision = users.Decide(context.Background(), f.Request)
+		d.Decision = b.method.Decide(context.Background(), f.Request)
+		d.Decision.SessionTimeout, d.Decision.IdleTimeout = b.timeouts[0], b.timeouts[1]
 	}
 	if d.Decision.Accept && !f.Again {
 		d.Address = testAddress
@@ -460,6 +483,16 @@ func (b *bed) answerAll() {
 			b.activated("")
 		case len(b.closes) > 0:
 			b.closed()
+		case len(b.asks) > 0:
+			b.answer(testUser, testPassword)
+		case len(b.accesses) > 0:
+			b.accessOpened("")
+		case len(b.leaving) > 0:
+			b.left()
+		case len(b.accessCloses) > 0:
+			b.accessClosed()
+		case len(b.reads) > 0:
+			b.read(0)
 		default:
 			return
 		}
@@ -476,8 +509,8 @@ func (b *bed) assertEmpty() {
 		}
 	}
 	e := b.e
-	if e.Len() != 0 || len(e.Records()) != 0 || len(e.byCall) != 0 {
-		b.t.Errorf("the engine still has %d sessions, %d calls", e.Len(), len(e.byCall))
+	if e.Len() != 0 || len(e.Records()) != 0 || len(e.byCall) != 0 || len(e.byConn) != 0 || len(e.admitted) != 0 {
+		b.t.Errorf("the engine still has %d sessions, %d calls, dynamic subscribers %v, counted %v", e.Len(), len(e.byCall), e.byConn, e.admitted)
 	}
 	if len(e.conns) != len(b.conns) || len(e.timers.heap) > len(b.conns) {
 		b.t.Errorf("the engine has %d connections and %d timers, want %d", len(e.conns), len(e.timers.heap), len(b.conns))

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// conn is one IPsec connection.
+// conn is one IPsec connection that carries L2TP.
 type conn struct {
 	ConnUp
 	tunnels  map[uint16]bool
@@ -21,6 +21,10 @@ type conn struct {
 const silentConn = 30 * time.Second
 
 func (e *Engine) connUp(now time.Time, ev ConnUp) {
+	if ev.Dynamic {
+		e.dynamicConnUp(now, ev)
+		return
+	}
 	c := e.conns[ev.Conn]
 	if c == nil {
 		c = &conn{tunnels: map[uint16]bool{}, calls: map[CallKey]bool{}, timer: timer{conn: ev.Conn}}
@@ -30,7 +34,11 @@ func (e *Engine) connUp(now time.Time, ev ConnUp) {
 	c.ConnUp = ev
 }
 
-func (e *Engine) connDown(ev ConnDown) {
+func (e *Engine) connDown(now time.Time, ev ConnDown) {
+	if s := e.byConn[ev.Conn]; s != nil {
+		e.dynamicDown(now, s, ev)
+		return
+	}
 	c := e.conns[ev.Conn]
 	if c == nil {
 		return
@@ -38,7 +46,7 @@ func (e *Engine) connDown(ev ConnDown) {
 	delete(e.conns, ev.Conn)
 	e.timers.drop(&c.timer)
 	for call := range c.calls {
-		e.noteLost(e.byCall[call], Reason(ev.Reason), cmp.Or(ev.Text, "the IPsec connection has ended"), false)
+		e.noteLost(e.byCall[call], Reason(ev.Reason), cmp.Or(ev.Text, "the IPsec connection has ended"), ev.ByPeer)
 	}
 	e.emit(DropTunnels{Conn: ev.Conn})
 }

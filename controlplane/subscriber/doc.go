@@ -7,9 +7,16 @@
 //	CallUp ─► PPP link: LCP, authentication ─► Decide ─► OpenSession (kernel objects
 //	exist from here on) ─► PPP: IPCP ─► Activate ─► Started … ─► CloseSession ─► Ended
 //
-// and every session that was reported by CallUp ends in exactly one Ended with one
-// typed reason, whichever side ended it. Nothing of a subscriber exists in the kernel
-// before AAA has said yes.
+// and that of a dynamic IPsec subscriber, which has no PPP,
+//
+//	DynamicUp ─► AskUser ─► Decide ─► OpenAccess (policies and route exist from here
+//	on) ─► Admit ─► ConnUp ─► Started … ─► ConnDown ─► CloseAccess ─► Ended
+//
+// Every session that was reported by CallUp or DynamicUp ends in exactly one Ended with
+// one typed reason, whichever side ended it. Nothing of a subscriber exists in the kernel
+// before AAA has said yes. Lease, kernel objects, timeouts and the end are common to both
+// kinds; what differs is in link.go and conn.go for the first, dynamic.go and dialogue.go
+// for the second.
 //
 // Coupling rules (K12): when IPsec has gone its tunnels end at once; when the last
 // tunnel of an IPsec connection has gone, the connection is closed at the end of the

@@ -27,6 +27,8 @@ type TunnelProfile struct {
 	SplitDNS     []string
 	SavePassword bool
 	PFS          bool
+	// AddressExpiry is told to the client; 0: nothing.
+	AddressExpiry time.Duration
 	// MTU of the subscriber's route, 160 to 9000 bytes; 0: 1440.
 	MTU int
 }
@@ -148,4 +150,12 @@ const (
 	ReasonSessionTimeout Reason = "session-timeout"
 	ReasonIdleTimeout    Reason = "idle-timeout"
 	ReasonNoAnswer       Reason = "xauth-no-answer"
+	// AAA wanted to ask more often than maxRounds allows, or somebody who is not asked.
+	ReasonDialogue        Reason = "xauth-dialogue"
+	ReasonNoPhase2        Reason = "no-ipsec-sa" // let in, but no quick mode within connTimeout
+	ReasonNoTunnelProfile Reason = "no-tunnel-profile"
+	// Counts, and the end of a connection that nobody announced.
+	ReasonUnannounced Reason = "dynamic-connection-unannounced"
+	CountAskedAgain   Reason = "xauth-asked-again"
+	CountUnasked      Reason = "unasked-answer"
 )

@@ -19,49 +19,43 @@ func (e *Engine) note(s *session, r Reason, text string, byPeer bool) {
 // client that hangs up closes everything at once, and the link's own Down, which follows, knows
 // why.
 func (e *Engine) noteLost(s *session, r Reason, text string, byPeer bool) {
-	if s.link == nil || s.linkDone || s.link.Info().Phase != pppd.PhaseTerminate {
+	if s.link == nil || s.over || s.link.Info().Phase != pppd.PhaseTerminate {
 		e.note(s, r, text, byPeer)
 	}
 }
 
-// end closes a session politely: PPP terminates first, the rest follows from its Down.
+// end closes a session politely: a PPP link terminates first, the rest follows from its Down.
 func (e *Engine) end(now time.Time, s *session, r Reason, text string, byPeer bool) {
 	e.note(s, r, text, byPeer)
-	if s.link == nil || s.linkDone {
-		s.linkDone = true
+	s.timeouts = timeouts{}
+	if s.link == nil || s.over {
+		s.over = true
 		e.settle(now, s)
 		return
 	}
 	e.run(now, s, pppd.Close{Reason: pppd.Reason(r)})
 }
 
-// fail ends a session that has no link yet.
-func (e *Engine) fail(now time.Time, s *session, r Reason, text string) {
-	e.note(s, r, text, false)
-	s.linkDone = true
-	e.settle(now, s)
-}
-
-// settle moves a session whose link is over towards its end; it is called whenever one of
-// the things it waits for has happened.
+// settle moves a session that is over towards its end; it is called whenever one of the
+// things it waits for has happened.
 func (e *Engine) settle(now time.Time, s *session) {
-	if !s.linkDone && !s.callGone {
+	if !s.over && !s.carrierGone {
 		return
 	}
 	s.State = StateEnding
-	s.linkDone = true
+	s.over = true
 	e.timers.drop(&s.timer)
-	if !s.callGone {
-		e.dropCall(s)
-		e.emit(CloseCall{Call: s.Call, Reason: s.Reason, Cause: s.cause, Text: s.Text})
+	e.uncount(s)
+	if !s.carrierGone && !e.leave(s) {
+		return // ConnDown comes
 	}
 	switch s.kernel {
 	case kernelOpening, kernelClosing:
-		return // SessionOpened or SessionClosed comes
+		return // the kernel's answer comes
 	case kernelOpen:
 		s.kernel = kernelClosing
 		s.active = false
-		e.emit(CloseSession{ID: s.ID, Call: s.Call})
+		e.emit(s.closing())
 		return
 	}
 	if _, alive := e.byID[s.ID]; !alive || s.asked {
@@ -75,17 +69,38 @@ func (e *Engine) settle(now time.Time, s *session) {
 	e.emit(Ended{Record: s.Record})
 }
 
-func (e *Engine) sessionClosed(now time.Time, ev SessionClosed) {
-	s := e.byID[ev.ID]
+// leave tells the peer that it is over, once, and returns whether the carrier counts as gone. An
+// L2TP session does at once; an IKE connection only with its ConnDown, because the kernel's
+// policies and counters are wanted until its last SA has been removed.
+func (e *Engine) leave(s *session) bool {
+	if s.dyn != nil {
+		e.leaveConn(s)
+		return false
+	}
+	e.dropCall(s)
+	e.emit(CloseCall{Call: s.Call, Reason: s.Reason, Cause: s.cause, Text: s.Text})
+	return true
+}
+
+// closing is the effect that removes the session's kernel objects.
+func (s *session) closing() Effect {
+	if s.dyn != nil {
+		return CloseAccess{ID: s.ID, Conn: s.Conn}
+	}
+	return CloseSession{ID: s.ID, Call: s.Call}
+}
+
+func (e *Engine) kernelClosed(now time.Time, id ID, c Counters) {
+	s := e.byID[id]
 	if s == nil || s.kernel != kernelClosing {
 		return
 	}
-	s.kernel, s.Counters = kernelNone, ev.Counters
+	s.kernel, s.Counters = kernelNone, c
 	e.settle(now, s)
 }
 
 func (e *Engine) dropCall(s *session) {
-	s.callGone = true
+	s.carrierGone = true
 	delete(e.byCall, s.Call)
 	if c := e.conns[s.Conn]; c != nil {
 		delete(c.calls, s.Call)

@@ -5,9 +5,6 @@ import (
 	"io"
 	"slices"
 	"time"
-
-	"vrgate/controlplane/aaa"
-	"vrgate/pppd"
 )
 
 // Engine is one virtual router's subscribers. One goroutine owns it.
@@ -17,48 +14,22 @@ type Engine struct {
 	nextID ID
 	byID   map[ID]*session
 	byCall map[CallKey]*session
-	conns  map[uint32]*conn
-	timers timers
-	counts map[Reason]uint64
-	out    []Effect
+	byConn map[uint32]*session // dynamic subscribers
+	conns  map[uint32]*conn    // connections that carry L2TP
+	// admitted counts by tunnel profile the dynamic subscribers that AAA has accepted and that
+	// are not ending.
+	admitted map[string]int
+	timers   timers
+	counts   map[Reason]uint64
+	out      []Effect
 }
-
-// session is one L2TP session and what grew on it.
-type session struct {
-	Record
-	link        *pppd.Link
-	linkMRU     uint16 // that the link was made with
-	profile     IPProfile
-	sequencing  bool
-	login       string // the name that the peer presented; User is AAA's for it
-	callGone    bool   // the L2TP session has ended, nothing can be sent
-	kernel      kernelState
-	asked       bool // a Decide is without its Decided
-	active      bool // traffic is allowed in the kernel
-	activations int  // Activates without their SessionActivated
-	leased      bool
-	started     bool
-	decision    aaa.Decision
-	linkDone    bool
-	cause       pppd.DisconnectCause // for the CDN
-	deadline    time.Time            // of the link; before there is one, when we begin
-	timer       timer
-}
-
-type kernelState uint8
-
-const (
-	kernelNone kernelState = iota
-	kernelOpening
-	kernelOpen
-	kernelClosing
-)
 
 // New makes an engine. random feeds the PPP links' magic numbers and challenges.
 func New(cfg Config, random io.Reader) *Engine {
 	return &Engine{
 		cfg: withDefaults(cfg), random: random, nextID: max(cfg.FirstID, 1),
-		byID: map[ID]*session{}, byCall: map[CallKey]*session{}, conns: map[uint32]*conn{}, counts: map[Reason]uint64{},
+		byID: map[ID]*session{}, byCall: map[CallKey]*session{}, byConn: map[uint32]*session{}, conns: map[uint32]*conn{},
+		admitted: map[string]int{}, counts: map[Reason]uint64{},
 	}
 }
 
@@ -79,7 +50,7 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 	case ConnUp:
 		e.connUp(now, ev)
 	case ConnDown:
-		e.connDown(ev)
+		e.connDown(now, ev)
 	case TunnelUp:
 		e.tunnelUp(ev)
 	case TunnelDown:
@@ -90,6 +61,16 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 		e.callDown(now, ev)
 	case Frame:
 		e.frame(now, ev)
+	case DynamicUp:
+		e.dynamicUp(now, ev)
+	case UserAnswered:
+		e.userAnswered(now, ev)
+	case AccessOpened:
+		e.accessOpened(now, ev)
+	case AccessClosed:
+		e.kernelClosed(now, ev.ID, ev.Counters)
+	case CountersRead:
+		e.countersRead(now, ev)
 	case Decided:
 		e.decided(now, ev)
 	case SessionOpened:
@@ -97,7 +78,7 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 	case SessionActivated:
 		e.sessionActivated(now, ev)
 	case SessionClosed:
-		e.sessionClosed(now, ev)
+		e.kernelClosed(now, ev.ID, ev.Counters)
 	case Disconnect:
 		for _, id := range ev.IDs {
 			if s := e.byID[id]; s != nil {
@@ -139,16 +120,7 @@ func (e *Engine) expire(now time.Time) {
 			e.connExpired(now, e.conns[t.conn])
 			continue
 		}
-		s := e.byID[t.session]
-		if s.deadline.IsZero() || now.Before(s.deadline) {
-			e.arm(s) // the deadline has moved since
-			continue
-		}
-		if s.link == nil {
-			e.begin(now, s)
-			continue
-		}
-		e.run(now, s, pppd.Timer{})
+		e.sessionExpired(now, e.byID[t.session])
 	}
 }
 

@@ -65,6 +65,7 @@ type ConnDown struct {
 	Conn   uint32
 	Reason string
 	Text   string
+	ByPeer bool
 }
 
 // TunnelUp and TunnelDown report L2TP tunnels of a connection (Conn 0: clear text).
@@ -182,7 +183,7 @@ type Decide struct {
 	Request aaa.Request
 	Profile IPProfile
 	// Again: the subscriber has its address already and authenticates once more, after a
-	// renegotiation of LCP.
+	// renegotiation of LCP or a rekey of phase 1.
 	Again bool
 }
 
@@ -252,7 +253,7 @@ type CloseConn struct {
 // Started reports a session whose user can send traffic: accounting start.
 type Started struct{ Record Record }
 
-// Ended reports the end of a session that CallUp announced, exactly once: accounting
+// Ended reports the end of a session that CallUp or DynamicUp announced, exactly once: accounting
 // stop when it was up, and the summary line. It is the session's last effect: every question
 // has been answered, the address is back and the kernel objects are gone.
 type Ended struct{ Record Record }
@@ -310,7 +311,7 @@ type Record struct {
 	Interface               string
 	MTU                     int
 	State                   State
-	Called                  time.Time // call established
+	Called                  time.Time // call established, or phase 1 of a dynamic subscriber
 	Up                      time.Time // traffic allowed; zero: never
 	Ended                   time.Time // zero: alive
 	Reason                  Reason
@@ -324,10 +325,10 @@ type State uint8
 
 // States in their order.
 const (
-	StateLink       State = iota // LCP and authentication
+	StateLink       State = iota // LCP and authentication, or XAuth
 	StateDeciding                // AAA has been asked
 	StateOpening                 // kernel objects are being made
-	StateNetwork                 // IPCP
+	StateNetwork                 // IPCP, or mode config and quick mode
 	StateActivating              // interface and route are being set up
 	StateUp
 	StateEnding

@@ -14,13 +14,12 @@ func (e *Engine) callUp(now time.Time, ev CallUp) {
 		return // the L2TP engine never reports a session twice
 	}
 	s := &session{Record: Record{
-		ID: e.nextID, Router: e.cfg.Router, Access: aaa.AccessL2TP, Call: ev.Call,
+		Router: e.cfg.Router, Access: aaa.AccessL2TP, Call: ev.Call,
 		PeerTunnel: ev.PeerTunnel, PeerSession: ev.PeerSession, Conn: ev.Conn, Local: ev.Local, Remote: ev.Remote,
 		PeerHost: ev.PeerHost, CallingNumber: ev.CallingNumber, Called: now,
 	}, sequencing: ev.Sequencing}
-	s.timer.session = s.ID
-	e.nextID++
-	e.byID[s.ID], e.byCall[s.Call] = s, s
+	e.add(s)
+	e.byCall[s.Call] = s
 	var esp *ESP
 	if c := e.conns[ev.Conn]; ev.Conn != 0 && c != nil {
 		s.Access, s.Peer, esp = aaa.AccessL2TPIPsec, c.Peer, &c.ESP
@@ -29,7 +28,7 @@ func (e *Engine) callUp(now time.Time, ev CallUp) {
 	}
 	profile, ok := e.cfg.Profiles[e.cfg.HostProfiles[ev.Profile+"/"+ev.HostProfile]]
 	if !ok {
-		e.fail(now, s, ReasonNoProfile, fmt.Sprintf("host profile %s/%s has no IP profile", ev.Profile, ev.HostProfile))
+		e.end(now, s, ReasonNoProfile, fmt.Sprintf("host profile %s/%s has no IP profile", ev.Profile, ev.HostProfile), false)
 		return
 	}
 	s.profile, s.Terminating, s.Gateway = profile, profile.Terminating, profile.Gateway
@@ -41,8 +40,8 @@ func (e *Engine) callUp(now time.Time, ev CallUp) {
 		mru = min(mru, profile.MTU)
 	}
 	s.linkMRU = uint16(mru)
-	s.deadline = now.Add(peerFirst)
-	e.timers.arm(&s.timer, s.deadline)
+	s.begin = now.Add(peerFirst)
+	e.arm(s)
 }
 
 // peerFirst is how long a new call may be silent before we begin with PPP. Android's mtpd
@@ -51,8 +50,8 @@ func (e *Engine) callUp(now time.Time, ev CallUp) {
 // first; who waits for us waits a second.
 const peerFirst = time.Second
 
-// begin makes the link and opens it.
-func (e *Engine) begin(now time.Time, s *session) {
+// beginLink makes the link and opens it.
+func (e *Engine) beginLink(now time.Time, s *session) {
 	cfg := e.cfg.Link
 	cfg.MRU = s.linkMRU
 	s.link = pppd.NewLink(cfg, e.random)
@@ -66,7 +65,7 @@ func (e *Engine) callDown(now time.Time, ev CallDown) {
 	}
 	e.dropCall(s)
 	e.noteLost(s, Reason(ev.Reason), cmp.Or(ev.Text, "the L2TP session has ended"), ev.ByPeer)
-	if !s.linkDone && s.link != nil {
+	if !s.over && s.link != nil {
 		e.run(now, s, pppd.LowerDown{Reason: pppd.Reason(ev.Reason)})
 		return
 	}
@@ -75,12 +74,12 @@ func (e *Engine) callDown(now time.Time, ev CallDown) {
 
 func (e *Engine) frame(now time.Time, ev Frame) {
 	s := e.byCall[ev.Call]
-	if s == nil || s.linkDone || len(ev.Data) < 2 {
+	if s == nil || s.over || len(ev.Data) < 2 {
 		e.counts["ppp-frame-without-session"]++
 		return
 	}
 	if s.link == nil {
-		e.begin(now, s)
+		e.beginLink(now, s)
 	}
 	e.run(now, s, pppd.Frame{Protocol: uint16(ev.Data[0])<<8 | uint16(ev.Data[1]), Data: ev.Data[2:]})
 }
@@ -90,7 +89,7 @@ func (e *Engine) run(now time.Time, s *session, ev pppd.Event) {
 	for _, f := range s.link.Step(now, ev) {
 		switch f := f.(type) {
 		case pppd.Send:
-			if !s.callGone {
+			if !s.carrierGone {
 				data := make([]byte, 0, 2+len(f.Data))
 				data = append(data, byte(f.Protocol>>8), byte(f.Protocol))
 				e.emit(SendFrame{ID: s.ID, Call: s.Call, InKernel: s.kernel == kernelOpen, Data: append(data, f.Data...)})
@@ -102,20 +101,16 @@ func (e *Engine) run(now time.Time, s *session, ev pppd.Event) {
 		case pppd.NetworkDown:
 			e.networkDown(s)
 		case pppd.Down:
-			s.linkDone, s.cause = true, f.Cause
+			s.over, s.cause = true, f.Cause
+			if s.Reason == ReasonSessionTimeout || s.Reason == ReasonIdleTimeout {
+				s.cause = pppd.NormalCause(false) // the operator's rules ended it, and nothing failed
+			}
 			e.note(s, Reason(f.Reason), f.Text, f.ByPeer)
 		}
 	}
-	if s.linkDone {
+	if s.over {
 		e.settle(now, s)
 		return
 	}
 	e.arm(s)
-}
-
-func (e *Engine) arm(s *session) {
-	if s.link != nil {
-		s.deadline = s.link.Deadline()
-	}
-	e.timers.arm(&s.timer, s.deadline)
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // snapshotVersion changes with the meaning of what Snapshot writes; Restore refuses any other.
-const snapshotVersion = 1
+const snapshotVersion = 2
 
 // snapshot is everything an engine knows that its configuration does not say. It holds no
 // password.
@@ -33,16 +33,18 @@ type sessionSnapshot struct {
 	Profile     IPProfile
 	Sequencing  bool
 	Login       string
-	CallGone    bool
+	CarrierGone bool
 	Kernel      kernelState
 	Asked       bool
 	Active      bool
 	Activations int
 	Leased      bool
 	Started     bool
-	LinkDone    bool
+	Over        bool
 	Decision    aaa.Decision
+	Timeouts    timeouts
 	Cause       pppd.DisconnectCause
+	Dynamic     *dynamic `json:",omitempty"`
 }
 
 type connSnapshot struct {
@@ -58,9 +60,9 @@ func (e *Engine) Snapshot() ([]byte, error) {
 	out := snapshot{Version: snapshotVersion, NextID: e.nextID, Counts: e.counts}
 	for _, s := range e.byID {
 		n := sessionSnapshot{
-			Record: s.Record, MRU: s.linkMRU, Profile: s.profile, Sequencing: s.sequencing, Login: s.login, CallGone: s.callGone, Kernel: s.kernel,
-			Asked: s.asked, Active: s.active, Activations: s.activations, Leased: s.leased, Started: s.started, LinkDone: s.linkDone,
-			Decision: s.decision, Cause: s.cause,
+			Record: s.Record, MRU: s.linkMRU, Profile: s.profile, Sequencing: s.sequencing, Login: s.login, CarrierGone: s.carrierGone, Kernel: s.kernel,
+			Asked: s.asked, Active: s.active, Activations: s.activations, Leased: s.leased, Started: s.started, Over: s.over,
+			Decision: s.decision, Timeouts: s.timeouts, Cause: s.cause, Dynamic: s.dyn,
 		}
 		if s.link != nil {
 			link, err := s.link.MarshalJSON()
@@ -69,7 +71,7 @@ func (e *Engine) Snapshot() ([]byte, error) {
 			}
 			n.Link = link
 		} else {
-			n.Begin = s.deadline
+			n.Begin = s.begin
 		}
 		out.Sessions = append(out.Sessions, n)
 	}
@@ -86,8 +88,9 @@ func (e *Engine) Snapshot() ([]byte, error) {
 }
 
 // Restore returns an engine that goes on where the one that wrote the snapshot stopped.
-// Questions that had no answer then (Decide, OpenSession, Activate, CloseSession) still want
-// exactly one: whoever has lost them answers with a failure.
+// Questions that had no answer then (Decide, AskUser, OpenSession, OpenAccess, Activate,
+// CloseSession, CloseAccess) still want exactly one: whoever has lost them answers with a
+// failure.
 func Restore(cfg Config, random io.Reader, data []byte) (*Engine, error) {
 	var in snapshot
 	if err := json.Unmarshal(data, &in); err != nil {
@@ -124,10 +127,16 @@ func (e *Engine) restore(n sessionSnapshot) error {
 	if e.byID[n.Record.ID] != nil {
 		return fmt.Errorf("stands there twice")
 	}
+	if d := n.Dynamic; d != nil && (d.Dialogue > dialogueAdmitted || !n.CarrierGone && e.byConn[n.Record.Conn] != nil) {
+		return fmt.Errorf("dialogue %d out of range, or connection %d stands there twice", d.Dialogue, n.Record.Conn)
+	}
+	if n.Dynamic != nil && n.Link != nil {
+		return fmt.Errorf("is both a dynamic subscriber and a PPP session")
+	}
 	s := &session{
-		Record: n.Record, linkMRU: n.MRU, profile: n.Profile, sequencing: n.Sequencing, login: n.Login, callGone: n.CallGone, kernel: n.Kernel,
-		asked: n.Asked, active: n.Active, activations: n.Activations, leased: n.Leased, started: n.Started, linkDone: n.LinkDone,
-		decision: n.Decision, cause: n.Cause, timer: timer{session: n.Record.ID},
+		Record: n.Record, linkMRU: n.MRU, profile: n.Profile, sequencing: n.Sequencing, login: n.Login, carrierGone: n.CarrierGone, kernel: n.Kernel,
+		asked: n.Asked, active: n.Active, activations: n.Activations, leased: n.Leased, started: n.Started, over: n.Over,
+		decision: n.Decision, timeouts: n.Timeouts, cause: n.Cause, begin: n.Begin, dyn: n.Dynamic, timer: timer{session: n.Record.ID},
 	}
 	if n.Link != nil {
 		cfg := e.cfg.Link
@@ -139,14 +148,21 @@ func (e *Engine) restore(n sessionSnapshot) error {
 		s.link = link
 	}
 	e.byID[s.ID] = s
-	if !s.callGone {
+	switch {
+	case s.dyn != nil:
+		if s.dyn.Counted {
+			e.count(s)
+		}
+		if !s.carrierGone {
+			e.byConn[s.Conn] = s
+		}
+	case !s.carrierGone:
 		e.byCall[s.Call] = s
 		if c := e.conns[s.Conn]; s.Conn != 0 && c != nil {
 			c.calls[s.Call] = true
 		}
 	}
-	if !s.linkDone {
-		s.deadline = n.Begin
+	if !s.over {
 		e.arm(s)
 	}
 	return nil

@@ -2,6 +2,7 @@ package subscriber
 
 import (
 	"bytes"
+	"encoding/base64"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
@@ -62,12 +63,31 @@ func TestSnapshotHoldsNoPassword(t *testing.T) {
 	}
 }
 
+// TestSnapshotHoldsNoAnswer: the same for what a dynamic subscriber answers.
+func TestSnapshotHoldsNoAnswer(t *testing.T) {
+	b := newBed(t)
+	b.dynamicUp(someone, "staff")
+	b.reply(UserAnswered{
+		User: testUser, Password: []byte(testPassword), Passcode: []byte(testPassword), NextPIN: []byte(testPassword), Answer: []byte(testPassword),
+	})
+	data, err := b.e.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded := base64.StdEncoding.EncodeToString([]byte(testPassword))
+	if s := string(data); !strings.Contains(s, testUser) || strings.Contains(s, testPassword) || strings.Contains(s, encoded) {
+		t.Errorf("snapshot: %s", data)
+	}
+}
+
 // TestRestoreRefuses: what is no snapshot of this version gives an error and no engine.
 func TestRestoreRefuses(t *testing.T) {
 	for _, data := range []string{
-		"", "{", "[]", `{"Version":2}`, `{"Version":1,"Sessions":[{"Record":{"State":99}}]}`,
-		`{"Version":1,"Sessions":[{"Kernel":9}]}`, `{"Version":1,"Sessions":[{"Record":{"ID":1}},{"Record":{"ID":1}}]}`,
-		`{"Version":1,"Sessions":[{"Link":{"Phase":77}}]}`,
+		"", "{", "[]", `{"Version":1}`, `{"Version":2,"Sessions":[{"Record":{"State":99}}]}`,
+		`{"Version":2,"Sessions":[{"Kernel":9}]}`, `{"Version":2,"Sessions":[{"Record":{"ID":1}},{"Record":{"ID":1}}]}`,
+		`{"Version":2,"Sessions":[{"Link":{"Phase":77}}]}`, `{"Version":2,"Sessions":[{"Dynamic":{"Dialogue":9}}]}`,
+		`{"Version":2,"Sessions":[{"Dynamic":{},"Link":{}}]}`,
+		`{"Version":2,"Sessions":[{"Record":{"ID":1,"Conn":7},"Dynamic":{}},{"Record":{"ID":2,"Conn":7},"Dynamic":{}}]}`,
 	} {
 		if e, err := Restore(testConfig(), rand.NewChaCha8([32]byte{}), []byte(data)); err == nil || e != nil {
 			t.Errorf("%s: %v %v", data, e, err)

@@ -11,20 +11,22 @@ import (
 )
 
 // TestRandomWalk does anything in any order: calls come and go, frames are lost, subscribers
-// negotiate anew as the same or as another user, and AAA and kernel answer whenever they like
-// and fail whenever they like. The bed's ledgers judge every effect; at the end everybody goes
+// negotiate anew as the same or as another user, dynamic ones among them, and AAA and kernel answer
+// whenever they like and fail whenever they like. The bed's ledgers judge every effect; at the end everybody goes
 // and nothing may be left.
 func TestRandomWalk(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := newBed(t)
 		users := rapid.SampledFrom([]string{testUser, testUser, otherUser, "mallory"})
 		failures := rapid.SampledFrom([]Reason{"", "", "", ReasonKernel})
+		dynamicConns := rapid.Uint32Range(11, 14)
+		local := b.method
 		serial := uint16(0)
 		// some picks one of the calls that live.
 		some := func(t *rapid.T) CallKey {
 			var calls []CallKey
 			for _, r := range b.e.Records() {
-				if !b.calls[r.ID].callGone {
+				if l := b.calls[r.ID]; !l.callGone && l.conn == 0 {
 					calls = append(calls, r.Call)
 				}
 			}
@@ -84,15 +86,54 @@ func TestRandomWalk(t *testing.T) {
 			"opened":    func(t *rapid.T) { wait(t, len(b.opens)); b.opened(failures.Draw(t, "failure")) },
 			"activated": func(t *rapid.T) { wait(t, len(b.activates)); b.activated(failures.Draw(t, "failure")) },
 			"closed":    func(t *rapid.T) { wait(t, len(b.closes)); b.closed() },
+			"dynamicUp": func(t *rapid.T) {
+				conn := dynamicConns.Draw(t, "conn")
+				profile := rapid.SampledFrom([]string{"staff", "staff", "few", "boxes", "unknown"}).Draw(t, "profile")
+				if l, id := b.on(conn); l != nil {
+					profile = b.e.byID[id].Profile // a rekey does not change it
+				}
+				b.dynamicUp(conn, profile)
+			},
+			"dynamicConnUp": func(t *rapid.T) { b.dynamicConnUp(dynamicConns.Draw(t, "conn")) },
+			"dynamicDown":   func(t *rapid.T) { b.dynamicDown(dynamicConns.Draw(t, "conn"), "peer-dead") },
+			"answer": func(t *rapid.T) {
+				wait(t, len(b.asks))
+				b.answer(users.Draw(t, "user"), rapid.SampledFrom([]string{testPassword, testPassword, "wrong"}).Draw(t, "password"))
+			},
+			"unasked": func(t *rapid.T) {
+				// Answers of conversations that are over; those that are not wait for answer.
+				if l, _ := b.on(dynamicConns.Draw(t, "conn")); l != nil && !l.asking {
+					b.step(UserAnswered{Conn: l.conn, User: otherUser, Password: []byte(testPassword)})
+				}
+			},
+			"refuse":       func(t *rapid.T) { wait(t, len(b.asks)); b.reply(UserAnswered{Refused: true}) },
+			"accessOpened": func(t *rapid.T) { wait(t, len(b.accesses)); b.accessOpened(failures.Draw(t, "failure")) },
+			"accessClosed": func(t *rapid.T) { wait(t, len(b.accessCloses)); b.accessClosed() },
+			"left":         func(t *rapid.T) { wait(t, len(b.leaving)); b.left() },
+			"read":         func(t *rapid.T) { wait(t, len(b.reads)); b.read(rapid.Uint64Range(0, 2).Draw(t, "packets")) },
+			"method": func(t *rapid.T) {
+				b.method = rapid.SampledFrom([]aaa.Method{local, local, tokens{}, tokens{endless: true}}).Draw(t, "method")
+			},
+			"timeouts": func(t *rapid.T) {
+				for n := range b.timeouts {
+					b.timeouts[n] = time.Duration(rapid.IntRange(0, 3).Draw(t, "minutes")) * time.Minute
+				}
+			},
 			"answerAll": func(*rapid.T) { b.answerAll() },
 			"restart":   func(*rapid.T) { b.restart() },
 			"pass":      func(t *rapid.T) { b.pass(time.Duration(rapid.IntRange(0, 90).Draw(t, "seconds")) * time.Second) },
 			"": func(t *rapid.T) {
-				live := 0
-				for _, l := range b.calls {
+				live, few := 0, 0
+				for id, l := range b.calls {
 					if l.ended == nil {
 						live++
 					}
+					if s := b.e.byID[id]; s != nil && s.Profile == "few" && s.leased && !s.over {
+						few++
+					}
+				}
+				if few > 2 || b.e.admitted["few"] != few {
+					t.Fatalf("%d subscribers of a tunnel profile that takes 2; counted %d", few, b.e.admitted["few"])
 				}
 				if b.e.Len() != live || len(b.e.timers.heap) > live+len(b.conns) {
 					t.Fatalf("the engine counts %d sessions and %d timers, %d live", b.e.Len(), len(b.e.timers.heap), live)
@@ -112,6 +153,10 @@ func TestRandomWalk(t *testing.T) {
 		for conn := range uint32(4) {
 			b.connDown(conn, "over")
 		}
+		for conn := range uint32(20) {
+			b.dynamicDown(conn, "over")
+		}
+		b.answerAll()
 		b.assertEmpty()
 	})
 }

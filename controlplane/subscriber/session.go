@@ -1,0 +1,101 @@
+package subscriber
+
+import (
+	"time"
+
+	"vrgate/controlplane/aaa"
+	"vrgate/pppd"
+)
+
+// session is one subscriber, from the moment something can carry it until all that grew of it
+// has gone. A PPP session is carried by an L2TP session and negotiated by its link; a dynamic
+// subscriber is carried by its IKE connection and has a dynamic instead of a link.
+type session struct {
+	Record
+	profile     IPProfile
+	login       string // the name that the peer presented; User is AAA's for it
+	carrierGone bool   // nothing can be sent to the peer any more
+	over        bool   // nothing is negotiated any more: it only waits for what settle wants
+	kernel      kernelState
+	asked       bool // a Decide is without its Decided
+	leased      bool
+	started     bool
+	decision    aaa.Decision
+	timeouts    timeouts
+	timer       timer
+
+	// PPP in L2TP.
+	link        *pppd.Link
+	linkMRU     uint16 // that the link was made with
+	sequencing  bool
+	active      bool      // traffic is allowed in the kernel
+	activations int       // Activates without their SessionActivated
+	begin       time.Time // when we begin with PPP if the peer does not
+	cause       pppd.DisconnectCause
+
+	dyn *dynamic // nil: PPP in L2TP
+}
+
+type kernelState uint8
+
+const (
+	kernelNone kernelState = iota
+	kernelOpening
+	kernelOpen
+	kernelClosing
+)
+
+// add gives a new session its ID and its place.
+func (e *Engine) add(s *session) {
+	s.ID = e.nextID
+	s.timer.session = s.ID
+	e.nextID++
+	e.byID[s.ID] = s
+}
+
+// deadline returns when the session wants to be woken; zero: never.
+func (s *session) deadline() time.Time {
+	next := s.begin
+	if s.link != nil {
+		next = s.link.Deadline()
+	}
+	next = earlier(next, s.timeouts.Limit)
+	next = earlier(next, s.timeouts.Sample)
+	if s.dyn != nil {
+		next = earlier(next, s.dyn.ConnBy)
+	}
+	return next
+}
+
+// earlier returns the earlier of two times; zero means never.
+func earlier(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// due says whether a deadline has come; zero never does.
+func due(now, deadline time.Time) bool { return !deadline.IsZero() && !now.Before(deadline) }
+
+func (e *Engine) arm(s *session) { e.timers.arm(&s.timer, s.deadline()) }
+
+// sessionExpired does one of the things that are due and arms the timer for the rest. Nothing
+// may be due: a deadline that moves to a later time leaves its timer behind.
+func (e *Engine) sessionExpired(now time.Time, s *session) {
+	switch {
+	case due(now, s.timeouts.Limit):
+		e.sessionTimeout(now, s)
+	case due(now, s.timeouts.Sample):
+		e.sampleTraffic(now, s)
+	case s.dyn != nil && due(now, s.dyn.ConnBy):
+		e.end(now, s, ReasonNoPhase2, "the subscriber was let in but negotiated no IPsec SA", false)
+	case s.link == nil && due(now, s.begin):
+		e.beginLink(now, s)
+	case s.link != nil && due(now, s.link.Deadline()):
+		e.run(now, s, pppd.Timer{})
+	}
+	if !s.over {
+		e.arm(s)
+	}
+}
