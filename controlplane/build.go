@@ -11,16 +11,19 @@ import (
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/keymat"
 	"vrgate/controlplane/l2tp"
+	"vrgate/controlplane/pki"
 	"vrgate/controlplane/subscriber"
 	"vrgate/pppd"
 )
 
-// buildRouter translates one virtual router's configuration into its engines'.
-func buildRouter(c *config.Config, r *config.Router) (machineConfig, error) {
+// buildRouter translates one virtual router's configuration, and its certificates, into its
+// engines'.
+func buildRouter(c *config.Config, r *config.Router, certs *pki.Store) (machineConfig, error) {
 	i, err := buildIKE(c, r)
 	if err != nil {
 		return machineConfig{}, fmt.Errorf("%s: %w", r.File, err)
 	}
+	i.Credentials, i.Authorities = credentials(certs), certs.AuthorityNames()
 	return machineConfig{ike: i, l2tp: buildL2TP(r), subs: buildSubscribers(r)}, nil
 }
 
@@ -69,6 +72,16 @@ func buildIKE(c *config.Config, r *config.Router) (ike.Config, error) {
 				Lifetime: t.Lifetime, LifeKB: uint64(t.LifetimeKilobytes),
 			})
 		}
+	}
+	for _, t := range r.TunnelProfiles {
+		for _, x := range t.Transforms {
+			out.OldAndroidSHA256 = out.OldAndroidSHA256 || x.Integrity == config.IntegritySHA256Trunc96
+		}
+		profile, keys := tunnelProfile(t, proposals)
+		out.Tunnels, out.Keys = append(out.Tunnels, profile), append(out.Keys, keys...)
+	}
+	if r.DPD.Enabled {
+		out.DPD = ike.DPDTimers{Sent: r.DPD.Sent, Unanswered: r.DPD.Unanswered, Silent: r.DPD.Silent}
 	}
 	return out, nil
 }
@@ -193,6 +206,10 @@ func buildSubscribers(r *config.Router) subscriber.Config {
 		copy(q.DNS[:], p.DNS)
 		copy(q.NBNS[:], p.NBNS)
 		out.Profiles[p.Name] = q
+	}
+	out.Tunnels = map[string]subscriber.TunnelProfile{}
+	for _, t := range r.TunnelProfiles {
+		out.Tunnels[t.Name] = subscriberTunnel(t)
 	}
 	for _, d := range r.Destinations {
 		for _, h := range d.Hosts {

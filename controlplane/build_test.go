@@ -11,6 +11,7 @@ import (
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/keymat"
 	"vrgate/controlplane/l2tp"
+	"vrgate/controlplane/pki"
 )
 
 // unknown says whether a word of the configuration is that of no value.
@@ -95,12 +96,22 @@ func testRouter() *config.Router {
 	}
 }
 
+// noCertificates is the store of a router that has none.
+func noCertificates(t *testing.T) *pki.Store {
+	t.Helper()
+	s, err := pki.Load(pki.Config{}, time.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
 // TestBuild follows values of one configuration into the three engines' configurations.
 func TestBuild(t *testing.T) {
 	r := testRouter()
 	c := &config.Config{Routers: []*config.Router{r}}
 	c.Process.HalfOpen = config.HalfOpen{Total: 500, PerSource: 50}
-	got, err := buildRouter(c, r)
+	got, err := buildRouter(c, r, noCertificates(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +174,7 @@ func TestProposalProfiles(t *testing.T) {
 	for _, p := range []config.ProposalProfile{config.ProposalModern, config.ProposalCompatible, config.ProposalLegacy} {
 		r := testRouter()
 		r.Proposals, r.Policy, r.TransportProfiles[0].Transforms = p, nil, nil
-		got, err := buildRouter(&config.Config{Routers: []*config.Router{r}}, r)
+		got, err := buildRouter(&config.Config{Routers: []*config.Router{r}}, r, noCertificates(t))
 		if err != nil {
 			t.Fatal(err)
 		}

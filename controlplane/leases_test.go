@@ -32,7 +32,9 @@ func testLeases(t *testing.T) *leases {
 	return l
 }
 
-var testProfile = subscriber.IPProfile{Name: "users", Terminating: "red", Pool: "main"}
+var testDecide = subscriber.Decide{
+	Profile: subscriber.IPProfile{Name: "users", Terminating: "red", Pool: "main"}, Request: aaa.Request{Access: aaa.AccessL2TPIPsec},
+}
 
 func accepted(user string) aaa.Decision { return aaa.Decision{Accept: true, User: user} }
 
@@ -47,7 +49,7 @@ func TestLeases(t *testing.T) {
 
 	lease := func(id subscriber.ID, d aaa.Decision, want string, reason aaa.Reason) netip.Addr {
 		t.Helper()
-		got, a := l.lease(id, testProfile, d)
+		got, a := l.lease(holder{"red", id}, testDecide, d)
 		if got.Accept != (reason == "") || got.Reason != reason || a.IsValid() != got.Accept || want != "" && a.String() != want || !got.Accept && got.Text == "" {
 			t.Errorf("session %d: %+v, %v; want %q, %q", id, got, a, want, reason)
 		}
@@ -64,13 +66,13 @@ func TestLeases(t *testing.T) {
 	}
 
 	// Not the holder: nothing changes.
-	l.release(subscriber.ReleaseAddress{ID: 99, Terminating: "red", Pool: "main", User: "carol", Address: first})
-	l.release(subscriber.ReleaseAddress{ID: 4, Terminating: "blue", Pool: "main", User: "bob", Address: first})
+	l.release("red", subscriber.ReleaseAddress{ID: 99, Terminating: "red", Pool: "main", User: "carol", Address: first})
+	l.release("red", subscriber.ReleaseAddress{ID: 4, Terminating: "blue", Pool: "main", User: "bob", Address: first})
 	lease(7, accepted("carol"), "", aaa.ReasonPoolEmpty)
-	l.release(subscriber.ReleaseAddress{ID: 4, Terminating: "red", Pool: "main", User: "bob", Address: first})
+	l.release("red", subscriber.ReleaseAddress{ID: 4, Terminating: "red", Pool: "main", User: "bob", Address: first})
 	lease(8, accepted("carol"), "10.0.0.1", "")
 	// Released twice: it is carol's now.
-	l.release(subscriber.ReleaseAddress{ID: 4, Terminating: "red", Pool: "main", User: "bob", Address: first})
+	l.release("red", subscriber.ReleaseAddress{ID: 4, Terminating: "red", Pool: "main", User: "bob", Address: first})
 	lease(9, accepted("dave"), "", aaa.ReasonPoolEmpty)
 
 	if got := l.source("red", first); got != aaa.FromPool {
@@ -79,9 +81,9 @@ func TestLeases(t *testing.T) {
 	if got := l.source("red", fixed.Address); got != aaa.FromUser {
 		t.Errorf("%v comes from %s", fixed.Address, got)
 	}
-	none := testProfile
-	none.Pool = "other"
-	if d, a := l.lease(10, none, accepted("erin")); d.Accept || d.Reason != aaa.ReasonNoPool || a.IsValid() {
+	none := testDecide
+	none.Profile.Pool = "other"
+	if d, a := l.lease(holder{"red", 10}, none, accepted("erin")); d.Accept || d.Reason != aaa.ReasonNoPool || a.IsValid() {
 		t.Errorf("without a pool: %+v, %v", d, a)
 	}
 }
@@ -91,8 +93,8 @@ func TestDecide(t *testing.T) {
 	l := testLeases(t)
 	users := aaa.NewLocal([]aaa.User{{Name: "bob", Password: keymat.Secret("right")}})
 	ask := func(password string, again bool) subscriber.Decided {
-		return l.decide(context.Background(), users, subscriber.Decide{
-			ID: 1, Profile: testProfile, Again: again, Request: aaa.Request{User: "bob", Protocol: aaa.PAP, Password: keymat.Secret(password)},
+		return l.decide(context.Background(), "red", users, subscriber.Decide{
+			ID: 1, Profile: testDecide.Profile, Again: again, Request: aaa.Request{User: "bob", Protocol: aaa.PAP, Password: keymat.Secret(password)},
 		})
 	}
 	if d := ask("wrong", false); d.Decision.Accept || d.Address.IsValid() || d.Decision.Reason != aaa.ReasonWrongPassword {
@@ -119,7 +121,7 @@ func TestLeasesConcurrently(t *testing.T) {
 			for n := range 500 {
 				id := subscriber.ID(w*1000 + n + 1)
 				user := fmt.Sprint("user", w)
-				d, a := l.lease(id, testProfile, accepted(user))
+				d, a := l.lease(holder{"red", id}, testDecide, accepted(user))
 				if !d.Accept {
 					continue
 				}
@@ -127,7 +129,7 @@ func TestLeasesConcurrently(t *testing.T) {
 					t.Errorf("%v leased to %d and %d", a, id, other)
 				}
 				held.Delete(a)
-				l.release(subscriber.ReleaseAddress{ID: id, Terminating: "red", Pool: "main", User: user, Address: a})
+				l.release("red", subscriber.ReleaseAddress{ID: id, Terminating: "red", Pool: "main", User: user, Address: a})
 			}
 		})
 	}

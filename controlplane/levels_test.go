@@ -24,7 +24,7 @@ func TestStrangersTunnels(t *testing.T) {
 		core, logs := observer.New(zapcore.DebugLevel)
 		r := newRouter(&config.Router{Name: "red"}, machineConfig{l2tp: l2tp.Config{
 			HostName: "red", Profiles: []l2tp.DestinationProfile{{Name: "any", LAC: netip.IPv4Unspecified(), Hosts: []l2tp.HostProfile{{Name: "default"}}}},
-		}}, nil, nil, zap.New(core), rand.NewChaCha8([32]byte{}))
+		}}, nil, nil, nil, zap.New(core), rand.NewChaCha8([32]byte{}))
 		// A client of its own, of which only the first message arrives.
 		client := l2tp.New(l2tp.Config{HostName: "pc"}, rand.NewChaCha8([32]byte{1}))
 		now := time.Unix(1_800_000_000, 0)

@@ -24,8 +24,9 @@ type machine struct {
 	out  []any
 }
 
-// outboundESP is what the packets of a connection's newest outbound SA cost. It is kept from
-// the order to install that SA until the SA or the connection has gone.
+// outboundESP is what the packets of a connection's newest outbound SA cost, for the MTU of
+// the PPP links inside. It is kept from the order to install that SA until the SA or the
+// connection has gone. Dynamic subscribers have their MTU from the tunnel profile.
 type outboundESP struct {
 	spi  uint32
 	size subscriber.ESP
@@ -92,15 +93,21 @@ func (m *machine) deadline() time.Time {
 func (m *machine) fromIKE(now time.Time, effects []ike.Effect) {
 	for _, f := range effects {
 		switch f := f.(type) {
+		case ike.DynamicUp:
+			m.fromSubscriber(now, m.subs.Step(now, dynamicUp(f)))
+		case ike.UserAnswered:
+			m.fromSubscriber(now, m.subs.Step(now, userAnswered(f)))
+			continue // holds a password
 		case ike.ConnUp:
 			m.fromSubscriber(now, m.subs.Step(now, subscriber.ConnUp{
 				Conn: uint32(f.Conn.ID), Remote: f.Conn.Remote, PeerID: f.Conn.PeerID, Peer: f.Conn.Peer, ESP: m.esp[f.Conn.ID].size,
+				Dynamic: f.Conn.Dynamic,
 			}))
 		case ike.ConnDown:
 			delete(m.esp, f.Conn.ID)
 			m.fromSubscriber(now, m.subs.Step(now, subscriber.ConnDown{Conn: uint32(f.Conn.ID), Reason: string(f.Reason), Text: f.Text}))
 		case ike.InstallSA:
-			if f.SA.Dir == ike.Outbound {
+			if f.SA.Dir == ike.Outbound && !f.SA.Tunnel {
 				m.esp[f.SA.Conn] = outboundESP{f.SA.SPI, espSize(f.SA)}
 			}
 		case ike.RemoveSA:
@@ -162,9 +169,42 @@ func (m *machine) fromSubscriber(now time.Time, effects []subscriber.Effect) {
 		case subscriber.CloseConn:
 			m.fromIKE(now, m.ike.Step(now, ike.CloseConn{Conn: ike.ConnID(f.Conn), Reason: ike.Reason(f.Reason)}))
 			continue
+		case subscriber.AskUser:
+			m.fromIKE(now, m.ike.Step(now, ike.AskUser{
+				Conn: ike.ConnID(f.Conn), Message: f.Message, Passcode: f.Passcode, NextPIN: f.NextPIN, Answer: f.Answer,
+			}))
+			continue
+		case subscriber.Admit:
+			m.fromIKE(now, m.ike.Step(now, admit(f)))
+			continue
+		case subscriber.Deny:
+			m.fromIKE(now, m.ike.Step(now, ike.Deny{Conn: ike.ConnID(f.Conn), Reason: ike.Reason(f.Reason), Text: f.Text}))
+			continue
 		}
 		m.out = append(m.out, f)
 	}
+}
+
+func dynamicUp(f ike.DynamicUp) subscriber.DynamicUp {
+	c := f.Conn
+	return subscriber.DynamicUp{
+		Conn: uint32(c.ID), Local: c.Local, Remote: c.Remote, Profile: c.Profile, PeerID: c.PeerID, Peer: c.Peer, Rekey: f.Rekey,
+	}
+}
+
+func userAnswered(f ike.UserAnswered) subscriber.UserAnswered {
+	a := f.Answer
+	return subscriber.UserAnswered{
+		Conn: uint32(f.Conn), Refused: f.Refused, User: a.User, Domain: a.Domain, Password: a.Password, Passcode: a.Passcode,
+		NextPIN: a.NextPIN, Answer: a.Answer, CHAPID: a.CHAPID, Challenge: a.Challenge, Response: a.Response,
+	}
+}
+
+func admit(f subscriber.Admit) ike.Admit {
+	return ike.Admit{Conn: ike.ConnID(f.Conn), Lease: ike.Lease{
+		Address: f.Address, Netmask: f.Netmask, DNS: f.DNS, NBNS: f.NBNS, Expiry: f.Expiry, Networks: f.Networks,
+		Banner: f.Banner, Domain: f.Domain, SplitDNS: f.SplitDNS, SavePassword: f.SavePassword, PFS: f.PFS,
+	}}
 }
 
 func callKey(t l2tp.TunnelID, s l2tp.SessionID) subscriber.CallKey {

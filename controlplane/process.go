@@ -26,19 +26,24 @@ type Process struct {
 	routers []*router
 }
 
-// New prepares a process. Nothing in the kernel is touched before Run.
+// New prepares a process. Nothing in the kernel is touched before Run. The error is a
+// *CertificateError if certificates cannot be used.
 func New(cfg *config.Config, kernel Kernel, log *zap.Logger) (*Process, error) {
 	l, err := newLeases(cfg)
 	if err != nil {
 		return nil, err
 	}
+	certs, err := loadCertificates(cfg, time.Now())
+	if err != nil {
+		return nil, err
+	}
 	p := &Process{cfg: cfg, kernel: kernel, log: log, shared: &shared{leases: l}}
-	for _, r := range cfg.Routers {
-		built, err := buildRouter(cfg, r)
+	for i, r := range cfg.Routers {
+		built, err := buildRouter(cfg, r, certs[i])
 		if err != nil {
 			return nil, err
 		}
-		p.routers = append(p.routers, newRouter(r, built, p.shared, buildUsers(r), log, nil))
+		p.routers = append(p.routers, newRouter(r, built, p.shared, buildUsers(r), certs[i], log, nil))
 	}
 	return p, nil
 }
@@ -59,8 +64,8 @@ const (
 func (p *Process) Run(ctx context.Context, ready func()) error {
 	p.shared.kernel = newWorkers(p.cfg.Process.Workers.Kernel)
 	p.shared.aaa = newWorkers(aaaWorkers)
-	p.shared.dh = newDHPool(p.cfg.Process.Workers.DH)
-	defer p.shared.dh.close()
+	p.shared.cpu = newCPUPool(p.cfg.Process.Workers.DH)
+	defer p.shared.cpu.close()
 	defer p.shared.aaa.close()
 	defer p.shared.kernel.close()
 
@@ -104,7 +109,9 @@ func (p *Process) open(r *router) error {
 func (p *Process) serve(ctx context.Context, failed []*router, ready func()) {
 	run, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
-	var loops sync.WaitGroup
+	var loops, background sync.WaitGroup
+	background.Go(func() { p.keepCertificates(ctx) })
+	defer background.Wait()
 	for _, r := range p.routers {
 		if r.data != nil {
 			loops.Go(func() { r.run(run) })

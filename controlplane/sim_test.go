@@ -13,10 +13,10 @@ import (
 	"time"
 
 	"vrgate/controlplane/aaa"
+	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/keymat"
 	"vrgate/controlplane/l2tp"
-	"vrgate/controlplane/pool"
 	"vrgate/controlplane/subscriber"
 	"vrgate/pppd"
 )
@@ -189,13 +189,15 @@ func newSimWorld(t testing.TB, seed uint64, network simNetwork, change func(*mac
 	if change != nil {
 		change(&c)
 	}
-	p, err := pool.New(pool.Config{Ranges: []pool.Range{{First: netip.MustParseAddr("10.0.0.2"), Last: netip.MustParseAddr("10.0.63.254")}}})
+	l, err := newLeases(&config.Config{Routers: []*config.Router{{Name: "sim", Pools: []config.Pool{{
+		Name: "main", Ranges: []config.AddrRange{{First: netip.MustParseAddr("10.0.0.2"), Last: netip.MustParseAddr("10.0.63.254")}},
+	}}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	w.server = &simServer{
 		w: w, m: newMachine(c, random{rand.NewChaCha8(key)}), users: aaa.NewLocal(simUsers(2000)),
-		leases:  &leases{pools: map[poolKey]*pool.Pool{{"sim", "main"}: p}, holders: map[string]map[netip.Addr]subscriber.ID{"sim": {}}},
+		leases:  l,
 		inbound: map[uint32]ike.SA{}, outbound: map[ike.ConnID]simOutbound{}, all: map[SAKey]ike.SA{},
 		tunnels: map[l2tp.TunnelID]l2tp.OpenSocket{}, sessions: map[subscriber.ID]subscriber.OpenSession{},
 		byCall: map[subscriber.CallKey]subscriber.ID{}, started: map[subscriber.ID]int{},
@@ -274,9 +276,9 @@ func (s *simServer) perform(f any) {
 			w.t.Errorf("sent through tunnel %d, which has no socket", f.Tunnel)
 		}
 	case subscriber.Decide:
-		s.answer(s.leases.decide(context.Background(), s.users, f))
+		s.answer(s.leases.decide(context.Background(), "sim", s.users, f))
 	case subscriber.ReleaseAddress:
-		s.leases.release(f)
+		s.leases.release("sim", f)
 	case subscriber.OpenSession:
 		if s.fails("open session") {
 			s.answer(subscriber.SessionOpened{ID: f.ID, Reason: "injected", Text: "the session was not opened"})
@@ -414,6 +416,8 @@ func (s *simServer) left() string {
 	add("addresses held", len(s.leases.holders["sim"]))
 	used, _ := s.leases.pools[poolKey{"sim", "main"}].Usage()
 	add("pool leases", used)
+	add("subscriber licences", s.leases.licences.process.subscribers)
+	add("tunnel licences", s.leases.licences.process.tunnels)
 	add("ESP sizes", len(s.m.esp))
 	return out
 }

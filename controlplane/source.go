@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"vrgate/controlplane/aaa"
@@ -43,6 +44,7 @@ func (p *Process) VRs(ctx context.Context) ([]api.VR, error) {
 			Name: c.Name, Kind: c.Kind.String(), Namespace: c.Namespace.Name, Device: c.VRF.Device, Table: c.VRF.Table, State: "starting",
 			ServerAddresses: c.ServerAddresses, NATT: c.NATT, Proposals: c.Proposals.String(),
 			PolicyRules: policyRules(r.rules), Pools: p.shared.leases.usage(c.Name),
+			Licences: p.shared.leases.licencesOf(c.Name),
 		}
 		var live api.VR
 		switch {
@@ -96,7 +98,9 @@ func (r *router) view(v api.VR) api.VR {
 func policyRules(rules []ike.PolicyRule) []api.PolicyRule {
 	var out []api.PolicyRule
 	for _, p := range rules {
-		rule := api.PolicyRule{Priority: p.Priority, Authentication: "psk", LifetimeSeconds: int64(p.Lifetime / time.Second), AggressiveMode: "none"}
+		rule := api.PolicyRule{
+			Priority: p.Priority, Authentication: authWords(p.Auth), LifetimeSeconds: int64(p.Lifetime / time.Second), AggressiveMode: aggressiveWords[p.Aggressive],
+		}
 		for _, x := range p.Encryption {
 			rule.Encryption = append(rule.Encryption, x.String())
 		}
@@ -123,7 +127,15 @@ func (p *Process) IKESAs(ctx context.Context) ([]api.IKESA, error) {
 				VR: r.name, Local: sa.Local, Remote: sa.Remote, RemainingSeconds: remaining(now, sa.Expires), State: sa.State,
 				LocalCookie: sa.LocalCookie, RemoteCookie: sa.RemoteCookie, Initiator: sa.Initiator, NATT: sa.NATT,
 				Connection: uint32(sa.Conn), PeerID: sa.PeerID, Peer: sa.Peer, Key: sa.Key, Proposal: sa.Proposal, Since: sa.Since,
+				Mode: "main", Subject: sa.Subject,
 			})
+			v := &out[len(out)-1]
+			if sa.Aggressive {
+				v.Mode = "aggressive"
+			}
+			if sa.Proposal != "" {
+				v.Authentication = authWords(sa.Method)
+			}
 		}
 		return out
 	})
@@ -166,11 +178,13 @@ func connections(e *ike.Engine, name string, counters map[SAKey]SACounters, now 
 	var out []api.IPsec
 	for _, c := range e.Conns() {
 		v := api.IPsec{
-			VR: name, Connection: uint32(c.ID), State: "connecting", Application: "l2tp", Profile: c.Profile, Local: c.Local, Remote: c.Remote,
+			VR: name, Connection: uint32(c.ID), State: "connecting", Application: application(c), Subject: c.Subject, Address: c.Address, Profile: c.Profile, Local: c.Local, Remote: c.Remote,
 			PeerID: c.PeerID, Peer: c.Peer, Key: c.Key, NATPeer: c.NATPeer, NATLocal: c.NATLocal, UDPEncapsulation: c.Encap, Since: c.Since,
 		}
+		var locals, remotes []string
 		for _, k := range children[c.ID] {
-			v.LocalSelector, v.RemoteSelector = selector(c.Local.Addr(), k.LocalPort), selector(c.Remote.Addr(), k.RemotePort)
+			local, remote := selectors(c, k)
+			locals, remotes = appendNew(locals, local), appendNew(remotes, remote)
 			if k.InboundInstalled {
 				v.Inbound = append(v.Inbound, sa(k, k.InboundSPI, counters[SAKey{ike.Inbound, k.InboundSPI}], now))
 			}
@@ -179,9 +193,33 @@ func connections(e *ike.Engine, name string, counters map[SAKey]SACounters, now 
 				v.Outbound = append(v.Outbound, sa(k, k.OutboundSPI, counters[SAKey{ike.Outbound, k.OutboundSPI}], now))
 			}
 		}
+		v.LocalSelector, v.RemoteSelector = strings.Join(locals, ", "), strings.Join(remotes, ", ")
 		out = append(out, v)
 	}
 	return out
+}
+
+// application is what a connection may carry (J11).
+func application(c ike.ConnInfo) string {
+	if c.Dynamic {
+		return "dynamic"
+	}
+	return "l2tp"
+}
+
+// selectors are the phase 2 identities of a pair of SAs in words.
+func selectors(c ike.ConnInfo, k ike.ChildInfo) (local, remote string) {
+	if k.Tunnel {
+		return k.LocalNet.String(), k.RemoteNet.String()
+	}
+	return selector(c.Local.Addr(), k.LocalPort), selector(c.Remote.Addr(), k.RemotePort)
+}
+
+func appendNew(words []string, word string) []string {
+	if slices.Contains(words, word) {
+		return words
+	}
+	return append(words, word)
 }
 
 func selector(a netip.Addr, port uint16) string {
@@ -231,7 +269,9 @@ func (p *Process) L2TPSessions(ctx context.Context) ([]api.L2TPSession, error) {
 	return each(ctx, p, func(r *router, _ time.Time) []api.L2TPSession {
 		users := map[subscriber.CallKey]string{}
 		for _, s := range r.machine.subs.Records() {
-			users[s.Call] = s.User
+			if s.Access != aaa.AccessXAuth {
+				users[s.Call] = s.User
+			}
 		}
 		var out []api.L2TPSession
 		for _, s := range r.machine.l2tp.Sessions() {
@@ -269,11 +309,14 @@ func (p *Process) Subscribers(ctx context.Context) ([]api.Subscriber, error) {
 
 func (p *Process) subscriber(s subscriber.Record) api.Subscriber {
 	v := api.Subscriber{
-		ID: idText(s.ID), User: s.User, Type: "ppp", Access: string(s.Access), State: s.State.String(), VR: s.Router, TerminatingVR: s.Terminating,
+		ID: idText(s.ID), User: s.User, Type: "ppp", Profile: s.Profile, PeerID: s.PeerID, Access: string(s.Access), State: s.State.String(), VR: s.Router, TerminatingVR: s.Terminating,
 		Address: s.Address, Gateway: s.Gateway, Interface: s.Interface, MTU: s.MTU, Local: s.Local, Remote: s.Remote, RemoteHost: s.PeerHost,
 		Peer: s.Peer, CallingNumber: s.CallingNumber, Authentication: string(s.Protocol), Connection: s.Conn,
 		LocalTunnel: s.Call.Tunnel, LocalSession: s.Call.Session, Called: s.Called, Up: s.Up,
 		InBytes: s.Counters.InBytes, OutBytes: s.Counters.OutBytes, InPackets: s.Counters.InPackets, OutPackets: s.Counters.OutPackets,
+	}
+	if s.Access == aaa.AccessXAuth {
+		v.Type = "ipsec"
 	}
 	if s.Address.IsValid() {
 		v.AddressSource = string(p.shared.leases.source(s.Terminating, s.Address))
@@ -372,10 +415,8 @@ func (l *leases) usage(router string) []api.Pool {
 func (l *leases) source(router string, a netip.Addr) aaa.AddressSource {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for k, q := range l.pools {
-		if _, held := q.Holder(a); held && k.router == router {
-			return aaa.FromPool
-		}
+	if who, held := l.holders[router][a]; held && l.grants[who].pool != nil {
+		return aaa.FromPool
 	}
 	return aaa.FromUser
 }

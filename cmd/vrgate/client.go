@@ -59,9 +59,10 @@ func filterFlags(c *cobra.Command) (filter func() (api.Filter, error)) {
 	id := f.String("id", "", "only the session with this `ID`")
 	user := f.String("user", "", "only sessions of this user `name`")
 	address := f.String("address", "", "only the session with this inside `address`")
+	profile := f.String("profile", "", "only dynamic subscribers of this tunnel profile (`name`)")
 	vr := f.String("vr", "", "only sessions that arrive or terminate in this virtual router (`name`)")
 	return func() (api.Filter, error) {
-		out := api.Filter{ID: *id, User: *user, VR: *vr}
+		out := api.Filter{ID: *id, User: *user, VR: *vr, Profile: *profile}
 		if *address != "" {
 			a, err := netip.ParseAddr(*address)
 			if err != nil {
@@ -76,7 +77,7 @@ func filterFlags(c *cobra.Command) (filter func() (api.Filter, error)) {
 func disconnectCommand(dir *string) *cobra.Command {
 	ask := &asking{dir: dir}
 	c := &cobra.Command{
-		Use:   "disconnect {--id ID | --user NAME | --address ADDR | --vr NAME | --all} [--dry-run]",
+		Use:   "disconnect {--id ID | --user NAME | --address ADDR | --vr NAME | --profile NAME | --all} [--dry-run]",
 		Short: "End subscribers",
 		Long: "End the selected subscribers politely, as if they had been logged out. Several\n" +
 			"selections narrow each other down. With --dry-run only print who it would be.",
@@ -92,7 +93,7 @@ func disconnectCommand(dir *string) *cobra.Command {
 			return err
 		}
 		if f.Empty() == !*all {
-			return &usageError{errors.New("say whom: --id, --user, --address or --vr, or else --all")}
+			return &usageError{errors.New("say whom: --id, --user, --address, --vr or --profile, or else --all")}
 		}
 		client, err := ask.client()
 		if err != nil {
@@ -115,7 +116,7 @@ func disconnectCommand(dir *string) *cobra.Command {
 		_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s\n", word, plural(len(resp.Subscribers), "session"))
 		return err
 	}
-	registerCompletions(c, ask, "id", "user", "vr")
+	registerCompletions(c, ask, "id", "user", "vr", "profile")
 	return c
 }
 
@@ -139,7 +140,8 @@ func registerCompletions(c *cobra.Command, ask *asking, flags ...string) {
 // known lists values for a flag; nothing if the daemon does not answer.
 func known(ctx context.Context, client *api.Client, flag string) []string {
 	var out []string
-	if flag == "vr" {
+	switch flag {
+	case "vr":
 		vrs, err := client.VRs(ctx, api.Filter{})
 		if err != nil {
 			return nil
@@ -148,6 +150,16 @@ func known(ctx context.Context, client *api.Client, flag string) []string {
 			out = append(out, vrs[i].Name)
 		}
 		return out
+	case "profile":
+		profiles, err := client.TunnelProfiles(ctx, api.Filter{})
+		if err != nil {
+			return nil
+		}
+		for i := range profiles {
+			out = append(out, profiles[i].Name)
+		}
+		slices.Sort(out)
+		return slices.Compact(out)
 	}
 	subs, err := client.Subscribers(ctx, api.Filter{})
 	if err != nil {

@@ -9,9 +9,11 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"vrgate/controlplane"
 	"vrgate/controlplane/config"
 )
 
@@ -66,11 +68,16 @@ func execute(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var bad config.Errors
 	var usage *usageError
 	var running *alreadyRunningError
+	var certificates *controlplane.CertificateError
 	switch {
 	case errors.As(err, &bad):
 		// One line per mistake, in the form that editors jump to.
 		fmt.Fprintln(stderr, bad)
 		fmt.Fprintf(stderr, "vrgate: the configuration has %s; nothing has been applied\n", plural(len(bad), "mistake"))
+		return exitConfig
+	case errors.As(err, &certificates):
+		fmt.Fprintln(stderr, certificates)
+		fmt.Fprintln(stderr, "vrgate: the configuration has certificates that cannot be used; nothing has been applied")
 		return exitConfig
 	case errors.As(err, &running):
 		fmt.Fprintln(stderr, "vrgate:", err)
@@ -164,7 +171,8 @@ func checkCommand(dir *string) *cobra.Command {
 	return &cobra.Command{
 		Use:   "check",
 		Short: "Check a configuration without touching anything",
-		Long: "Check a configuration directory and report every mistake as file:line:column.\n" +
+		Long: "Check a configuration directory and report every mistake as file:line:column;\n" +
+			"then read the certificates, keys and revocation lists that it names.\n" +
 			"Warnings do not make the check fail. Nothing in the system is changed, and no\n" +
 			"daemon needs to run.",
 		Args: noArgs,
@@ -172,6 +180,13 @@ func checkCommand(dir *string) *cobra.Command {
 			cfg, err := loadConfig(*dir, c.ErrOrStderr())
 			if err != nil {
 				return err
+			}
+			warnings, err := controlplane.CheckCertificates(cfg, time.Now())
+			if err != nil {
+				return err
+			}
+			for _, w := range warnings {
+				fmt.Fprintln(c.ErrOrStderr(), w)
 			}
 			users := 0
 			for _, r := range cfg.Routers {

@@ -59,9 +59,36 @@ func (f *fakePlane) VRs(ctx context.Context) ([]api.VR, error) {
 		{
 			Name: "office", Kind: "namespace", State: "up", NATT: true, Proposals: "compatible", ServerAddresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
 			IKESAs: 2, Connections: 1, Tunnels: 1, Sessions: 1, Subscribers: api.Subscribers{Up: 1}, Pools: []api.Pool{{Name: "main", Size: 253, Used: 1}},
+			Licences:    api.Licences{Subscribers: api.Licence{Used: 1}, IPsecTunnels: api.Licence{Used: 1, Limit: 50}},
 			PolicyRules: []api.PolicyRule{{Priority: 1, Authentication: "psk", Encryption: []string{"aes256"}, Hash: []string{"sha1"}, Group: []string{"modp2048"}, LifetimeSeconds: 28800, AggressiveMode: "none"}},
 		},
 		{Name: "red", Kind: "vrf", Namespace: "n", Device: "vrf-red", Table: 10, State: "failed", Reason: "module-missing"},
+	}, nil
+}
+
+func (f *fakePlane) Licences(context.Context) (api.Licences, error) {
+	return api.Licences{Subscribers: api.Licence{Used: 1, Limit: 10}}, nil
+}
+
+func (f *fakePlane) Certificates(context.Context) ([]api.Certificate, error) {
+	end := time.Date(2027, 3, 1, 12, 0, 0, 0, time.UTC)
+	return []api.Certificate{
+		{VR: "office", Kind: "own", Name: "vpn", State: "good", Subject: "CN=vpn.example.net", Issuer: "CN=ca", Serial: "2a", NotBefore: end.AddDate(-1, 0, 0), NotAfter: end},
+		{VR: "office", Kind: "crl", Name: "http://ca.example.net/crl", State: "stale", Issuer: "CN=ca", NotBefore: end.AddDate(-1, 0, 0), NotAfter: end, Revoked: 3},
+		{VR: "office", Kind: "crl", Name: "http://ca.example.org/crl", State: "missing"},
+	}, nil
+}
+
+func (f *fakePlane) TunnelProfiles(context.Context) ([]api.TunnelProfile, error) {
+	return []api.TunnelProfile{
+		{
+			VR: "office", Name: "staff", LocalAddress: "192.0.2.1", LocalIdentity: "@vpn.example.net", PeerIdentities: []string{"staff", "*@example.net"},
+			Keys: []string{"group (staff)"}, Certificate: "vpn", MaxSubscribers: 500, Subscribers: 2, DomainSuffix: "@staff", IPProfile: "users", TerminatingVR: "red",
+			Phase2Local: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("172.16.0.0/12")},
+			ExtendedAuthentication: "generic", Attempts: 3, LifetimeSeconds: 28800, LifetimeKilobytes: 4294967295, Transforms: []string{"aes256-sha1"},
+			PFS: "modp1024", MTU: 1440, AddressExpirySeconds: 86400, DefaultDomain: "example.net", SplitDNS: []string{"example.net"}, Banner: "welcome",
+		},
+		{VR: "office", Name: "guests", ExtendedAuthentication: "none", IPProfile: "users", TerminatingVR: "office", Transforms: []string{"compatible"}, PFS: "none", MTU: 1300},
 	}, nil
 }
 
@@ -69,7 +96,10 @@ func (f *fakePlane) IKESAs(context.Context) ([]api.IKESA, error) {
 	return []api.IKESA{{
 		VR: "office", Local: netip.MustParseAddrPort("192.0.2.1:4500"), Remote: netip.MustParseAddrPort("198.51.100.7:61000"), RemainingSeconds: 3601,
 		State: "DONE", LocalCookie: "0011223344556677", RemoteCookie: "8899aabbccddeeff", NATT: true, PeerID: "10.9.9.9", Peer: "Windows 10",
-		Key: "main", Proposal: "aes256-sha1-ecp384",
+		Key: "main", Proposal: "aes256-sha1-ecp384", Mode: "main", Authentication: "psk",
+	}, {
+		VR: "office", Local: netip.MustParseAddrPort("192.0.2.1:500"), Remote: netip.MustParseAddrPort("198.51.100.8:500"), RemainingSeconds: 60,
+		State: "DONE", Mode: "aggressive", Authentication: "xauth-rsa", PeerID: "CN=pc", Subject: "CN=pc,O=Example", Proposal: "aes256-sha1-modp2048",
 	}}, nil
 }
 
@@ -82,7 +112,10 @@ func (f *fakePlane) IPsec(context.Context) ([]api.IPsec, error) {
 			{SPI: "c0000002", Transform: "aes256-sha1", RemainingSeconds: 3600, Bytes: 1 << 20, ReplayErrors: 2},
 		},
 		Outbound: []api.IPsecSA{{SPI: "d0000002", Transform: "aes256-sha1", RemainingSeconds: 3600, Bytes: 99}},
-	}, {VR: "office", Connection: 8, State: "connecting"}}, nil
+	}, {VR: "office", Connection: 8, State: "connecting", Application: "l2tp"}, {
+		VR: "office", Connection: 9, State: "up", Application: "dynamic", Profile: "staff", Subject: "CN=pc", LocalSelector: "10.0.0.0/8, 172.16.0.0/12",
+		RemoteSelector: "10.0.1.7/32", Address: netip.MustParseAddr("10.0.1.7"),
+	}}, nil
 }
 
 func (f *fakePlane) L2TPTunnels(context.Context) ([]api.L2TPTunnel, error) {
@@ -105,6 +138,10 @@ func (f *fakePlane) Subscribers(context.Context) ([]api.Subscriber, error) {
 			InBytes: 5 << 30, OutBytes: 10239, Up: up,
 		},
 		{ID: "1002", User: "", State: "link", VR: "office", TerminatingVR: "office"},
+		{
+			ID: "1003", User: "carol", Type: "ipsec", Access: "xauth", State: "up", VR: "office", TerminatingVR: "office", Address: netip.MustParseAddr("10.0.1.7"),
+			AddressSource: "user", Interface: "xfrm1", Profile: "staff", PeerID: "staff", Remote: netip.MustParseAddrPort("198.51.100.8:500"), Peer: "vpnc", Up: up,
+		},
 	}, nil
 }
 
@@ -195,8 +232,8 @@ func TestUsage(t *testing.T) {
 		{[]string{"check", "--frob"}, `vrgate: unknown flag: --frob`},
 		{[]string{"schema"}, `vrgate: say which schema: vrgate schema process, or vrgate schema router`},
 		{[]string{"schema", "x"}, `vrgate: say which schema: vrgate schema process, or vrgate schema router`},
-		{[]string{"disconnect"}, `vrgate: say whom: --id, --user, --address or --vr, or else --all`},
-		{[]string{"disconnect", "--all", "--user", "x"}, `vrgate: say whom: --id, --user, --address or --vr, or else --all`},
+		{[]string{"disconnect"}, `vrgate: say whom: --id, --user, --address, --vr or --profile, or else --all`},
+		{[]string{"disconnect", "--all", "--user", "x"}, `vrgate: say whom: --id, --user, --address, --vr or --profile, or else --all`},
 		{[]string{"disconnect", "--address", "x"}, `vrgate: --address: "x" is not an IP address`},
 	} {
 		status, out, stderr := vrgate(t, test.args...)
@@ -438,18 +475,35 @@ func TestTables(t *testing.T) {
 	expect(t, messages, "READY=1\nSTATUS=serving")
 	for _, test := range []struct{ args, want string }{
 		{"show vr", `
-NAME    KIND       PLACE               STATE                    ADDRESSES  NAT-T  PROPOSALS   IKE  IPSEC  TUNNELS  SESSIONS  UP  POOLS
-office  namespace  (own)               up                       192.0.2.1  on     compatible  2    1      1        1         1   main 1/253
-red     vrf        n/vrf-red table 10  failed (module-missing)  -          off    -           0    0      0        0         0   -
+NAME    KIND       PLACE               STATE                    ADDRESSES  NAT-T  PROPOSALS   IKE  IPSEC  TUNNELS  SESSIONS  UP  POOLS       LICENCES
+office  namespace  (own)               up                       192.0.2.1  on     compatible  2    1      1        1         1   main 1/253  ipsec-tunnels 1/50
+red     vrf        n/vrf-red table 10  failed (module-missing)  -          off    -           0    0      0        0         0   -           -
+`},
+		{"show ike-policy", `
+VR      PRIORITY  AUTHENTICATION  ENCRYPTION  HASH  GROUP     LIFETIME  AGGRESSIVE MODE  ADDRESS
+office  1         psk             aes256      sha1  modp2048  8h0m0s    none             any
+`},
+		{"show tunnel-profiles", `
+VR      PROFILE  ADDRESS    LOCAL ID          PEER IDS              KEYS           CERTIFICATE  SUBSCRIBERS  XAUTH    IP PROFILE  TERMINATES IN  NETWORKS                  TRANSFORMS   PFS       LIFETIME  MTU
+office  staff    192.0.2.1  @vpn.example.net  staff, *@example.net  group (staff)  vpn          2/500        generic  users       red            10.0.0.0/8,172.16.0.0/12  aes256-sha1  modp1024  8h0m0s    1440
+office  guests   any        -                 any                   -              -            0            none     users       office         everything                compatible   none      0s        1300
+`},
+		{"show certificates", `
+VR      KIND  NAME                       STATE    UNTIL                SUBJECT             ISSUER  REVOKED
+office  own   vpn                        good     2027-03-01 12:00:00  CN=vpn.example.net  CN=ca   -
+office  crl   http://ca.example.net/crl  stale    2027-03-01 12:00:00  -                   CN=ca   3
+office  crl   http://ca.example.org/crl  missing  -                    -                   -       0
 `},
 		{"show ike-sa", `
-VR      LOCAL           REMOTE              REMAINING  STATE  LOCAL COOKIE      REMOTE COOKIE     NAT-T  PEER ID   PEER        KEY   PROPOSAL
-office  192.0.2.1:4500  198.51.100.7:61000  1h0m1s     DONE   0011223344556677  8899aabbccddeeff  on     10.9.9.9  Windows 10  main  aes256-sha1-ecp384
+VR      LOCAL           REMOTE              REMAINING  STATE  MODE        LOCAL COOKIE      REMOTE COOKIE     NAT-T  PEER ID   PEER        AUTHENTICATION  KEY              PROPOSAL
+office  192.0.2.1:4500  198.51.100.7:61000  1h0m1s     DONE   main        0011223344556677  8899aabbccddeeff  on     10.9.9.9  Windows 10  psk             main             aes256-sha1-ecp384
+office  192.0.2.1:500   198.51.100.8:500    1m0s       DONE   aggressive  -                 -                 off    CN=pc     -           xauth-rsa       CN=pc,O=Example  aes256-sha1-modp2048
 `},
 		{"show ipsec", `
-VR      CONN  STATE       PROFILE  LOCAL           REMOTE              NAT       SPI IN/OUT         TRANSFORM    REMAINING  IN     OUT  ERRORS
-office  7     up          clients  192.0.2.1:4500  198.51.100.7:61000  peer+udp  c0000002/d0000002  aes256-sha1  1h0m0s     2.0Mi  99   3
-office  8     connecting  -        -               -                   -         -/-                -            0s         0      0    0
+VR      CONN  STATE       FOR      PROFILE  LOCAL           REMOTE              SELECTORS                                NAT       SPI IN/OUT         TRANSFORM    REMAINING  IN     OUT  ERRORS
+office  7     up          l2tp     clients  192.0.2.1:4500  198.51.100.7:61000  -                                        peer+udp  c0000002/d0000002  aes256-sha1  1h0m0s     2.0Mi  99   3
+office  8     connecting  l2tp     -        -               -                   -                                        -         -/-                -            0s         0      0    0
+office  9     up          dynamic  staff    -               -                   10.0.0.0/8, 172.16.0.0/12 - 10.0.1.7/32  -         -/-                -            0s         0      0    0
 `},
 		{"show l2tp", `
 VR      TUNNEL  PEER  STATE        LOCAL           REMOTE             CONN   PROFILE      HOST  VENDOR     NS/NR  WINDOW  RETRANS  SESSIONS  AGE
@@ -460,12 +514,17 @@ VR      TUNNEL  SESSION  PEER  STATE        USER   HOST  SERIAL  CALLING  TX/RX 
 office  20000   77       1     established  alice  PC1   0       -        100000000/0  off  -
 `},
 		{"show subscribers --user alice", `
-ID    USER   TYPE        STATE  ADDRESS   SOURCE  VR      TERMINATES IN  INTERFACE  FROM                CLIENT      UP     IN     OUT
-1001  alice  l2tp/ipsec  up     10.0.0.7  pool    office  red            ppp0       198.51.100.7:61000  Windows 10  1m30s  5.0Gi  10239
+ID    USER   TYPE        STATE  ADDRESS   SOURCE  VR      TERMINATES IN  INTERFACE  PROFILE  FROM                CLIENT      UP     IN     OUT
+1001  alice  l2tp/ipsec  up     10.0.0.7  pool    office  red            ppp0       -        198.51.100.7:61000  Windows 10  1m30s  5.0Gi  10239
+`},
+		{"disconnect --profile staff --dry-run", `
+ID    USER   TYPE   STATE  ADDRESS   SOURCE  VR      TERMINATES IN  INTERFACE  PROFILE  FROM              CLIENT  UP     IN  OUT
+1003  carol  xauth  up     10.0.1.7  user    office  office         xfrm1      staff    198.51.100.8:500  vpnc    1m30s  0   0
+would end 1 session
 `},
 		{"disconnect --vr red --dry-run", `
-ID    USER   TYPE        STATE  ADDRESS   SOURCE  VR      TERMINATES IN  INTERFACE  FROM                CLIENT      UP     IN     OUT
-1001  alice  l2tp/ipsec  up     10.0.0.7  pool    office  red            ppp0       198.51.100.7:61000  Windows 10  1m30s  5.0Gi  10239
+ID    USER   TYPE        STATE  ADDRESS   SOURCE  VR      TERMINATES IN  INTERFACE  PROFILE  FROM                CLIENT      UP     IN     OUT
+1001  alice  l2tp/ipsec  up     10.0.0.7  pool    office  red            ppp0       -        198.51.100.7:61000  Windows 10  1m30s  5.0Gi  10239
 would end 1 session
 `},
 	} {
@@ -479,10 +538,10 @@ would end 1 session
 	if len(plane.ended) > 0 {
 		t.Errorf("a dry run ended %v", plane.ended)
 	}
-	if status, out, _ := vrgate(t, "disconnect", "--all", "-c", dir); status != 0 || !strings.HasSuffix(out, "ending 2 sessions\n") {
+	if status, out, _ := vrgate(t, "disconnect", "--all", "-c", dir); status != 0 || !strings.HasSuffix(out, "ending 3 sessions\n") {
 		t.Errorf("disconnect --all: %d %s", status, out)
 	}
-	if diff := cmp.Diff([]string{"1001", "1002"}, plane.ended); diff != "" {
+	if diff := cmp.Diff([]string{"1001", "1002", "1003"}, plane.ended); diff != "" {
 		t.Errorf("ended (-want +got):\n%s", diff)
 	}
 }
@@ -492,7 +551,7 @@ func TestJSONAndDetail(t *testing.T) {
 	dir, socket, _ := configure(t)
 	messages, _, _ := daemon(t, dir, &fakePlane{}, 0)
 	expect(t, messages, "READY=1\nSTATUS=serving")
-	for _, name := range []string{"vr", "ike-sa", "ipsec", "l2tp", "subscribers"} {
+	for _, name := range []string{"vr", "ike-policy", "tunnel-profiles", "certificates", "ike-sa", "ipsec", "l2tp", "subscribers"} {
 		status, out, stderr := vrgate(t, "show", name, "--json", "--socket", socket)
 		var v any
 		if err := json.Unmarshal([]byte(out), &v); err != nil || status != 0 {
@@ -563,7 +622,7 @@ func TestCompletion(t *testing.T) {
 	dir, _, _ := configure(t)
 	messages, stop, _ := daemon(t, dir, &fakePlane{}, 0)
 	expect(t, messages, "READY=1\nSTATUS=serving")
-	for _, test := range []struct{ flag, want string }{{"--user", "alice\n:4\n"}, {"--vr", "office\nred\n:4\n"}, {"--id", "1001\n1002\n:4\n"}} {
+	for _, test := range []struct{ flag, want string }{{"--user", "alice\ncarol\n:4\n"}, {"--vr", "office\nred\n:4\n"}, {"--id", "1001\n1002\n1003\n:4\n"}, {"--profile", "guests\nstaff\n:4\n"}} {
 		if status, out, _ := vrgate(t, "__complete", "disconnect", "-c", dir, test.flag, ""); status != 0 || out != test.want {
 			t.Errorf("%s: %d %q", test.flag, status, out)
 		}

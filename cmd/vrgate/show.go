@@ -20,6 +20,9 @@ func showCommand(dir *string) *cobra.Command {
 	ask.flags(c)
 	c.AddCommand(
 		showing(ask, "vr", "Virtual routers: place, state, counts, pools, policy rules", (*api.Client).VRs, vrTable),
+		showing(ask, "ike-policy", "IKE policy rules in force", (*api.Client).IKEPolicyRules, policyTable),
+		showing(ask, "tunnel-profiles", "Tunnel profiles of dynamic IPsec subscribers", (*api.Client).TunnelProfiles, profileTable),
+		showing(ask, "certificates", "Certificates of ours, trusted authorities, revocation lists", (*api.Client).Certificates, certificateTable),
 		showing(ask, "ike-sa", "Phase 1 SAs", (*api.Client).IKESAs, ikeTable),
 		showing(ask, "ipsec", "IPsec connections and their phase 2 SAs", (*api.Client).IPsec, ipsecTable),
 		showing(ask, "l2tp", "L2TP tunnels and sessions", l2tpOf, l2tpTable),
@@ -53,7 +56,7 @@ func showSubscribers(ask *asking) *cobra.Command {
 		}
 		return show(c, ask, f, *detail, (*api.Client).Subscribers, subscriberTable)
 	}
-	registerCompletions(c, ask, "id", "user", "vr")
+	registerCompletions(c, ask, "id", "user", "vr", "profile")
 	return c
 }
 

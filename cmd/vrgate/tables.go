@@ -48,12 +48,12 @@ func vrTable(w io.Writer, vrs []api.VR, detail bool) error {
 	if detail {
 		return details(w, vrs)
 	}
-	t := newTable(w, "NAME", "KIND", "PLACE", "STATE", "ADDRESSES", "NAT-T", "PROPOSALS", "IKE", "IPSEC", "TUNNELS", "SESSIONS", "UP", "POOLS")
+	t := newTable(w, "NAME", "KIND", "PLACE", "STATE", "ADDRESSES", "NAT-T", "PROPOSALS", "IKE", "IPSEC", "TUNNELS", "SESSIONS", "UP", "POOLS", "LICENCES")
 	for i := range vrs {
 		v := &vrs[i]
 		t.row(v.Name, v.Kind, place(v), state(v), addresses(v.ServerAddresses), onOff(v.NATT), v.Proposals,
 			strconv.Itoa(v.IKESAs), strconv.Itoa(v.Connections), strconv.Itoa(v.Tunnels), strconv.Itoa(v.Sessions),
-			strconv.Itoa(v.Subscribers.Up), pools(v.Pools))
+			strconv.Itoa(v.Subscribers.Up), pools(v.Pools), licences(v.Licences))
 	}
 	return t.end()
 }
@@ -81,15 +81,91 @@ func pools(ps []api.Pool) string {
 	return strings.Join(words, ", ")
 }
 
+// licences prints the licences that are bounded.
+func licences(l api.Licences) string {
+	var words []string
+	add := func(name string, x api.Licence) {
+		if x.Limit > 0 {
+			words = append(words, fmt.Sprintf("%s %d/%d", name, x.Used, x.Limit))
+		}
+	}
+	add("subscribers", l.Subscribers)
+	add("ipsec-tunnels", l.IPsecTunnels)
+	return strings.Join(words, ", ")
+}
+
+func policyTable(w io.Writer, rules []api.IKEPolicyRule, detail bool) error {
+	if detail {
+		return details(w, rules)
+	}
+	t := newTable(w, "VR", "PRIORITY", "AUTHENTICATION", "ENCRYPTION", "HASH", "GROUP", "LIFETIME", "AGGRESSIVE MODE", "ADDRESS")
+	for i := range rules {
+		r := &rules[i]
+		t.row(r.VR, strconv.Itoa(r.Priority), r.Authentication, strings.Join(r.Encryption, ","), strings.Join(r.Hash, ","), strings.Join(r.Group, ","),
+			seconds(r.LifetimeSeconds), r.AggressiveMode, cmp.Or(r.LocalAddress, "any"))
+	}
+	return t.end()
+}
+
+func profileTable(w io.Writer, profiles []api.TunnelProfile, detail bool) error {
+	if detail {
+		return details(w, profiles)
+	}
+	t := newTable(w, "VR", "PROFILE", "ADDRESS", "LOCAL ID", "PEER IDS", "KEYS", "CERTIFICATE", "SUBSCRIBERS", "XAUTH", "IP PROFILE", "TERMINATES IN",
+		"NETWORKS", "TRANSFORMS", "PFS", "LIFETIME", "MTU")
+	for i := range profiles {
+		p := &profiles[i]
+		live := strconv.Itoa(p.Subscribers)
+		if p.MaxSubscribers > 0 {
+			live += "/" + strconv.Itoa(p.MaxSubscribers)
+		}
+		t.row(p.VR, p.Name, cmp.Or(p.LocalAddress, "any"), p.LocalIdentity, cmp.Or(strings.Join(p.PeerIdentities, ", "), "any"), strings.Join(p.Keys, ", "),
+			p.Certificate, live, p.ExtendedAuthentication, p.IPProfile, p.TerminatingVR, networks(p.Networks), strings.Join(p.Transforms, ","), p.PFS,
+			seconds(p.LifetimeSeconds), strconv.Itoa(p.MTU))
+	}
+	return t.end()
+}
+
+func certificateTable(w io.Writer, certs []api.Certificate, detail bool) error {
+	if detail {
+		return details(w, certs)
+	}
+	t := newTable(w, "VR", "KIND", "NAME", "STATE", "UNTIL", "SUBJECT", "ISSUER", "REVOKED")
+	for i := range certs {
+		c := &certs[i]
+		until, revoked := "", ""
+		if !c.NotAfter.IsZero() {
+			until = c.NotAfter.UTC().Format(time.DateTime)
+		}
+		if c.Kind == "crl" {
+			revoked = strconv.Itoa(c.Revoked)
+		}
+		t.row(c.VR, c.Kind, c.Name, c.State, until, c.Subject, c.Issuer, revoked)
+	}
+	return t.end()
+}
+
+// networks prints what is reachable through a tunnel.
+func networks(ps []netip.Prefix) string {
+	if len(ps) == 0 {
+		return "everything"
+	}
+	words := make([]string, len(ps))
+	for i, p := range ps {
+		words[i] = p.String()
+	}
+	return strings.Join(words, ",")
+}
+
 func ikeTable(w io.Writer, sas []api.IKESA, detail bool) error {
 	if detail {
 		return details(w, sas)
 	}
-	t := newTable(w, "VR", "LOCAL", "REMOTE", "REMAINING", "STATE", "LOCAL COOKIE", "REMOTE COOKIE", "NAT-T", "PEER ID", "PEER", "KEY", "PROPOSAL")
+	t := newTable(w, "VR", "LOCAL", "REMOTE", "REMAINING", "STATE", "MODE", "LOCAL COOKIE", "REMOTE COOKIE", "NAT-T", "PEER ID", "PEER", "AUTHENTICATION", "KEY", "PROPOSAL")
 	for i := range sas {
 		s := &sas[i]
-		t.row(s.VR, addrPort(s.Local), addrPort(s.Remote), seconds(s.RemainingSeconds), s.State, s.LocalCookie, s.RemoteCookie,
-			onOff(s.NATT), s.PeerID, s.Peer, s.Key, s.Proposal)
+		t.row(s.VR, addrPort(s.Local), addrPort(s.Remote), seconds(s.RemainingSeconds), s.State, s.Mode, s.LocalCookie, s.RemoteCookie,
+			onOff(s.NATT), s.PeerID, s.Peer, s.Authentication, cmp.Or(s.Key, s.Subject), s.Proposal)
 	}
 	return t.end()
 }
@@ -98,7 +174,7 @@ func ipsecTable(w io.Writer, conns []api.IPsec, detail bool) error {
 	if detail {
 		return details(w, conns)
 	}
-	t := newTable(w, "VR", "CONN", "STATE", "PROFILE", "LOCAL", "REMOTE", "NAT", "SPI IN/OUT", "TRANSFORM", "REMAINING", "IN", "OUT", "ERRORS")
+	t := newTable(w, "VR", "CONN", "STATE", "FOR", "PROFILE", "LOCAL", "REMOTE", "SELECTORS", "NAT", "SPI IN/OUT", "TRANSFORM", "REMAINING", "IN", "OUT", "ERRORS")
 	for i := range conns {
 		c := &conns[i]
 		in, out := newest(c.Inbound), newest(c.Outbound)
@@ -110,11 +186,19 @@ func ipsecTable(w io.Writer, conns []api.IPsec, detail bool) error {
 		for _, s := range c.Outbound {
 			outBytes += s.Bytes
 		}
-		t.row(c.VR, strconv.FormatUint(uint64(c.Connection), 10), c.State, c.Profile, addrPort(c.Local), addrPort(c.Remote), nat(c),
+		t.row(c.VR, strconv.FormatUint(uint64(c.Connection), 10), c.State, c.Application, c.Profile, addrPort(c.Local), addrPort(c.Remote), tunnelled(c), nat(c),
 			cmp.Or(in.SPI, "-")+"/"+cmp.Or(out.SPI, "-"), cmp.Or(out.Transform, in.Transform), seconds(cmp.Or(out.RemainingSeconds, in.RemainingSeconds)),
 			byteSize(inBytes), byteSize(outBytes), strconv.FormatUint(bad, 10))
 	}
 	return t.end()
+}
+
+// tunnelled are the networks that a dynamic subscriber has negotiated, our side first.
+func tunnelled(c *api.IPsec) string {
+	if c.Application != "dynamic" || c.LocalSelector == "" {
+		return ""
+	}
+	return c.LocalSelector + " - " + c.RemoteSelector
 }
 
 // newest is the SA with most time left; during a rekey there are several.
@@ -175,11 +259,11 @@ func subscriberTable(w io.Writer, subs []api.Subscriber, detail bool) error {
 	if detail {
 		return details(w, subs)
 	}
-	t := newTable(w, "ID", "USER", "TYPE", "STATE", "ADDRESS", "SOURCE", "VR", "TERMINATES IN", "INTERFACE", "FROM", "CLIENT", "UP", "IN", "OUT")
+	t := newTable(w, "ID", "USER", "TYPE", "STATE", "ADDRESS", "SOURCE", "VR", "TERMINATES IN", "INTERFACE", "PROFILE", "FROM", "CLIENT", "UP", "IN", "OUT")
 	for i := range subs {
 		s := &subs[i]
 		from := s.VR
-		t.row(s.ID, s.User, s.Access, s.State, addr(s.Address), s.AddressSource, from, s.TerminatingVR, s.Interface,
+		t.row(s.ID, s.User, s.Access, s.State, addr(s.Address), s.AddressSource, from, s.TerminatingVR, s.Interface, s.Profile,
 			addrPort(s.Remote), cmp.Or(s.Peer, s.RemoteHost), age(s.Up), byteSize(s.InBytes), byteSize(s.OutBytes))
 	}
 	return t.end()
@@ -271,6 +355,12 @@ func fields(w io.Writer, indent string, v reflect.Value) error {
 	for i := range v.NumField() {
 		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
 		f := v.Field(i)
+		if v.Type().Field(i).Anonymous { // JSON has its fields at this level
+			if err := fields(w, indent, f); err != nil {
+				return err
+			}
+			continue
+		}
 		plain := isPlain(f.Type())
 		if f.Kind() == reflect.Slice && !isPlain(f.Type().Elem()) {
 			for j := range f.Len() {

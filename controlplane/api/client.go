@@ -45,6 +45,21 @@ func (c *Client) VRs(ctx context.Context, f Filter) ([]VR, error) {
 	return call[[]VR](ctx, c, http.MethodGet, "/v1/vrs"+query(f), nil)
 }
 
+// IKEPolicyRules lists the IKE policy rules in force; the filter's VR is honoured.
+func (c *Client) IKEPolicyRules(ctx context.Context, f Filter) ([]IKEPolicyRule, error) {
+	return call[[]IKEPolicyRule](ctx, c, http.MethodGet, "/v1/ike-policy-rules"+query(f), nil)
+}
+
+// Certificates lists certificates and revocation lists; the filter's VR is honoured.
+func (c *Client) Certificates(ctx context.Context, f Filter) ([]Certificate, error) {
+	return call[[]Certificate](ctx, c, http.MethodGet, "/v1/certificates"+query(f), nil)
+}
+
+// TunnelProfiles lists tunnel profiles; the filter's VR is honoured.
+func (c *Client) TunnelProfiles(ctx context.Context, f Filter) ([]TunnelProfile, error) {
+	return call[[]TunnelProfile](ctx, c, http.MethodGet, "/v1/tunnel-profiles"+query(f), nil)
+}
+
 // IKESAs lists phase 1 SAs; the filter's VR is honoured.
 func (c *Client) IKESAs(ctx context.Context, f Filter) ([]IKESA, error) {
 	return call[[]IKESA](ctx, c, http.MethodGet, "/v1/ike-sas"+query(f), nil)
@@ -77,7 +92,7 @@ func (c *Client) Disconnect(ctx context.Context, q DisconnectRequest) (Disconnec
 
 func query(f Filter) string {
 	q := url.Values{}
-	for key, v := range map[string]string{"vr": f.VR, "id": f.ID, "user": f.User} {
+	for key, v := range map[string]string{"vr": f.VR, "id": f.ID, "user": f.User, "profile": f.Profile} {
 		if v != "" {
 			q.Set(key, v)
 		}

@@ -34,9 +34,29 @@ func (f *fakeSource) VRs(ctx context.Context) ([]VR, error) {
 		{
 			Name: "blue", Kind: "namespace", Namespace: "blue", State: "up", NATT: true, Proposals: "compatible",
 			ServerAddresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, IKESAs: 3, HalfOpen: 1, Connections: 2, Tunnels: 2, Sessions: 2,
-			Subscribers: Subscribers{Up: 1, Connecting: 1}, Pools: []Pool{{"main", 250, 2}},
+			Subscribers: Subscribers{Up: 1, Connecting: 1}, Licences: Licences{Subscribers: Licence{2, 100}, IPsecTunnels: Licence{1, 0}},
+			PolicyRules: []PolicyRule{{Priority: 1, Authentication: "any"}, {Priority: 2, Authentication: "psk"}}, Pools: []Pool{{"main", 250, 2}},
 		},
 		{Name: "red", Kind: "vrf", Device: "vrf-red", Table: 10, State: "failed", Reason: "module-missing", Text: "l2tp_ppp is missing: modprobe l2tp_ppp"},
+	}, f.result(ctx)
+}
+
+func (f *fakeSource) Licences(ctx context.Context) (Licences, error) {
+	return Licences{Subscribers: Licence{Used: 3, Limit: 1000}, IPsecTunnels: Licence{Used: 2}}, f.result(ctx)
+}
+
+func (f *fakeSource) Certificates(ctx context.Context) ([]Certificate, error) {
+	return []Certificate{
+		{VR: "blue", Kind: "own", Name: "vpn", State: "good", Subject: "CN=vpn", Issuer: "CN=ca", NotBefore: since, NotAfter: since.Add(time.Hour)},
+		{VR: "red", Kind: "crl", Name: "http://ca.example.net/crl", State: "missing"},
+	}, f.result(ctx)
+}
+
+func (f *fakeSource) TunnelProfiles(ctx context.Context) ([]TunnelProfile, error) {
+	return []TunnelProfile{
+		{VR: "blue", Name: "staff", PeerIdentities: []string{"staff"}, MaxSubscribers: 500, Subscribers: 2, IPProfile: "users", TerminatingVR: "red",
+			Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Transforms: []string{"aes256-sha1"}, MTU: 1440},
+		{VR: "red", Name: "guests"},
 	}, f.result(ctx)
 }
 
@@ -65,6 +85,7 @@ func (f *fakeSource) Subscribers(ctx context.Context) ([]Subscriber, error) {
 		{ID: "1001", User: "alice", VR: "blue", TerminatingVR: "blue", Address: netip.MustParseAddr("10.0.0.7"), State: "up", Up: since, InBytes: 5},
 		{ID: "1002", User: "bob", VR: "blue", TerminatingVR: "red", State: "link"},
 		{ID: "1003", User: "alice", VR: "red", TerminatingVR: "red", Address: netip.MustParseAddr("10.0.0.7"), State: "up", Up: since},
+		{ID: "1004", User: "carol", Type: "ipsec", Access: "xauth", VR: "blue", TerminatingVR: "blue", Profile: "staff", PeerID: "staff", State: "up", Up: since},
 	}, f.result(ctx)
 }
 

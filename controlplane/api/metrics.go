@@ -12,6 +12,7 @@ type collector struct {
 	source Source
 
 	build, vrUp, ikeSAs, halfOpen, connections, tunnels, sessions, subscribers, poolSize, poolUsed, events *prometheus.Desc
+	licences, licencesUsed, profile, certificate                                                           *prometheus.Desc
 
 	version string
 }
@@ -21,19 +22,23 @@ func newCollector(source Source, version string) *collector {
 		return prometheus.NewDesc("vrgate_"+name, help, labels, nil)
 	}
 	return &collector{
-		source:      source,
-		version:     version,
-		build:       desc("build_info", "Always 1; the label is the version.", "version"),
-		vrUp:        desc("vr_up", "1 if the virtual router runs, 0 if it has failed or is not up yet.", "vr", "kind"),
-		ikeSAs:      desc("ike_sas", "Phase 1 SAs, half-open ones included.", "vr"),
-		halfOpen:    desc("ike_half_open", "Phase 1 negotiations that are not yet authenticated.", "vr"),
-		connections: desc("ipsec_connections", "IPsec connections.", "vr"),
-		tunnels:     desc("l2tp_tunnels", "L2TP tunnels.", "vr"),
-		sessions:    desc("l2tp_sessions", "L2TP sessions.", "vr"),
-		subscribers: desc("subscribers", "Subscribers by state: up, connecting, ending.", "vr", "state"),
-		poolSize:    desc("pool_addresses", "Addresses that a pool can lease.", "vr", "pool"),
-		poolUsed:    desc("pool_addresses_used", "Addresses that a pool has leased.", "vr", "pool"),
-		events:      desc("events_total", "Ends, refusals, failures and drops by typed reason.", "vr", "subsystem", "reason"),
+		source:       source,
+		version:      version,
+		build:        desc("build_info", "Always 1; the label is the version.", "version"),
+		vrUp:         desc("vr_up", "1 if the virtual router runs, 0 if it has failed or is not up yet.", "vr", "kind"),
+		ikeSAs:       desc("ike_sas", "Phase 1 SAs, half-open ones included.", "vr"),
+		halfOpen:     desc("ike_half_open", "Phase 1 negotiations that are not yet authenticated.", "vr"),
+		connections:  desc("ipsec_connections", "IPsec connections.", "vr"),
+		tunnels:      desc("l2tp_tunnels", "L2TP tunnels.", "vr"),
+		sessions:     desc("l2tp_sessions", "L2TP sessions.", "vr"),
+		subscribers:  desc("subscribers", "Subscribers by state: up, connecting, ending.", "vr", "state"),
+		poolSize:     desc("pool_addresses", "Addresses that a pool can lease.", "vr", "pool"),
+		poolUsed:     desc("pool_addresses_used", "Addresses that a pool has leased.", "vr", "pool"),
+		licences:     desc("licences", "Licences that there are, where they are bounded; an empty vr is the whole process.", "vr", "licence"),
+		licencesUsed: desc("licences_used", "Licences that subscribers hold; an empty vr is the whole process.", "vr", "licence"),
+		profile:      desc("tunnel_profile_subscribers", "Dynamic subscribers of a tunnel profile.", "vr", "profile"),
+		certificate:  desc("certificate_end_seconds", "Unix time at which a certificate expires or a revocation list should be replaced.", "vr", "kind", "name"),
+		events:       desc("events_total", "Ends, refusals, failures and drops by typed reason.", "vr", "subsystem", "reason"),
 	}
 }
 
@@ -41,6 +46,7 @@ func newCollector(source Source, version string) *collector {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.build, c.vrUp, c.ikeSAs, c.halfOpen, c.connections, c.tunnels, c.sessions, c.subscribers, c.poolSize, c.poolUsed, c.events,
+		c.licences, c.licencesUsed, c.profile, c.certificate,
 	} {
 		ch <- d
 	}
@@ -55,7 +61,24 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v int, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
 	}
+	licences := func(vr string, l Licences) {
+		for _, x := range []struct {
+			name string
+			Licence
+		}{{"subscribers", l.Subscribers}, {"ipsec-tunnels", l.IPsecTunnels}} {
+			gauge(c.licencesUsed, x.Used, vr, x.name)
+			if x.Limit > 0 {
+				gauge(c.licences, x.Limit, vr, x.name)
+			}
+		}
+	}
 	gauge(c.build, 1, c.version)
+	process, err := c.source.Licences(ctx)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(c.licences, err)
+		return
+	}
+	licences("", process)
 	vrs, err := c.source.VRs(ctx)
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(c.vrUp, err)
@@ -76,9 +99,28 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		gauge(c.subscribers, v.Subscribers.Up, v.Name, "up")
 		gauge(c.subscribers, v.Subscribers.Connecting, v.Name, "connecting")
 		gauge(c.subscribers, v.Subscribers.Ending, v.Name, "ending")
+		licences(v.Name, v.Licences)
 		for _, p := range v.Pools {
 			gauge(c.poolSize, p.Size, v.Name, p.Name)
 			gauge(c.poolUsed, p.Used, v.Name, p.Name)
+		}
+	}
+	profiles, err := c.source.TunnelProfiles(ctx)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(c.profile, err)
+		return
+	}
+	for i := range profiles {
+		gauge(c.profile, profiles[i].Subscribers, profiles[i].VR, profiles[i].Name)
+	}
+	certificates, err := c.source.Certificates(ctx)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(c.certificate, err)
+		return
+	}
+	for i := range certificates {
+		if x := &certificates[i]; !x.NotAfter.IsZero() {
+			gauge(c.certificate, int(x.NotAfter.Unix()), x.VR, x.Kind, x.Name)
 		}
 	}
 	counters, err := c.source.Counters(ctx)

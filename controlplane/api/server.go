@@ -41,6 +41,9 @@ func NewServer(source Source, access Access, version string, log *zap.Logger) *S
 
 	s.mux.Handle("GET /v1/health", s.handle(s.health))
 	s.mux.Handle("GET /v1/vrs", list(s, source.VRs, func(v *VR, f Filter) bool { return f.VR == "" || f.VR == v.Name }))
+	s.mux.Handle("GET /v1/ike-policy-rules", list(s, s.policyRules, func(v *IKEPolicyRule, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
+	s.mux.Handle("GET /v1/certificates", list(s, source.Certificates, func(v *Certificate, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
+	s.mux.Handle("GET /v1/tunnel-profiles", list(s, source.TunnelProfiles, func(v *TunnelProfile, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
 	s.mux.Handle("GET /v1/ike-sas", list(s, source.IKESAs, func(v *IKESA, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
 	s.mux.Handle("GET /v1/ipsec", list(s, source.IPsec, func(v *IPsec, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
 	s.mux.Handle("GET /v1/l2tp/tunnels", list(s, source.L2TPTunnels, func(v *L2TPTunnel, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
@@ -164,6 +167,8 @@ func filterOf(r *http.Request) (Filter, error) {
 			f.ID = v
 		case key == "user" && subscribers:
 			f.User = v
+		case key == "profile" && subscribers:
+			f.Profile = v
 		case key == "address" && subscribers:
 			a, err := netip.ParseAddr(v)
 			if err != nil {
@@ -186,7 +191,11 @@ func (s *Server) health(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := Health{Status: "ok", Version: s.version, Started: s.started, VRs: len(vrs)}
+	licences, err := s.source.Licences(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	h := Health{Status: "ok", Version: s.version, Started: s.started, VRs: len(vrs), Licences: licences}
 	for i := range vrs {
 		if vrs[i].State == "failed" {
 			h.FailedVRs++
@@ -194,6 +203,21 @@ func (s *Server) health(r *http.Request) (any, error) {
 		}
 	}
 	return h, nil
+}
+
+// policyRules lists the rules of all virtual routers.
+func (s *Server) policyRules(ctx context.Context) ([]IKEPolicyRule, error) {
+	vrs, err := s.source.VRs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []IKEPolicyRule
+	for i := range vrs {
+		for _, p := range vrs[i].PolicyRules {
+			out = append(out, IKEPolicyRule{vrs[i].Name, p})
+		}
+	}
+	return out, nil
 }
 
 func (s *Server) disconnect(r *http.Request) (any, error) {

@@ -53,7 +53,7 @@ func serve(t *testing.T, s *Server, l net.Listener) {
 	})
 }
 
-var compare = cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})
+var compare = cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})
 
 // TestViews: what the source says arrives at the client, whole, and narrowed
 // down by filters.
@@ -92,6 +92,17 @@ func TestViews(t *testing.T) {
 	gotSessions, err := c.L2TPSessions(ctx, Filter{VR: "red"})
 	check("sessions of one", gotSessions, err, sessions[1:])
 
+	profiles, _ := source.TunnelProfiles(ctx)
+	gotProfiles, err := c.TunnelProfiles(ctx, Filter{VR: "blue"})
+	check("tunnel profiles of one", gotProfiles, err, profiles[:1])
+	certificates, _ := source.Certificates(ctx)
+	gotCertificates, err := c.Certificates(ctx, Filter{VR: "red"})
+	check("certificates of one", gotCertificates, err, certificates[1:])
+	gotRules, err := c.IKEPolicyRules(ctx, Filter{})
+	check("policy rules", gotRules, err, []IKEPolicyRule{{"blue", vrs[0].PolicyRules[0]}, {"blue", vrs[0].PolicyRules[1]}})
+	gotRules, err = c.IKEPolicyRules(ctx, Filter{VR: "red"})
+	check("policy rules of one", gotRules, err, []IKEPolicyRule{})
+
 	subs, _ := source.Subscribers(ctx)
 	for _, test := range []struct {
 		filter Filter
@@ -99,8 +110,10 @@ func TestViews(t *testing.T) {
 	}{
 		{Filter{}, subs},
 		{Filter{User: "alice"}, []Subscriber{subs[0], subs[2]}},
-		{Filter{User: "alice", VR: "red"}, subs[2:]},
-		{Filter{VR: "red"}, subs[1:]}, // bob arrives elsewhere but terminates there
+		{Filter{User: "alice", VR: "red"}, subs[2:3]},
+		{Filter{Profile: "staff"}, subs[3:]},
+		{Filter{Profile: "guests"}, []Subscriber{}},
+		{Filter{VR: "red"}, subs[1:3]}, // bob arrives elsewhere but terminates there
 		{Filter{ID: "1002"}, subs[1:2]},
 		{Filter{Address: netip.MustParseAddr("10.0.0.7")}, []Subscriber{subs[0], subs[2]}},
 		{Filter{Address: netip.MustParseAddr("10.0.0.8")}, []Subscriber{}},
@@ -110,7 +123,7 @@ func TestViews(t *testing.T) {
 	}
 
 	h, err := c.Health(ctx)
-	if err != nil || h.Status != "degraded" || h.VRs != 2 || h.FailedVRs != 1 || h.Version != "v1.2.3" || time.Since(h.Started) > time.Minute {
+	if err != nil || h.Status != "degraded" || h.VRs != 2 || h.FailedVRs != 1 || h.Version != "v1.2.3" || h.Licences.Subscribers != (Licence{3, 1000}) || time.Since(h.Started) > time.Minute {
 		t.Errorf("health %+v, %v", h, err)
 	}
 }
@@ -125,8 +138,9 @@ func TestDisconnect(t *testing.T) {
 	}{
 		"nobody named":   {DisconnectRequest{}, nil, nil, ReasonBadRequest, "an empty filter would end every session; ask for all explicitly"},
 		"all and filter": {DisconnectRequest{Filter: Filter{User: "x"}, All: true}, nil, nil, ReasonBadRequest, "all and a filter exclude each other"},
-		"all":            {DisconnectRequest{All: true}, []string{"1001", "1002", "1003"}, []string{"1001", "1002", "1003"}, "", ""},
-		"all, dry":       {DisconnectRequest{All: true, DryRun: true}, []string{"1001", "1002", "1003"}, nil, "", ""},
+		"all":            {DisconnectRequest{All: true}, []string{"1001", "1002", "1003", "1004"}, []string{"1001", "1002", "1003", "1004"}, "", ""},
+		"all, dry":       {DisconnectRequest{All: true, DryRun: true}, []string{"1001", "1002", "1003", "1004"}, nil, "", ""},
+		"profile":        {DisconnectRequest{Filter: Filter{Profile: "staff"}}, []string{"1004"}, []string{"1004"}, "", ""},
 		"user":           {DisconnectRequest{Filter: Filter{User: "alice"}}, []string{"1001", "1003"}, []string{"1001", "1003"}, "", ""},
 		"user in vr":     {DisconnectRequest{Filter: Filter{User: "alice", VR: "blue"}}, []string{"1001"}, []string{"1001"}, "", ""},
 		"unknown":        {DisconnectRequest{Filter: Filter{User: "eve"}}, []string{}, nil, "", ""},
@@ -247,6 +261,7 @@ func TestMetrics(t *testing.T) {
 	}
 	want := []string{
 		`vrgate_build_info{version="v1.2.3"} 1`,
+		`vrgate_certificate_end_seconds{kind="own",name="vpn",vr="blue"} 1.7952948e+09`,
 		`vrgate_events_total{reason="clear-text-refused",subsystem="l2tp",vr="red"} 1.099511627776e+12`,
 		`vrgate_events_total{reason="no-proposal-chosen",subsystem="ike",vr="blue"} 4`,
 		`vrgate_ike_half_open{vr="blue"} 1`,
@@ -259,6 +274,14 @@ func TestMetrics(t *testing.T) {
 		`vrgate_l2tp_sessions{vr="red"} 0`,
 		`vrgate_l2tp_tunnels{vr="blue"} 2`,
 		`vrgate_l2tp_tunnels{vr="red"} 0`,
+		`vrgate_licences{licence="subscribers",vr=""} 1000`,
+		`vrgate_licences{licence="subscribers",vr="blue"} 100`,
+		`vrgate_licences_used{licence="ipsec-tunnels",vr=""} 2`,
+		`vrgate_licences_used{licence="ipsec-tunnels",vr="blue"} 1`,
+		`vrgate_licences_used{licence="ipsec-tunnels",vr="red"} 0`,
+		`vrgate_licences_used{licence="subscribers",vr=""} 3`,
+		`vrgate_licences_used{licence="subscribers",vr="blue"} 2`,
+		`vrgate_licences_used{licence="subscribers",vr="red"} 0`,
 		`vrgate_pool_addresses{pool="main",vr="blue"} 250`,
 		`vrgate_pool_addresses_used{pool="main",vr="blue"} 2`,
 		`vrgate_subscribers{state="connecting",vr="blue"} 1`,
@@ -267,6 +290,8 @@ func TestMetrics(t *testing.T) {
 		`vrgate_subscribers{state="ending",vr="red"} 0`,
 		`vrgate_subscribers{state="up",vr="blue"} 1`,
 		`vrgate_subscribers{state="up",vr="red"} 0`,
+		`vrgate_tunnel_profile_subscribers{profile="guests",vr="red"} 0`,
+		`vrgate_tunnel_profile_subscribers{profile="staff",vr="blue"} 2`,
 		`vrgate_vr_up{kind="namespace",vr="blue"} 1`,
 		`vrgate_vr_up{kind="vrf",vr="red"} 0`,
 	}

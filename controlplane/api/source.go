@@ -8,6 +8,10 @@ import "context"
 // only if ctx ended first or the control plane is stopping.
 type Source interface {
 	VRs(ctx context.Context) ([]VR, error)
+	// Licences are those of the whole process.
+	Licences(ctx context.Context) (Licences, error)
+	Certificates(ctx context.Context) ([]Certificate, error)
+	TunnelProfiles(ctx context.Context) ([]TunnelProfile, error)
 	IKESAs(ctx context.Context) ([]IKESA, error)
 	IPsec(ctx context.Context) ([]IPsec, error)
 	L2TPTunnels(ctx context.Context) ([]L2TPTunnel, error)

@@ -32,6 +32,7 @@ type VR struct {
 	Tunnels     int          `json:"l2tp_tunnels"`
 	Sessions    int          `json:"l2tp_sessions"`
 	Subscribers Subscribers  `json:"subscribers"`
+	Licences    Licences     `json:"licences"`
 	Pools       []Pool       `json:"pools"`
 	PolicyRules []PolicyRule `json:"ike_policy_rules"`
 }
@@ -42,6 +43,21 @@ type Subscribers struct {
 	Up         int `json:"up"`
 	Connecting int `json:"connecting"`
 	Ending     int `json:"ending"`
+}
+
+// Licences are the licences that the subscribers of a virtual router, or of the process, hold
+// (J12).
+type Licences struct {
+	// Subscribers are held by every subscriber, IPsecTunnels by those with IPsec.
+	Subscribers  Licence `json:"subscribers"`
+	IPsecTunnels Licence `json:"ipsec_tunnels"`
+}
+
+// Licence is the use of one kind of licence.
+type Licence struct {
+	Used int `json:"used"`
+	// Limit is 0 for none.
+	Limit int `json:"limit"`
 }
 
 // Pool is the use of an address pool.
@@ -65,6 +81,79 @@ type PolicyRule struct {
 	LocalAddress string `json:"local_address,omitempty"`
 }
 
+// IKEPolicyRule is a policy rule with the virtual router that it is of.
+type IKEPolicyRule struct {
+	VR string `json:"vr"`
+	PolicyRule
+}
+
+// TunnelProfile says which dynamic subscribers belong to a VPN and what they get, as in `show
+// ipsec tunnel-profile`.
+type TunnelProfile struct {
+	VR   string `json:"vr"`
+	Name string `json:"name"`
+	// LocalIdentity is empty for the address or the certificate's subject; PeerIdentities for
+	// any.
+	LocalIdentity  string   `json:"local_identity,omitempty"`
+	PeerIdentities []string `json:"peer_identities"`
+	// Certificate is the name of our certificate, Keys are the names of the group keys with
+	// the identities that select them.
+	Certificate string   `json:"certificate,omitempty"`
+	Keys        []string `json:"keys"`
+	// MaxSubscribers is 0 for no limit; Subscribers is how many there are.
+	MaxSubscribers int    `json:"max_subscribers"`
+	Subscribers    int    `json:"subscribers"`
+	DomainSuffix   string `json:"domain_suffix,omitempty"`
+	// Phase2Local is empty for anything, Phase2Peer for the assigned address.
+	Phase2Local []netip.Prefix `json:"phase2_local"`
+	Phase2Peer  []netip.Prefix `json:"phase2_peer"`
+	IPProfile   string         `json:"ip_profile"`
+	// TerminatingVR is where the IP profile ends subscribers.
+	TerminatingVR string `json:"terminating_vr"`
+	// LocalAddress is empty for any server address.
+	LocalAddress string         `json:"local_address,omitempty"`
+	Networks     []netip.Prefix `json:"networks"`
+	// ExtendedAuthentication is "generic", "chap" or "none".
+	ExtendedAuthentication string   `json:"extended_authentication"`
+	Reauthenticate         bool     `json:"reauthenticate"`
+	Attempts               int      `json:"attempts"`
+	PushConfiguration      bool     `json:"push_configuration"`
+	LifetimeSeconds        int64    `json:"lifetime_seconds"`
+	LifetimeKilobytes      uint64   `json:"lifetime_kilobytes"`
+	Transforms             []string `json:"transforms"`
+	// PFS is the least group, "none" to leave it to the peer.
+	PFS string `json:"pfs"`
+	// MTU in bytes.
+	MTU int `json:"mtu"`
+	// AddressExpirySeconds is 0 where the client is told none.
+	AddressExpirySeconds int64    `json:"address_expiry_seconds"`
+	DefaultDomain        string   `json:"default_domain,omitempty"`
+	SplitDNS             []string `json:"split_dns"`
+	SavePassword         bool     `json:"save_password"`
+	Banner               string   `json:"banner,omitempty"`
+}
+
+// Certificate is a certificate of ours, an authority that is trusted, or a revocation list.
+type Certificate struct {
+	VR string `json:"vr"`
+	// Kind is "own", "authority" or "crl".
+	Kind string `json:"kind"`
+	// Name is that of our certificate, the file of an authority, the file or URL of a list.
+	Name string `json:"name"`
+	// State is good, expiring, expired or not-yet-valid; of a list good, stale or missing.
+	State string `json:"state"`
+	// Subject is empty for a list; Serial is hexadecimal.
+	Subject string `json:"subject,omitempty"`
+	Issuer  string `json:"issuer,omitempty"`
+	Serial  string `json:"serial,omitempty"`
+	// NotBefore and NotAfter bound a certificate; of a list they are the times of this and of
+	// the next one. The zero time where there is none.
+	NotBefore time.Time `json:"not_before,omitzero"`
+	NotAfter  time.Time `json:"not_after,omitzero"`
+	// Revoked is the number of certificates in a list.
+	Revoked int `json:"revoked,omitempty"`
+}
+
 // IKESA is a phase 1 SA.
 type IKESA struct {
 	VR     string         `json:"vr"`
@@ -79,6 +168,11 @@ type IKESA struct {
 	RemoteCookie string `json:"remote_cookie"`
 	// Initiator is whether we started the negotiation.
 	Initiator bool `json:"initiator"`
+	// Mode is "main" or "aggressive" (K1).
+	Mode string `json:"mode"`
+	// Authentication is the method accepted: "psk", "rsa", "hybrid-rsa", "xauth-psk" or
+	// "xauth-rsa"; empty before there is one.
+	Authentication string `json:"authentication,omitempty"`
 	// NATT is whether the SA moved to the NAT traversal port (C13r).
 	NATT bool `json:"nat_t"`
 	// Connection is the IPsec connection it belongs to, 0 before there is one.
@@ -86,8 +180,10 @@ type IKESA struct {
 	PeerID     string `json:"peer_id,omitempty"`
 	// Peer is the implementation, recognised by its vendor IDs.
 	Peer string `json:"peer,omitempty"`
-	// Key is the name of the pre-shared key that matched.
-	Key string `json:"key,omitempty"`
+	// Key is the name of the pre-shared key that matched, Subject that of the peer's
+	// certificate.
+	Key     string `json:"key,omitempty"`
+	Subject string `json:"subject,omitempty"`
 	// Proposal is the transform in words, such as "aes256-sha1-modp2048".
 	Proposal string    `json:"proposal,omitempty"`
 	Since    time.Time `json:"since"`
@@ -99,7 +195,8 @@ type IPsec struct {
 	Connection uint32 `json:"connection"`
 	// State is "up" or "connecting".
 	State string `json:"state"`
-	// Application is what the connection may carry: "l2tp".
+	// Application is what the connection may carry: "l2tp", or "dynamic" for the traffic of a
+	// dynamic subscriber (J11). Profile is the transport profile or the tunnel profile.
 	Application string         `json:"application"`
 	Profile     string         `json:"profile"`
 	Local       netip.AddrPort `json:"local"`
@@ -107,10 +204,15 @@ type IPsec struct {
 	PeerID      string         `json:"peer_id,omitempty"`
 	Peer        string         `json:"peer,omitempty"`
 	Key         string         `json:"key,omitempty"`
+	// Subject is that of the peer's certificate.
+	Subject string `json:"subject,omitempty"`
 	// LocalSelector and RemoteSelector are the phase 2 identities in words,
-	// such as "192.0.2.1/32 udp 1701".
+	// such as "192.0.2.1/32 udp 1701" or "0.0.0.0/0"; of a dynamic subscriber
+	// with several pairs of SAs all, separated by commas.
 	LocalSelector  string `json:"local_selector,omitempty"`
 	RemoteSelector string `json:"remote_selector,omitempty"`
+	// Address is the inside address of a dynamic subscriber.
+	Address netip.Addr `json:"address,omitzero"`
 	// NATPeer and NATLocal tell where a NAT was found; UDPEncapsulation
 	// whether ESP goes inside UDP.
 	NATPeer          bool `json:"nat_peer"`
@@ -200,9 +302,9 @@ type Subscriber struct {
 	// JSON numbers lose digits of 64 bit values in many programs.
 	ID   string `json:"id"`
 	User string `json:"user"`
-	// Type is "ppp" for L2TP subscribers.
+	// Type is "ppp" for L2TP subscribers, "ipsec" for dynamic ones.
 	Type string `json:"type"`
-	// Access is how it came in: "l2tp/ipsec" or "l2tp".
+	// Access is how it came in: "l2tp/ipsec", "l2tp" or "xauth".
 	Access string `json:"access"`
 	// State is link, deciding, opening, network, activating, up or ending.
 	State string `json:"state"`
@@ -222,7 +324,10 @@ type Subscriber struct {
 	RemoteHost    string         `json:"remote_host,omitempty"`
 	Peer          string         `json:"peer,omitempty"`
 	CallingNumber string         `json:"calling_number,omitempty"`
-	// Authentication is the PPP method, such as "mschapv2".
+	// Profile is the tunnel profile of a dynamic subscriber, PeerID its phase 1 identity.
+	Profile string `json:"profile,omitempty"`
+	PeerID  string `json:"peer_id,omitempty"`
+	// Authentication is the method of PPP or XAuth, such as "mschapv2".
 	Authentication string `json:"authentication,omitempty"`
 	Connection     uint32 `json:"connection,omitempty"`
 	LocalTunnel    uint16 `json:"local_tunnel,omitempty"`
@@ -257,6 +362,8 @@ type Health struct {
 	// VRs counts virtual routers, FailedVRs those that could not be started.
 	VRs       int `json:"vrs"`
 	FailedVRs int `json:"failed_vrs"`
+	// Licences are those of the whole process.
+	Licences Licences `json:"licences"`
 }
 
 // Filter selects subscribers; what is empty selects all.
@@ -266,6 +373,8 @@ type Filter struct {
 	Address netip.Addr `json:"address,omitzero"`
 	// VR matches the transport or the terminating virtual router.
 	VR string `json:"vr,omitempty"`
+	// Profile matches the tunnel profile of dynamic subscribers.
+	Profile string `json:"profile,omitempty"`
 }
 
 // Empty says whether the filter selects everybody.
@@ -276,7 +385,8 @@ func (f Filter) Match(s *Subscriber) bool {
 	return (f.ID == "" || f.ID == s.ID) &&
 		(f.User == "" || f.User == s.User) &&
 		(!f.Address.IsValid() || f.Address == s.Address) &&
-		(f.VR == "" || f.VR == s.VR || f.VR == s.TerminatingVR)
+		(f.VR == "" || f.VR == s.VR || f.VR == s.TerminatingVR) &&
+		(f.Profile == "" || f.Profile == s.Profile)
 }
 
 // DisconnectRequest asks for the end of subscribers (J9 event 2).

@@ -21,7 +21,10 @@ type Phase1Info struct {
 	NATPeer, NATLocal         bool   // where a NAT was detected
 	Conn                      ConnID // 0 before it is authenticated
 	Proposal                  string // "AES-256/SHA1/MODP2048", "" before it is chosen
+	Aggressive                bool   // negotiated in aggressive mode
+	Method                    AuthMethod
 	Rule, Key, PeerID, Peer   string
+	Subject                   string // of the peer's certificate
 	Since                     time.Time
 	Expires                   time.Time // end of life, or when a half-open SA is given up; zero: not known yet
 	Replaced                  bool      // a newer SA has taken over
@@ -37,6 +40,8 @@ type ChildInfo struct {
 	Transform                           string
 	Profile                             string
 	LocalPort, RemotePort               uint16 // UDP selectors, 0 any
+	Tunnel                              bool   // tunnel mode, with the networks as selectors
+	LocalNet, RemoteNet                 netip.Prefix
 	Since                               time.Time
 	Lifetime                            time.Duration // as negotiated
 	LifeKB                              uint64        // as negotiated, 0 none
@@ -52,7 +57,8 @@ func (e *Engine) Phase1SAs() []Phase1Info {
 	for _, p := range ps {
 		i := Phase1Info{Local: p.Local, Remote: p.Remote, Initiator: p.Initiator, State: p.State.String(), Authenticated: p.done(), Conn: p.Conn,
 			LocalCookie: p.Cookies.R.String(), RemoteCookie: p.Cookies.I.String(), NATT: p.Marker, NATTVersion: p.Vendor.NATT.String(),
-			NATPeer: p.NATPeer, NATLocal: p.NATLocal, Rule: p.Rule, Peer: p.Vendor.Name, Since: p.Created}
+			NATPeer: p.NATPeer, NATLocal: p.NATLocal, Aggressive: p.Aggressive, Method: p.Method,
+			Rule: p.Rule, Peer: p.Vendor.Name, Since: p.Created}
 		if p.Initiator {
 			i.LocalCookie, i.RemoteCookie = p.Cookies.I.String(), ""
 			if !p.Cookies.R.IsZero() {
@@ -60,7 +66,7 @@ func (e *Engine) Phase1SAs() []Phase1Info {
 			}
 		}
 		if p.session != nil {
-			i.Key, i.PeerID, i.Expires, i.Replaced = p.KeyName, describe(p.PeerID), p.Expires, !p.Replaced.IsZero()
+			i.Key, i.PeerID, i.Subject, i.Expires, i.Replaced = p.KeyName, describe(p.PeerID), p.Subject, p.Expires, !p.Replaced.IsZero()
 		}
 		if p.Group != 0 {
 			i.Proposal = phase1Words(p)
@@ -81,7 +87,7 @@ func (e *Engine) Children() []ChildInfo {
 			i := ChildInfo{Conn: c.Info.ID, InboundSPI: ch.In.SPI, OutboundSPI: ch.Out.SPI,
 				InboundInstalled: ch.InState == saUp, OutboundInstalled: ch.OutState == saUp,
 				Local: ch.In.Local, Remote: ch.In.Remote, Encap: ch.In.Encap, Transform: espWords(ch.Proposal, ch.PFS), Profile: ch.Profile,
-				LocalPort: ch.In.LocalPort, RemotePort: ch.In.RemotePort, Since: ch.Since, Lifetime: ch.Hard.Sub(ch.Since), LifeKB: ch.In.HardKB,
+				LocalPort: ch.In.LocalPort, RemotePort: ch.In.RemotePort, Tunnel: ch.In.Tunnel, LocalNet: ch.In.LocalNet, RemoteNet: ch.In.RemoteNet, Since: ch.Since, Lifetime: ch.Hard.Sub(ch.Since), LifeKB: ch.In.HardKB,
 				Expires: ch.Hard, Replaced: !ch.Replaced.IsZero()}
 			if !ch.Rekeying && !i.Replaced {
 				i.Rekey = ch.Soft
