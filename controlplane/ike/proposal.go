@@ -58,7 +58,7 @@ func (w terms) any() bool { return w.psk || w.xauthPSK || w.rsa || w.hybrid }
 func (e *Engine) terms(local, peer netip.Addr, aggressive bool) terms {
 	w := terms{local: local, aggressive: aggressive, psk: e.cfg.hasKey(local, peer, AuthPSK), xauthPSK: e.cfg.hasKey(local, peer, AuthXAuthPSK)}
 	w.hybrid = len(e.cfg.credentialsAt(local, AuthHybridRSA)) > 0
-	w.rsa = w.hybrid && len(e.cfg.Authorities) > 0
+	w.rsa = len(e.cfg.Authorities) > 0 && (w.hybrid || len(e.cfg.credentialsAt(local, AuthRSA)) > 0)
 	return w
 }
 
