@@ -29,6 +29,7 @@ type rig struct {
 	noDH    bool // workers do not answer
 	jobs    []ComputeDH
 	refuse  string // of the kernel
+	dynamic []Effect
 	last    Packet // given
 
 	sign     func(Sign) Signed
@@ -83,6 +84,8 @@ func (r *rig) give(ev Event) []Send {
 				r.down = append(r.down, f)
 			case Report:
 				r.reports = append(r.reports, f)
+			case DynamicUp, UserAnswered, ReadTraffic:
+				r.dynamic = append(r.dynamic, f)
 			}
 		}
 	}
