@@ -76,7 +76,7 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 	if c != nil && tunnel != nil {
 		c = e.known(c, p)
 	}
-	if c != nil && (c.Info.Key != p.KeyName || c.Info.Subject != p.Subject) {
+	if c != nil && c.Info.Key != p.KeyName {
 		// Same place and name, other key: whoever this is, not that peer.
 		c = nil
 	}
@@ -164,6 +164,7 @@ func (e *Engine) adopt(c *conn, p *phase1) {
 		}
 	}
 	c.Phase1 = append(c.Phase1, p)
+	c.Alone, c.Watch = time.Time{}, time.Time{}
 	if len(c.Children) > 0 {
 		e.move(c, p.Local, p.Remote)
 	}
@@ -247,9 +248,14 @@ func (e *Engine) dropPhase1(p *phase1, reason Reason) {
 		return
 	}
 	c.Phase1 = slices.DeleteFunc(c.Phase1, func(o *phase1) bool { return o == p })
-	if len(c.Phase1) == 0 && len(c.Children) == 0 {
-		e.left(c, reasonOr(reason, ReasonNoChild), reason == ReasonPeerDelete)
+	if len(c.Phase1) > 0 {
+		return
 	}
+	if len(c.Children) == 0 {
+		e.left(c, reasonOr(reason, ReasonNoChild), reason == ReasonPeerDelete)
+		return
+	}
+	e.alone(c)
 }
 
 // forgetFirst takes p out of the table of first messages.
@@ -371,9 +377,9 @@ func (e *Engine) sortedConns() []*conn {
 	return cs
 }
 
-// deadline of a connection: the end of its grace period, or the next try of a
-// rekey.
-func (c *conn) deadline() time.Time { return earliest(c.Grace, c.Retry) }
+// deadline of a connection: the end of its grace period, the next try of a rekey,
+// or the next look at the traffic of a peer that cannot be probed.
+func (c *conn) deadline() time.Time { return earliest(c.Grace, c.Retry, c.Watch) }
 
 func (c *conn) expire(e *Engine) {
 	if reached(e.now, c.Grace) {
@@ -384,8 +390,13 @@ func (c *conn) expire(e *Engine) {
 		e.closeConn(c, ReasonNoChild, "", false)
 		return
 	}
-	c.Retry = time.Time{}
-	e.openWanted(c)
+	if reached(e.now, c.Watch) {
+		e.watchAlone(c)
+	}
+	if reached(e.now, c.Retry) {
+		c.Retry = time.Time{}
+		e.openWanted(c)
+	}
 	e.arm(c)
 }
 

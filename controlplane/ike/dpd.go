@@ -100,6 +100,12 @@ func (e *Engine) trafficRead(ev TrafficRead) {
 	}
 	t.In, t.Out, t.Read = ev.InPackets, ev.OutPackets, true
 	p := c.newest()
+	if p == nil && !c.Alone.IsZero() {
+		if x := e.cfg.DPD; x.Silent > 0 && e.now.Sub(later(c.Alone, t.InAt)) >= x.Silent {
+			e.closeConn(c, ReasonPeerDead, "its phase 1 SA has gone, and nothing has come from it since", false)
+		}
+		return
+	}
 	if p == nil || !c.probed() || !p.Vendor.DPD || p.DPD.Tries > 0 {
 		return
 	}
@@ -110,6 +116,28 @@ func (e *Engine) trafficRead(ev TrafficRead) {
 	if unanswered || silent {
 		e.sendProbe(p)
 		e.arm(p)
+	}
+}
+
+// alone begins to watch a peer whose last phase 1 SA has gone while it has ESP SAs.
+// It may come back for another one (Z-6), but when it has deleted everything and
+// one delete was lost nobody would notice: it cannot be probed, and subscribers
+// are never called (J3). So its traffic alone tells whether it lives.
+func (e *Engine) alone(c *conn) {
+	if !c.probed() || e.cfg.DPD.Silent <= 0 {
+		return
+	}
+	c.Alone = e.now
+	e.watchAlone(c)
+	e.arm(c)
+}
+
+// watchAlone has the traffic read; trafficRead decides what it means.
+func (e *Engine) watchAlone(c *conn) {
+	c.Watch = time.Time{}
+	if step := e.cfg.DPD.step(); step > 0 && !c.Alone.IsZero() {
+		c.Watch = e.now.Add(step)
+		e.emit(ReadTraffic{Conn: c.Info.ID})
 	}
 }
 

@@ -1,7 +1,6 @@
 package ike
 
 import (
-	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
 	"fmt"
@@ -9,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"crypto/x509/pkix"
 
 	"vrgate/controlplane/isakmp"
 	"vrgate/controlplane/keymat"
@@ -238,7 +239,7 @@ func cutValue(s string) (value string, sep byte, rest string, err error) {
 	for ; i < len(s); i++ {
 		switch c := s[i]; c {
 		case ',', ';', '+':
-			return trimmed(&b, keep), c, s[i+1:], checkText(&b)
+			return value1(&b, keep), c, s[i+1:], checkText(&b)
 		case '\\':
 			if i+1 == len(s) {
 				return "", 0, "", fmt.Errorf("a distinguished name ends with a backslash")
@@ -255,11 +256,11 @@ func cutValue(s string) (value string, sep byte, rest string, err error) {
 			b.WriteByte(c)
 		}
 	}
-	return trimmed(&b, keep), 0, "", checkText(&b)
+	return value1(&b, keep), 0, "", checkText(&b)
 }
 
-// trimmed is the text without the blanks behind what must be kept.
-func trimmed(b *strings.Builder, keep int) string {
+// value1 is the text without the blanks behind what must be kept.
+func value1(b *strings.Builder, keep int) string {
 	s := b.String()
 	return s[:keep] + strings.TrimRight(s[keep:], " ")
 }
@@ -362,9 +363,6 @@ func formatDN(parts []dnPart) string {
 	return b.String()
 }
 
-// maxShown bounds the bytes of an identity in a log line.
-const maxShown = 256
-
 // describe shows an identification body in logs: quoted where a peer can choose
 // any byte.
 func describe(body []byte) string {
@@ -372,20 +370,10 @@ func describe(body []byte) string {
 	if err != nil {
 		return fmt.Sprintf("unreadable identity of %d bytes", len(body))
 	}
-	if len(id.Data) > maxShown && id.Type != isakmp.IDDERDN {
-		n := len(id.Data)
-		id.Data = id.Data[:maxShown]
-		return fmt.Sprintf("%v… of %d bytes", isakmp.ID{Type: id.Type, Data: id.Data}, n)
-	}
 	if id.Type == isakmp.IDDERDN {
 		if parts, err := decodeDN(id.Data); err == nil {
-			text := formatDN(parts)
-			if len(text) > maxShown {
-				return fmt.Sprintf("%v %q… of %d bytes", id.Type, text[:maxShown], len(id.Data))
-			}
-			return fmt.Sprintf("%v %q", id.Type, text)
+			return fmt.Sprintf("%v %q", id.Type, formatDN(parts))
 		}
-		return fmt.Sprintf("%v of %d unreadable bytes", id.Type, len(id.Data))
 	}
 	id.Protocol, id.Port = 0, 0
 	return id.String()
@@ -407,7 +395,7 @@ func (c *Config) localID(k *PresharedKey, local netip.Addr) isakmp.ID {
 	return isakmp.AddrID(local, 0, 0)
 }
 
-// serves tells whether a key may authenticate peers at an address with a
+// keyServes tells whether a key may authenticate peers at an address with a
 // method. J19: a group key is for L2TP only, which no XAuth method is.
 func (k *PresharedKey) serves(local, peer netip.Addr, m AuthMethod) bool {
 	switch {

@@ -218,6 +218,6 @@ func (e *Engine) phase1Deleted(c *conn, p *phase1) {
 		return
 	}
 	p.State, p.RekeyAt, p.Replaced, p.DPD.next = StateDeleted, time.Time{}, time.Time{}, time.Time{}
-	p.Expires = e.now.Add(lateInbound)
+	p.Expires, p.Third = e.now.Add(lateInbound), time.Time{}
 	e.arm(p)
 }

@@ -422,7 +422,7 @@ func (p *phase1) expire(e *Engine) {
 	if p.State == StateDone && reached(e.now, p.DPD.next) {
 		e.probe(p)
 	}
-	if p.State == StateDone {
+	if e.sas[p.Cookies] == p { // also one that the peer has deleted: it has to go
 		e.arm(p)
 	}
 }

@@ -204,6 +204,8 @@ type conn struct {
 	Grace     time.Time // end of it if there still is no child
 	WantChild bool      // a quick mode waits for a phase 1 SA
 	Retry     time.Time // of a rekey that failed
+	Alone     time.Time // since when there are ESP SAs and no phase 1 SA to probe the peer through
+	Watch     time.Time // when its traffic is read next, while it is alone
 	Dyn       *dynamic  // of a dynamic subscriber, else nil
 	Client    client    // where we are the subscriber
 	Traffic   traffic   // as last read, for dead peer detection
