@@ -69,7 +69,7 @@ func buildIKE(c *config.Config, r *config.Router) (ike.Config, error) {
 			}
 			out.Transports = append(out.Transports, ike.TransportProfile{
 				Name: t.Name, Local: l.Address, Remote: t.RemoteAddress, ESP: esp, PFS: keymat.Group(t.PFS),
-				Lifetime: t.Lifetime, LifeKB: uint64(t.LifetimeKilobytes),
+				Lifetime: t.Lifetime, LifeKB: uint64(t.LifetimeKilobytes), Credential: t.Certificate,
 			})
 		}
 	}
@@ -107,7 +107,8 @@ func connNumbers(c *config.Config, r *config.Router) (first, last ike.ConnID) {
 
 func policyRule(p config.PolicyRule) ike.PolicyRule {
 	out := ike.PolicyRule{
-		Name: fmt.Sprintf("rule %d", p.Priority), Priority: p.Priority, Local: p.LocalAddress, Auth: ike.AuthPSK, Lifetime: p.Lifetime,
+		Name: fmt.Sprintf("rule %d", p.Priority), Priority: p.Priority, Local: p.LocalAddress, Auth: authMethods[p.Auth], Lifetime: p.Lifetime,
+		Aggressive: aggressiveModes[p.AggressiveMode],
 	}
 	for _, e := range p.Encryption {
 		out.Encryption = append(out.Encryption, encryptions[e])
@@ -140,6 +141,13 @@ var (
 		config.IntegrityNone: ike.ESPAuthNone, config.IntegritySHA256: ike.ESPAuthSHA256, config.IntegritySHA384: ike.ESPAuthSHA384,
 		config.IntegritySHA512: ike.ESPAuthSHA512, config.IntegritySHA1: ike.ESPAuthSHA1, config.IntegrityMD5: ike.ESPAuthMD5,
 		config.IntegritySHA256Trunc96: ike.ESPAuthSHA256,
+	}
+	authMethods = map[config.AuthMethod]ike.AuthMethod{
+		config.AuthPSK: ike.AuthPSK, config.AuthRSA: ike.AuthRSA, config.AuthHybrid: ike.AuthHybridRSA, config.AuthAny: ike.AuthAny,
+	}
+	aggressiveModes = map[config.AggressiveMode]ike.Aggressive{
+		config.AggressiveNone: ike.AggressiveNotAllowed, config.AggressiveAccepted: ike.AggressiveAccepted,
+		config.AggressiveRequested: ike.AggressiveRequested, config.AggressiveRequired: ike.AggressiveRequired,
 	}
 	pppAuth = map[config.PPPAuth]pppd.AuthProtocol{
 		config.PPPMSCHAPv2: pppd.AuthMSCHAPv2, config.PPPCHAP: pppd.AuthCHAPMD5, config.PPPPAP: pppd.AuthPAP,
@@ -222,7 +230,10 @@ func buildSubscribers(r *config.Router) subscriber.Config {
 func buildUsers(r *config.Router) aaa.Method {
 	users := make([]aaa.User, 0, len(r.Users))
 	for _, u := range r.Users {
-		users = append(users, aaa.User{Name: u.Name, Password: keymat.Secret(u.Password), Address: u.Address, Terminating: u.Router})
+		users = append(users, aaa.User{
+			Name: u.Name, Password: keymat.Secret(u.Password), Address: u.Address, Terminating: u.Router,
+			SessionTimeout: u.SessionTimeout, IdleTimeout: u.IdleTimeout,
+		})
 	}
 	return aaa.NewLocal(users)
 }

@@ -1,17 +1,20 @@
 package controlplane
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	"vrgate/controlplane/aaa"
 	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/keymat"
 	"vrgate/controlplane/l2tp"
 	"vrgate/controlplane/pki"
+	"vrgate/controlplane/subscriber"
 )
 
 // unknown says whether a word of the configuration is that of no value.
@@ -43,6 +46,18 @@ func TestEveryWordIsTranslated(t *testing.T) {
 		_, ok := espIntegrities[v]
 		check("ESP integrity", v.String(), ok)
 	}
+	for v := config.AuthMethod(1); !unknown(v.String()); v++ {
+		got, ok := authMethods[v]
+		check("authentication", v.String(), ok && strings.HasPrefix(authWords(got), v.String()))
+	}
+	for v := config.AggressiveMode(1); !unknown(v.String()); v++ {
+		got, ok := aggressiveModes[v]
+		check("aggressive mode", v.String(), ok && aggressiveWords[got] == v.String())
+	}
+	for v := config.XAuth(1); !unknown(v.String()); v++ {
+		_, ok := xauthTypes[v]
+		check("XAuth", v.String(), ok)
+	}
 	for v := config.PPPAuth(1); !unknown(v.String()); v++ {
 		_, ok := pppAuth[v]
 		check("PPP authentication", v.String(), ok)
@@ -53,7 +68,7 @@ func TestEveryWordIsTranslated(t *testing.T) {
 	} {
 		check("group", g.String(), keymat.Group(g).Supported())
 	}
-	if count < 30 {
+	if count < 41 {
 		t.Errorf("only %d words looked at", count)
 	}
 }
@@ -64,7 +79,7 @@ func testRouter() *config.Router {
 	return &config.Router{
 		Name: "red", File: "vr/red.yaml", ServerAddresses: []netip.Addr{server}, NATT: true, InvalidCookie: true, Proposals: config.ProposalCompatible,
 		Policy: []config.PolicyRule{{
-			Priority: 7, Auth: config.AuthPSK, Encryption: []config.Encryption{config.EncryptionAES256, config.Encryption3DES}, Hash: []config.Hash{config.HashSHA384},
+			Priority: 7, Auth: config.AuthHybrid, AggressiveMode: config.AggressiveRequested, Encryption: []config.Encryption{config.EncryptionAES256, config.Encryption3DES}, Hash: []config.Hash{config.HashSHA384},
 			Group: []config.Group{config.GroupECP384}, Lifetime: time.Hour, LocalAddress: server,
 		}},
 		Keys: []config.PreSharedKey{
@@ -73,7 +88,7 @@ func testRouter() *config.Router {
 			{Name: "mail", PeerIdentity: config.Identity{Kind: config.IdentityUserFQDN, Value: "me@example.net"}, Key: config.Secret("three")},
 		},
 		TransportProfiles: []config.TransportProfile{{
-			Name: "t", RemoteAddress: netip.IPv4Unspecified(), Lifetime: 2 * time.Hour, LifetimeKilobytes: 200000, PFS: config.GroupMODP2048,
+			Name: "t", RemoteAddress: netip.IPv4Unspecified(), Lifetime: 2 * time.Hour, LifetimeKilobytes: 200000, PFS: config.GroupMODP2048, Certificate: "vpn",
 			Locals:     []config.TransportLocal{{Address: server, GroupKeys: []config.GroupKey{{Name: "g", Key: config.Secret("four")}}}},
 			Transforms: []config.ESPTransform{{Encryption: config.ESPAES256GCM, Integrity: config.IntegrityNone}, {Encryption: config.ESPAES128, Integrity: config.IntegritySHA256Trunc96}},
 		}},
@@ -129,7 +144,8 @@ func TestBuild(t *testing.T) {
 	equal("half-open limits", i.HalfOpen, ike.HalfOpenLimits{Total: 500, PerSource: 50})
 	equal("rules", i.Rules, []ike.PolicyRule{{
 		Name: "rule 7", Priority: 7, Local: server, Encryption: []ike.Encryption{{Cipher: keymat.AES, KeyBits: 256}, {Cipher: keymat.DES3}},
-		Hash: []keymat.Hash{keymat.SHA384}, Group: []keymat.Group{keymat.ECP384}, Auth: ike.AuthPSK, Lifetime: time.Hour,
+		Hash: []keymat.Hash{keymat.SHA384}, Group: []keymat.Group{keymat.ECP384}, Auth: ike.AuthHybridRSA, Lifetime: time.Hour,
+		Aggressive: ike.AggressiveRequested,
 	}})
 	var keys []string
 	for _, k := range i.Keys {
@@ -141,7 +157,7 @@ func TestBuild(t *testing.T) {
 	})
 	equal("old Androids", i.OldAndroidSHA256, true)
 	equal("transports", i.Transports, []ike.TransportProfile{{
-		Name: "t", Local: server, Remote: netip.IPv4Unspecified(), PFS: keymat.MODP2048, Lifetime: 2 * time.Hour, LifeKB: 200000,
+		Name: "t", Local: server, Remote: netip.IPv4Unspecified(), PFS: keymat.MODP2048, Lifetime: 2 * time.Hour, LifeKB: 200000, Credential: "vpn",
 		ESP: []ike.ESPProposal{{Cipher: ike.ESPAESGCM, KeyBits: 256}, {Cipher: ike.ESPAESCBC, KeyBits: 128, Auth: ike.ESPAuthSHA256}},
 	}})
 
@@ -166,6 +182,70 @@ func TestBuild(t *testing.T) {
 	equal("link", []any{s.Link.MRU, s.Link.EchoInterval, s.Link.EchoFailures, s.Link.AuthTimeout, s.Link.Auth, s.Link.Name}, []any{1400, 11 * time.Second, 2, 40 * time.Second, "[chap-md5 pap]", "red"})
 	if s.FirstID == 0 || s.FirstID == buildSubscribers(r).FirstID {
 		t.Error("session IDs start at the same number twice")
+	}
+}
+
+// TestBuildTunnels follows the values of tunnel profiles into both engines that have a half of
+// them (J14), with their keys (J19).
+func TestBuildTunnels(t *testing.T) {
+	nets := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	server := netip.MustParseAddr("192.0.2.1")
+	r := testRouter()
+	r.DPD = config.DPD{Enabled: true, Sent: time.Second, Unanswered: 2 * time.Second, Silent: 3 * time.Second}
+	r.TunnelProfiles = []config.TunnelProfile{
+		{
+			Name: "road", LocalAddress: server, LocalIdentity: "@vpn.example.net", Certificate: "vpn", PeerIdentities: []string{"*@example.net"},
+			Keys: []config.TunnelKey{{Name: "k", Identity: "group", Key: config.Secret("six")}}, XAuth: config.XAuthCHAP, Reauthenticate: true, Attempts: 5, Push: true,
+			MaxSubscribers: 500, DomainSuffix: "@road", IPProfile: "p", Networks: nets, Phase2Local: nets, Phase2Peer: nets[:1:1], Lifetime: 2 * time.Hour,
+			LifetimeKilobytes: 300000, PFS: config.GroupMODP2048, Transforms: []config.ESPTransform{{Encryption: config.ESPAES128, Integrity: config.IntegritySHA1}},
+			MTU: 1300, AddressExpiry: time.Hour, Banner: "hello", DefaultDomain: "example.net", SplitDNS: []string{"example.org"}, SavePassword: true,
+		},
+		{Name: "boxes", XAuth: config.XAuthNone, IPProfile: "q", MTU: 1440},
+	}
+	got, err := buildRouter(&config.Config{Routers: []*config.Router{r}}, r, noCertificates(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal := func(what string, got, want any) {
+		t.Helper()
+		if g, w := fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want); g != w {
+			t.Errorf("%s: %s, want %s", what, g, w)
+		}
+	}
+	equal("dead peer detection (K10)", got.ike.DPD, ike.DPDTimers{Sent: time.Second, Unanswered: 2 * time.Second, Silent: 3 * time.Second})
+	_, esp, err := ike.ProposalProfile(r.Proposals.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal("profiles of IKE", got.ike.Tunnels, []ike.TunnelProfile{
+		{
+			Name: "road", Local: server, LocalID: "@vpn.example.net", Credential: "vpn", PeerIDs: []string{"*@example.net"}, XAuth: ike.XAuthRADIUSCHAP, Reauthenticate: true,
+			Push: true, ESP: []ike.ESPProposal{{Cipher: ike.ESPAESCBC, KeyBits: 128, Auth: ike.ESPAuthSHA1}}, PFS: keymat.MODP2048, Lifetime: 2 * time.Hour, LifeKB: 300000,
+			LocalNets: nets, PeerNets: nets,
+		},
+		{Name: "boxes", XAuth: ike.XAuthNone, ESP: esp},
+	})
+	k := got.ike.Keys[len(got.ike.Keys)-1]
+	equal("key", []any{k.Name, string(k.Key), k.Local, k.ID, k.Group, k.Tunnel, k.LocalID}, []any{"road/k", "six", server, "group", false, "road", "@vpn.example.net"})
+	equal("profiles of subscribers", got.subs.Tunnels, map[string]subscriber.TunnelProfile{
+		"road": {
+			Name: "road", IPProfile: "p", MaxSubscribers: 500, DomainSuffix: "@road", XAuth: true, Attempts: 5, Networks: nets, Banner: "hello", Domain: "example.net",
+			SplitDNS: []string{"example.org"}, SavePassword: true, PFS: true, AddressExpiry: time.Hour, MTU: 1300,
+		},
+		"boxes": {Name: "boxes", IPProfile: "q", MTU: 1440},
+	})
+	r.DPD.Enabled = false
+	if got, err := buildRouter(&config.Config{Routers: []*config.Router{r}}, r, noCertificates(t)); err != nil || got.ike.DPD != (ike.DPDTimers{}) {
+		t.Errorf("dead peer detection that is off: %+v, %v", got.ike.DPD, err)
+	}
+}
+
+// TestUsers: the timeouts of a user reach AAA (J9).
+func TestUsers(t *testing.T) {
+	r := &config.Router{Users: []config.User{{Name: "ann", Password: config.Secret("p"), Router: "blue", SessionTimeout: time.Hour, IdleTimeout: time.Minute}}}
+	d := buildUsers(r).Decide(context.Background(), aaa.Request{User: "ann", Protocol: aaa.PAP, Password: keymat.Secret("p")})
+	if !d.Accept || d.Terminating != "blue" || d.SessionTimeout != time.Hour || d.IdleTimeout != time.Minute {
+		t.Errorf("decided %+v", d)
 	}
 }
 

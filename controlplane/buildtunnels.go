@@ -42,6 +42,6 @@ func subscriberTunnel(t config.TunnelProfile) subscriber.TunnelProfile {
 	return subscriber.TunnelProfile{
 		Name: t.Name, IPProfile: t.IPProfile, MaxSubscribers: t.MaxSubscribers, DomainSuffix: t.DomainSuffix, XAuth: t.XAuth != config.XAuthNone,
 		Attempts: t.Attempts, Networks: t.Networks, Banner: t.Banner, Domain: t.DefaultDomain, SplitDNS: t.SplitDNS, SavePassword: t.SavePassword,
-		PFS: t.PFS != config.GroupNone, MTU: t.MTU,
+		PFS: t.PFS != config.GroupNone, AddressExpiry: t.AddressExpiry, MTU: t.MTU,
 	}
 }

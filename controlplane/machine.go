@@ -105,7 +105,7 @@ func (m *machine) fromIKE(now time.Time, effects []ike.Effect) {
 			}))
 		case ike.ConnDown:
 			delete(m.esp, f.Conn.ID)
-			m.fromSubscriber(now, m.subs.Step(now, subscriber.ConnDown{Conn: uint32(f.Conn.ID), Reason: string(f.Reason), Text: f.Text}))
+			m.fromSubscriber(now, m.subs.Step(now, subscriber.ConnDown{Conn: uint32(f.Conn.ID), Reason: string(f.Reason), Text: f.Text, ByPeer: f.ByPeer}))
 		case ike.InstallSA:
 			if f.SA.Dir == ike.Outbound && !f.SA.Tunnel {
 				m.esp[f.SA.Conn] = outboundESP{f.SA.SPI, espSize(f.SA)}

@@ -136,11 +136,17 @@ var (
 	simStart      = time.Unix(1_800_000_000, 0)
 	simServerAddr = netip.MustParseAddr("192.0.2.1")
 	simKey        = keymat.Secret("simulated group key")
+	// Dynamic subscribers in main mode have an address of their own (J18), those in aggressive
+	// mode come to either with their group's name.
+	simRoadAddr = netip.MustParseAddr("192.0.2.2")
+	simRoadKey  = keymat.Secret("key of the road warriors")
+	simGroup    = "roadwarriors"
 )
 
 // simServer is the machine with its kernel.
 type simServer struct {
 	w        *simWorld
+	cfg      machineConfig
 	m        *machine
 	leases   *leases
 	users    aaa.Method
@@ -149,10 +155,12 @@ type simServer struct {
 	all      map[SAKey]ike.SA
 	tunnels  map[l2tp.TunnelID]l2tp.OpenSocket
 	sessions map[subscriber.ID]subscriber.OpenSession
+	access   map[subscriber.ID]subscriber.OpenAccess
 	byCall   map[subscriber.CallKey]subscriber.ID
 	ended    []subscriber.Record
 	started  map[subscriber.ID]int
-	reports  map[string]int // what the engines reported, by reason
+	carried  map[subscriber.ID]subscriber.Counters // what a session has carried; tests say
+	reports  map[string]int                        // what the engines reported, by reason
 	// failing names the kernel calls that fail, and how often they still do.
 	failing map[string]int
 }
@@ -169,12 +177,21 @@ func newSimWorld(t testing.TB, seed uint64, network simNetwork, change func(*mac
 	if err != nil {
 		t.Fatal(err)
 	}
+	for i := range rules {
+		rules[i].Aggressive = ike.AggressiveAccepted
+	}
 	gateway := netip.MustParseAddr("10.0.0.1")
 	c := machineConfig{
 		ike: ike.Config{
 			NATT: true, Rules: rules, Fragmentation: true,
-			Keys:       []ike.PresharedKey{{Name: "group", Key: simKey, Local: simServerAddr, Group: true}},
+			DPD: ike.DPDTimers{Sent: 30 * time.Second, Unanswered: time.Minute, Silent: 150 * time.Second},
+			Keys: []ike.PresharedKey{
+				{Name: "group", Key: simKey, Local: simServerAddr, Group: true},
+				{Name: "road/main", Key: simRoadKey, Local: simRoadAddr, Tunnel: "road"},
+				{Name: "road/group", Key: simRoadKey, ID: simGroup, Tunnel: "road"},
+			},
 			Transports: []ike.TransportProfile{{Name: "l2tp", Local: simServerAddr, ESP: esp}},
+			Tunnels:    []ike.TunnelProfile{{Name: "road", ESP: esp}},
 		},
 		l2tp: l2tp.Config{HostName: "sim", Profiles: []l2tp.DestinationProfile{{
 			Name: "any", LAC: netip.IPv4Unspecified(), Hosts: []l2tp.HostProfile{{Name: "default", RequireIPsec: true}},
@@ -184,6 +201,9 @@ func newSimWorld(t testing.TB, seed uint64, network simNetwork, change func(*mac
 			Link:         pppd.Config{MRU: 1400, Name: "sim", Auth: []pppd.AuthProtocol{pppd.AuthMSCHAPv2, pppd.AuthCHAPMD5, pppd.AuthPAP}, EchoInterval: 30 * time.Second, EchoFailures: 4},
 			Profiles:     map[string]subscriber.IPProfile{"users": {Name: "users", Terminating: "sim", Gateway: gateway, Pool: "main"}},
 			HostProfiles: map[string]string{"any/default": "users"},
+			Tunnels: map[string]subscriber.TunnelProfile{"road": {
+				Name: "road", IPProfile: "users", XAuth: true, Attempts: 1, Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+			}},
 		},
 	}
 	if change != nil {
@@ -196,10 +216,11 @@ func newSimWorld(t testing.TB, seed uint64, network simNetwork, change func(*mac
 		t.Fatal(err)
 	}
 	w.server = &simServer{
-		w: w, m: newMachine(c, random{rand.NewChaCha8(key)}), users: aaa.NewLocal(simUsers(2000)),
+		w: w, cfg: c, m: newMachine(c, random{rand.NewChaCha8(key)}), users: aaa.NewLocal(simUsers(2000)),
 		leases:  l,
 		inbound: map[uint32]ike.SA{}, outbound: map[ike.ConnID]simOutbound{}, all: map[SAKey]ike.SA{},
 		tunnels: map[l2tp.TunnelID]l2tp.OpenSocket{}, sessions: map[subscriber.ID]subscriber.OpenSession{},
+		access: map[subscriber.ID]subscriber.OpenAccess{}, carried: map[subscriber.ID]subscriber.Counters{},
 		byCall: map[subscriber.CallKey]subscriber.ID{}, started: map[subscriber.ID]int{},
 		reports: map[string]int{}, failing: map[string]int{},
 	}
@@ -242,6 +263,9 @@ func (s *simServer) perform(f any) {
 		if f.SA.Dir == ike.Inbound && s.fails("inbound SA") || f.SA.Dir == ike.Outbound && s.fails("outbound SA") {
 			s.answer(ike.SAInstalled{Conn: f.SA.Conn, SPI: f.SA.SPI, Dir: f.SA.Dir, Err: "injected"})
 			return
+		}
+		if _, open := s.accessOf(f.SA.Conn); f.SA.Tunnel != open {
+			w.t.Errorf("tunnel mode is %t, access of connection %d is %t (J8)", f.SA.Tunnel, f.SA.Conn, open)
 		}
 		key := SAKey{f.SA.Dir, f.SA.SPI}
 		if _, dup := s.all[key]; dup {
@@ -300,6 +324,30 @@ func (s *simServer) perform(f any) {
 		}
 		delete(s.sessions, f.ID)
 		s.answer(subscriber.SessionClosed{ID: f.ID})
+	case subscriber.OpenAccess:
+		if s.fails("open access") {
+			s.answer(subscriber.AccessOpened{ID: f.ID, Reason: "injected", Text: "the access was not opened"})
+			return
+		}
+		s.access[f.ID] = f
+		s.answer(subscriber.AccessOpened{ID: f.ID, Interface: "xfrm1"})
+	case subscriber.CloseAccess:
+		if _, ok := s.access[f.ID]; !ok {
+			w.t.Errorf("access %d closed twice", f.ID)
+		}
+		for key, sa := range s.all {
+			if sa.Conn == ike.ConnID(f.Conn) {
+				w.t.Errorf("access of connection %d closed before its SA %v", f.Conn, key)
+			}
+		}
+		delete(s.access, f.ID)
+		s.answer(subscriber.AccessClosed{ID: f.ID, Counters: s.carried[f.ID]})
+	case subscriber.ReadCounters:
+		s.answer(subscriber.CountersRead{ID: f.ID, Counters: s.carried[f.ID]})
+	case ike.ReadTraffic:
+		id, _ := s.accessOf(f.Conn)
+		c := s.carried[id]
+		s.answer(ike.TrafficRead{Conn: f.Conn, InPackets: c.InPackets, OutPackets: c.OutPackets})
 	case subscriber.SendFrame:
 		o := s.sessions[f.ID]
 		if t, ok := s.tunnels[l2tp.TunnelID(f.Call.Tunnel)]; ok {
@@ -317,6 +365,16 @@ func (s *simServer) perform(f any) {
 	case subscriber.Ended:
 		s.ended = append(s.ended, f.Record)
 	}
+}
+
+// accessOf returns the dynamic subscriber of a connection whose access is open.
+func (s *simServer) accessOf(conn ike.ConnID) (subscriber.ID, bool) {
+	for id, a := range s.access {
+		if ike.ConnID(a.Conn) == conn {
+			return id, true
+		}
+	}
+	return 0, false
 }
 
 // fails says whether this call is one that fails.
@@ -413,6 +471,7 @@ func (s *simServer) left() string {
 	add("kernel SAs", len(s.all))
 	add("tunnel sockets", len(s.tunnels))
 	add("kernel sessions", len(s.sessions))
+	add("accesses", len(s.access))
 	add("addresses held", len(s.leases.holders["sim"]))
 	used, _ := s.leases.pools[poolKey{"sim", "main"}].Usage()
 	add("pool leases", used)

@@ -20,13 +20,33 @@ type simClient struct {
 func (w *simWorld) newClient(i int) *simClient { return w.newClientWith(i, simKey) }
 
 func (w *simWorld) newClientWith(i int, psk keymat.Secret) *simClient {
+	return w.newPeer(i, peer.Config{Key: psk, Server: simServerAddr})
+}
+
+// newRoadWarrior makes a dynamic subscriber, in aggressive mode with its group's name or in main
+// mode to the address that is for it alone (J18).
+func (w *simWorld) newRoadWarrior(i int, aggressive bool) *simClient {
+	c := peer.Config{Key: simRoadKey, Server: simRoadAddr, XAuth: true}
+	if aggressive {
+		c.Server, c.Aggressive, c.Group = simServerAddr, true, simGroup
+	}
+	return w.newPeer(i, c)
+}
+
+// newPeer makes the client of user i.
+func (w *simWorld) newPeer(i int, cfg peer.Config) *simClient {
 	var seed [32]byte
 	binary.LittleEndian.PutUint64(seed[:], uint64(i)+1)
 	binary.LittleEndian.PutUint64(seed[8:], w.rand.Uint64())
 	c := &simClient{w: w}
-	c.Client = peer.New(peer.Config{
-		User: simUser(i), Password: simPassword(i), Key: psk, Addr: netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), Server: simServerAddr, IKE: w.clientIKE,
-	}, random{rand.NewChaCha8(seed)}, c)
+	if cfg.User == "" {
+		cfg.User = simUser(i)
+	}
+	if cfg.Password == nil {
+		cfg.Password = simPassword(i)
+	}
+	cfg.Addr, cfg.IKE = netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), w.clientIKE
+	c.Client = peer.New(cfg, random{rand.NewChaCha8(seed)}, c)
 	w.clients = append(w.clients, c)
 	w.byAddr[c.Addr] = c
 	return c

@@ -47,17 +47,7 @@ func TestRefused(t *testing.T) {
 		{
 			name: "pool empty",
 			spoil: func(w *simWorld) *simClient {
-				small, err := pool.New(pool.Config{Ranges: []pool.Range{{First: netip.MustParseAddr("10.9.0.2"), Last: netip.MustParseAddr("10.9.0.2")}}})
-				if err != nil {
-					w.t.Fatal(err)
-				}
-				if _, err := small.Lease("somebody"); err != nil {
-					w.t.Fatal(err)
-				}
-				key := poolKey{"sim", "main"}
-				whole := w.server.leases.pools[key]
-				w.server.leases.pools[key] = small
-				w.after(time.Minute, func() { w.server.leases.pools[key] = whole })
+				w.exhaustPool(time.Minute)
 				return w.newClient(5)
 			},
 			ended: "pool-empty",
@@ -134,6 +124,21 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// exhaustPool leaves nothing to lease for a while.
+func (w *simWorld) exhaustPool(while time.Duration) {
+	small, err := pool.New(pool.Config{Ranges: []pool.Range{{First: netip.MustParseAddr("10.9.0.2"), Last: netip.MustParseAddr("10.9.0.2")}}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if _, err := small.Lease("somebody"); err != nil {
+		w.t.Fatal(err)
+	}
+	key := poolKey{"sim", "main"}
+	whole := w.server.leases.pools[key]
+	w.server.leases.pools[key] = small
+	w.after(while, func() { w.server.leases.pools[key] = whole })
+}
+
 // assertOnly checks that everything the server holds belongs to one client, which is up.
 func (w *simWorld) assertOnly(c *simClient) {
 	w.t.Helper()
@@ -168,4 +173,7 @@ func (w *simWorld) assertOnly(c *simClient) {
 	count("subscribers", s.m.subs.Len(), 1)
 	count("addresses", len(s.leases.holders["sim"]), 1)
 	count("ESP sizes", len(s.m.esp), 1)
+	count("accesses", len(s.access), 1)
+	count("subscriber licences", s.leases.licences.process.subscribers, 1)
+	count("tunnel licences", s.leases.licences.process.tunnels, 1)
 }

@@ -19,8 +19,9 @@ func (p *Process) TunnelProfiles(ctx context.Context) ([]api.TunnelProfile, erro
 		}
 		live := map[string]int{}
 		if !r.do(ctx, func(time.Time) {
-			for _, s := range r.machine.subs.Records() {
-				live[s.Profile]++
+			for i := range r.cfg.TunnelProfiles {
+				name := r.cfg.TunnelProfiles[i].Name
+				live[name] = r.machine.subs.Admitted(name)
 			}
 		}) {
 			if ctx.Err() != nil {
@@ -39,7 +40,7 @@ func tunnelProfileView(r *router, t *config.TunnelProfile, live map[string]int) 
 	v := api.TunnelProfile{
 		VR: r.name, Name: t.Name, LocalIdentity: t.LocalIdentity, PeerIdentities: t.PeerIdentities, Certificate: t.Certificate,
 		MaxSubscribers: t.MaxSubscribers, Subscribers: live[t.Name], DomainSuffix: t.DomainSuffix, Phase2Local: t.Phase2Local, Phase2Peer: t.Phase2Peer,
-		IPProfile: t.IPProfile, Networks: t.Networks, ExtendedAuthentication: xauthWords[t.XAuth], Reauthenticate: t.Reauthenticate, Attempts: t.Attempts,
+		IPProfile: t.IPProfile, Networks: t.Networks, ExtendedAuthentication: t.XAuth.String(), Reauthenticate: t.Reauthenticate, Attempts: t.Attempts,
 		PushConfiguration: t.Push, LifetimeSeconds: int64(t.Lifetime / time.Second), LifetimeKilobytes: uint64(t.LifetimeKilobytes), PFS: t.PFS.String(),
 		MTU: t.MTU, AddressExpirySeconds: int64(t.AddressExpiry / time.Second), DefaultDomain: t.DefaultDomain, SplitDNS: t.SplitDNS,
 		SavePassword: t.SavePassword, Banner: t.Banner,
@@ -65,8 +66,6 @@ func tunnelProfileView(r *router, t *config.TunnelProfile, live map[string]int) 
 	}
 	return v
 }
-
-var xauthWords = map[config.XAuth]string{config.XAuthGeneric: "generic", config.XAuthCHAP: "chap", config.XAuthNone: "none"}
 
 var aggressiveWords = map[ike.Aggressive]string{
 	ike.AggressiveNotAllowed: "none", ike.AggressiveAccepted: "accepted", ike.AggressiveRequested: "requested", ike.AggressiveRequired: "required",

@@ -90,6 +90,9 @@ func (e *Engine) full(s *session) bool {
 	return most != 0 && e.admitted[s.Profile] >= most
 }
 
+// Admitted returns how many subscribers of a tunnel profile count against its maximum (J14).
+func (e *Engine) Admitted(profile string) int { return e.admitted[profile] }
+
 func (e *Engine) reject(now time.Time, s *session) {
 	text := fmt.Sprintf("tunnel profile %s has its maximum of %d subscribers", s.Profile, s.dyn.Tunnel.MaxSubscribers)
 	e.emit(Report{Warn: true, Reason: ReasonMaxSubscribers, Text: text, ID: s.ID, Conn: s.Conn, Remote: s.Remote})

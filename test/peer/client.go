@@ -22,6 +22,13 @@ type Config struct {
 	Server   netip.Addr
 	// TunnelSecret is the L2TP tunnel password; empty for none.
 	TunnelSecret keymat.Secret
+	// XAuth makes it a dynamic IPsec subscriber instead: XAuth and mode config, then ESP in
+	// tunnel mode, without L2TP and PPP.
+	XAuth bool
+	// Aggressive has phase 1 in aggressive mode. Group is the identity presented, in the syntax
+	// of [ike.PresharedKey]; "": the address.
+	Aggressive bool
+	Group      string
 	// IKE changes what IKE is configured with; nil leaves it.
 	IKE func(*ike.Config)
 }
@@ -51,6 +58,7 @@ type Client struct {
 	link     *pppd.Link
 	call     l2tp.SessionInfo
 	conn     ike.ConnID
+	lease    ike.Lease // of XAuth
 	inbound  map[uint32]bool
 	outbound []uint32 // the newest last
 	closing  bool
@@ -71,6 +79,17 @@ func New(c Config, random io.Reader, network Network) *Client {
 			Name: "l2tp", Local: c.Addr, ESP: []ike.ESPProposal{{Cipher: ike.ESPAESCBC, KeyBits: 128, Auth: ike.ESPAuthSHA1}},
 		}},
 	}
+	if c.XAuth {
+		cfg.Keys[0].LocalID = c.Group
+		cfg.Tunnels = []ike.TunnelProfile{{
+			Name: xauthProfile, Local: c.Addr, ESP: []ike.ESPProposal{{Cipher: ike.ESPAESCBC, KeyBits: 128, Auth: ike.ESPAuthSHA1}},
+		}}
+		cfg.Transports = nil
+		cfg.DPD = ike.DPDTimers{Silent: time.Minute} // a server's delete may get lost
+		if c.Aggressive {
+			cfg.Rules[0].Aggressive = ike.AggressiveRequired
+		}
+	}
 	if c.IKE != nil {
 		c.IKE(&cfg)
 	}
@@ -80,8 +99,22 @@ func New(c Config, random io.Reader, network Network) *Client {
 	}
 }
 
+// xauthProfile is what a dynamic subscriber calls its side of phase 2.
+const xauthProfile = "vpn"
+
+// wanted are the mode config attributes that a dynamic subscriber asks for: address, netmask, DNS
+// and NBNS servers.
+var wanted = []uint16{1, 2, 3, 4}
+
 // Connect begins to connect.
 func (c *Client) Connect(now time.Time) {
+	if c.XAuth {
+		c.step(now, ike.Initiate{
+			Ref: 1, Local: netip.AddrPortFrom(c.Addr, 500), Remote: netip.AddrPortFrom(c.Server, 500), Profile: xauthProfile, Key: "group",
+			LocalID: c.Group, Aggressive: c.Aggressive, Method: ike.AuthXAuthPSK, User: c.User, Password: c.Password, Request: wanted, Tunnel: true,
+		})
+		return
+	}
 	c.step(now, ike.Initiate{
 		Ref: 1, Local: netip.AddrPortFrom(c.Addr, 500), Remote: netip.AddrPortFrom(c.Server, 500), Profile: "l2tp", Key: "group",
 		LocalPort: 1701, RemotePort: 1701,
@@ -128,6 +161,9 @@ func (c *Client) Tick(now time.Time) {
 	c.step(now, l2tp.Timer{})
 	c.step(now, pppd.Timer{})
 }
+
+// Lease is what XAuth's server has configured.
+func (c *Client) Lease() ike.Lease { return c.lease }
 
 // Deadline returns when Tick is wanted; zero: never.
 func (c *Client) Deadline() time.Time {
@@ -212,8 +248,16 @@ func (c *Client) stepIKE(now time.Time, ev ike.Event) {
 			} else {
 				c.outbound = slices.DeleteFunc(c.outbound, func(spi uint32) bool { return spi == f.SPI })
 			}
+		case ike.ReadTraffic: // it has none
+			c.step(now, ike.TrafficRead{Conn: f.Conn})
+		case ike.Configured:
+			c.lease = f.Lease
 		case ike.ConnUp:
 			c.conn = f.Conn.ID
+			if c.XAuth {
+				c.Address = c.lease.Address
+				continue
+			}
 			if c.call.Tunnel == 0 && !c.closing {
 				c.step(now, l2tp.Dial{
 					Ref: 1, Local: netip.AddrPortFrom(c.Addr, 1701), Remote: netip.AddrPortFrom(c.Server, 1701), Conn: l2tp.ConnID(f.Conn.ID), HostName: c.User,
@@ -221,6 +265,9 @@ func (c *Client) stepIKE(now time.Time, ev ike.Event) {
 				})
 			}
 		case ike.ConnDown:
+			if c.XAuth {
+				c.Address = netip.Addr{}
+			}
 			c.step(now, failure("ike: "+string(f.Reason)))
 			c.step(now, l2tp.ConnLost{Conn: l2tp.ConnID(f.Conn.ID)})
 		}
