@@ -190,7 +190,7 @@ type fileTunnel struct {
 	Name text `yaml:"name" required:"true" len:"1..64"`
 	// Server address on which it holds; without it any. In main mode a pre-shared key cannot be chosen by identity, so that there each VPN needs an address of its own.
 	LocalAddress address `yaml:"local-address"`
-	// What we call ourselves: an IPv4 address, @domain, user@domain, dn:CN=...,O=... or any other text (a key ID); without it the address or the subject of the certificate.
+	// What we call ourselves: an IPv4 address, @domain, user@domain, dn:CN=...,O=... or any other text (a key ID, with keyid: before it if it could be something else); without it the address or the subject of the certificate.
 	LocalIdentity peerID `yaml:"local-identity" len:"1..1024"`
 	// Our certificate for RSA signatures and hybrid authentication.
 	Certificate text `yaml:"certificate" len:"1..64"`

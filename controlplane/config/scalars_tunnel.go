@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -50,7 +52,7 @@ const (
 )
 
 // peerID is a phase 1 identity as text: an IPv4 address, "@fqdn", "user@fqdn",
-// "dn:CN=...,O=...", or any other text for a key ID. Tag wildcard:"true" lets "*"
+// "dn:CN=...,O=...", or any other text for a key ID, which "keyid:" may precede. Tag wildcard:"true" lets "*"
 // stand for any text.
 type peerID struct {
 	leaf[string]
@@ -66,6 +68,10 @@ func (p *peerID) parse(word string, tag reflect.StructTag) error {
 	}
 	// A star is as good as a letter where the rest of a name is checked.
 	plain := word
+	if word == "dn:*" && tag.Get("wildcard") == "true" {
+		p.v, p.kind = word, dnID
+		return nil
+	}
 	if strings.Contains(word, "*") {
 		if tag.Get("wildcard") != "true" {
 			return errors.New("must be one identity, without *")
@@ -88,12 +94,13 @@ func kindOfID(word string) (idKind, error) {
 		return addressID, nil
 	}
 	if name, ok := strings.CutPrefix(word, "dn:"); ok {
-		for part := range strings.SplitSeq(strings.ReplaceAll(name, `\,`, ""), ",") {
-			if key, value, ok := strings.Cut(part, "="); !ok || strings.TrimSpace(key) == "" || strings.TrimSpace(value) == "" {
-				return 0, errors.New("must be a distinguished name such as dn:CN=alice,O=Example where it starts with dn:")
-			}
+		return dnID, checkDN(name)
+	}
+	if name, ok := strings.CutPrefix(word, "keyid:"); ok {
+		if name == "" {
+			return 0, errors.New("must have a text behind keyid:")
 		}
-		return dnID, nil
+		return keyID, nil
 	}
 	user, host, ok := strings.Cut(word, "@")
 	switch {
@@ -105,4 +112,32 @@ func kindOfID(word string) (idKind, error) {
 		return fqdnID, nil
 	}
 	return userFQDNID, nil
+}
+
+// dnNames are the attributes of a distinguished name that have a short name
+// (RFC 4514 section 3 and what certificates of VPN peers carry beside).
+var dnNames = []string{
+	"CN", "SN", "SERIALNUMBER", "C", "L", "ST", "STREET", "O", "OU", "T", "GN", "UID", "DC", "E",
+	"EMAIL", "EMAILADDRESS", "S", "GIVENNAME", "SURNAME", "TITLE", "COMMONNAME", "ORGANIZATION", "COUNTRY",
+}
+
+// objectID is an attribute by its numbers.
+var objectID = regexp.MustCompile(`^[0-2](\.[0-9]{1,9})+$`)
+
+// escaped is a character of a value that does not separate it from the next.
+var escaped = regexp.MustCompile(`\\.`)
+
+// checkDN checks a distinguished name as RFC 4514 writes it.
+func checkDN(name string) error {
+	name = strings.NewReplacer(";", ",", "+", ",").Replace(escaped.ReplaceAllString(name, "x"))
+	for part := range strings.SplitSeq(name, ",") {
+		key, value, ok := strings.Cut(part, "=")
+		if key = strings.TrimSpace(key); !ok || strings.TrimSpace(value) == "" {
+			return errors.New("must be a distinguished name such as dn:CN=alice,O=Example where it starts with dn:")
+		}
+		if !slices.Contains(dnNames, strings.ToUpper(key)) && !objectID.MatchString(key) {
+			return fmt.Errorf("names %s, which is no attribute of a distinguished name such as CN, OU, O, C or E", quoteShort(key))
+		}
+	}
+	return nil
 }

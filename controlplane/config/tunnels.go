@@ -71,8 +71,9 @@ type TunnelKey struct {
 	// Name is what logs call the key; unique in the profile.
 	Name string
 	// Identity is the identity the peer presents, which in aggressive mode
-	// selects the key: an address, "@fqdn", "user@fqdn", "dn:CN=...", or any
-	// other text for a KEY_ID (the group name). Empty for any.
+	// selects the key: an address, "@fqdn", "user@fqdn", "dn:CN=..." (RFC 4514),
+	// or any other text for a KEY_ID (the group name), which "keyid:" may
+	// precede. Empty for any.
 	Identity string
 	// Key is 1 to 256 bytes (D4r).
 	Key Secret

@@ -56,7 +56,7 @@ func TestTunnelErrors(t *testing.T) {
 		"good": {tunnels, nil},
 		"values": {change(t, "      certificate: gateway\n", `      certificate: gatway
       local-identity: "*@example.net"
-      peer-identities: [0.0.0.0, "a b@x.y", "@-x", "dn:", "dn:CN=a,,O=b", "x@y@z", "@ok.example", "@ok.example", ""]
+      peer-identities: [0.0.0.0, "a b@x.y", "@-x", "dn:", "dn:CN=a,,O=b", "x@y@z", "@ok.example", "@ok.example", "", "dn:XY=a", "keyid:", "dn:CN"]
       extended-authentication: pap
       reauthenticate: no
       attempts: 11
@@ -86,6 +86,9 @@ func TestTunnelErrors(t *testing.T) {
 			`vr/a.yaml:12:75: entry 6 of "peer-identities" is "x@y@z" but must be @domain or user@domain where it has an @`,
 			`vr/a.yaml:12:99: @ok.example is twice in "peer-identities"`,
 			`vr/a.yaml:12:114: entry 9 of "peer-identities" is "" but must not be empty`,
+			`vr/a.yaml:12:118: entry 10 of "peer-identities" is "dn:XY=a" but names "XY", which is no attribute of a distinguished name such as CN, OU, O, C or E`,
+			`vr/a.yaml:12:129: entry 11 of "peer-identities" is "keyid:" but must have a text behind keyid:`,
+			`vr/a.yaml:12:139: entry 12 of "peer-identities" is "dn:CN" but must be a distinguished name such as dn:CN=alice,O=Example where it starts with dn:`,
 			`vr/a.yaml:13:32: "extended-authentication" is "pap" but must be generic, chap or none`,
 			`vr/a.yaml:14:23: "reauthenticate" is "no" but must be true or false`,
 			`vr/a.yaml:15:17: "attempts" is "11" but must be 1 to 10`,
@@ -259,6 +262,23 @@ func TestTunnelErrors(t *testing.T) {
 				checkInvariants(t, c)
 			}
 		})
+	}
+}
+
+// TestIdentityKinds has the texts that identities are written as, and what they stand for.
+func TestIdentityKinds(t *testing.T) {
+	for word, want := range map[string]idKind{
+		"192.0.2.1": addressID, "@vpn.example.net": fqdnID, "user@example.net": userFQDNID, "sales": keyID, "the sales group": keyID,
+		"keyid:sales@example": keyID, "keyid:@": keyID, "dn:CN=alice": dnID, `dn: cn = a\, b\+ , 2.5.4.11=x+O=y;C=DE`: dnID,
+		"*": keyID, "dn:*": dnID, "dn:CN=*,O=Example": dnID, "*@example.net": userFQDNID, "@*.example.net": fqdnID, "192.0.2.*": keyID,
+	} {
+		var p peerID
+		if err := p.parse(word, `wildcard:"true"`); err != nil || p.kind != want || p.v != word {
+			t.Errorf("%s is %d, %v; want %d", word, p.kind, err, want)
+		}
+		if err := p.parse(word, ""); (err != nil) != strings.Contains(word, "*") {
+			t.Errorf("%s without wildcards: %v", word, err)
+		}
 	}
 }
 

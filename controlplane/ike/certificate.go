@@ -49,8 +49,8 @@ func (c *Config) credentialsAt(local netip.Addr, m AuthMethod) []usable {
 			tunnels = append(tunnels, usable{cred, t.LocalID})
 		}
 	}
-	if m == AuthHybridRSA && len(tunnels) > 0 {
-		return tunnels
+	if m == AuthHybridRSA {
+		return tunnels // XAuth must follow, which L2TP has not
 	}
 	for i := range c.Transports {
 		t := &c.Transports[i]
@@ -124,7 +124,7 @@ func (p *phase1) chain(cred *Credential) []isakmp.Payload {
 	return out
 }
 
-// subjectID is the identity that a certificate gives us.
+// id is the identity that goes with the certificate.
 func (u usable) id() isakmp.ID {
 	if u.localID != "" {
 		return parseID(u.localID)

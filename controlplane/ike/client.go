@@ -35,9 +35,9 @@ func (e *Engine) awaits(c *conn, p *phase1) bool {
 		return false
 	}
 	if len(c.Open.Request) > 0 && !p.talk.waits(forConfig) {
-		as := make([]isakmp.Attribute, len(c.Open.Request))
-		for i, t := range c.Open.Request {
-			as[i].Type = t
+		as := make([]isakmp.Attribute, min(len(c.Open.Request), isakmp.MaxAttributes))
+		for i := range as {
+			as[i].Type = c.Open.Request[i]
 		}
 		e.begin(p, forConfig, isakmp.AttributeSet{Type: isakmp.ConfigRequest, Identifier: uint16(e.rand32()), Attributes: as}, 0, 0)
 	}

@@ -76,7 +76,7 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 	if c != nil && tunnel != nil {
 		c = e.known(c, p)
 	}
-	if c != nil && c.Info.Key != p.KeyName {
+	if c != nil && (c.Info.Key != p.KeyName || c.Info.Subject != p.Subject) {
 		// Same place and name, other key: whoever this is, not that peer.
 		c = nil
 	}

@@ -281,7 +281,7 @@ func TestMemory(t *testing.T) {
 		return m.HeapAlloc
 	}
 	e := New(at(testConfig(t, ProfileCompatible, groupKey), "192.0.2.1"), rand.Reader)
-	r := &rig{t: t, e: e, now: time.Now(), kernel: map[string]SA{}}
+	r := &rig{t: t, e: e, now: time.Now(), kernel: map[string]SA{}, sign: signTest, verify: verifyTest}
 	o := quickOffer()
 	const n = 4000
 	before := heap()

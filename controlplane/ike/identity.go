@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/hex"
 	"fmt"
@@ -8,8 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
-
-	"crypto/x509/pkix"
 
 	"vrgate/controlplane/isakmp"
 	"vrgate/controlplane/keymat"
@@ -239,7 +238,7 @@ func cutValue(s string) (value string, sep byte, rest string, err error) {
 	for ; i < len(s); i++ {
 		switch c := s[i]; c {
 		case ',', ';', '+':
-			return value1(&b, keep), c, s[i+1:], checkText(&b)
+			return trimmed(&b, keep), c, s[i+1:], checkText(&b)
 		case '\\':
 			if i+1 == len(s) {
 				return "", 0, "", fmt.Errorf("a distinguished name ends with a backslash")
@@ -256,11 +255,11 @@ func cutValue(s string) (value string, sep byte, rest string, err error) {
 			b.WriteByte(c)
 		}
 	}
-	return value1(&b, keep), 0, "", checkText(&b)
+	return trimmed(&b, keep), 0, "", checkText(&b)
 }
 
-// value1 is the text without the blanks behind what must be kept.
-func value1(b *strings.Builder, keep int) string {
+// trimmed is the text without the blanks behind what must be kept.
+func trimmed(b *strings.Builder, keep int) string {
 	s := b.String()
 	return s[:keep] + strings.TrimRight(s[keep:], " ")
 }
@@ -363,6 +362,9 @@ func formatDN(parts []dnPart) string {
 	return b.String()
 }
 
+// maxShown bounds the bytes of an identity in a log line.
+const maxShown = 256
+
 // describe shows an identification body in logs: quoted where a peer can choose
 // any byte.
 func describe(body []byte) string {
@@ -370,10 +372,20 @@ func describe(body []byte) string {
 	if err != nil {
 		return fmt.Sprintf("unreadable identity of %d bytes", len(body))
 	}
+	if len(id.Data) > maxShown && id.Type != isakmp.IDDERDN {
+		n := len(id.Data)
+		id.Data = id.Data[:maxShown]
+		return fmt.Sprintf("%v… of %d bytes", isakmp.ID{Type: id.Type, Data: id.Data}, n)
+	}
 	if id.Type == isakmp.IDDERDN {
 		if parts, err := decodeDN(id.Data); err == nil {
-			return fmt.Sprintf("%v %q", id.Type, formatDN(parts))
+			text := formatDN(parts)
+			if len(text) > maxShown {
+				return fmt.Sprintf("%v %q… of %d bytes", id.Type, text[:maxShown], len(id.Data))
+			}
+			return fmt.Sprintf("%v %q", id.Type, text)
 		}
+		return fmt.Sprintf("%v of %d unreadable bytes", id.Type, len(id.Data))
 	}
 	id.Protocol, id.Port = 0, 0
 	return id.String()
@@ -395,7 +407,7 @@ func (c *Config) localID(k *PresharedKey, local netip.Addr) isakmp.ID {
 	return isakmp.AddrID(local, 0, 0)
 }
 
-// keyServes tells whether a key may authenticate peers at an address with a
+// serves tells whether a key may authenticate peers at an address with a
 // method. J19: a group key is for L2TP only, which no XAuth method is.
 func (k *PresharedKey) serves(local, peer netip.Addr, m AuthMethod) bool {
 	switch {

@@ -69,13 +69,17 @@ func (e *Engine) explain(ps []isakmp.Payload, w terms, sa isakmp.SA) string {
 	return fmt.Sprintf("no proposal chosen for %s: %s", orUnknown(v.Name), explainPhase1(e.cfg.Rules, w, sa))
 }
 
-// responder makes a half-open SA of what was chosen.
+// responder makes a half-open SA of what was chosen. A peer whose method asks for
+// XAuth speaks it, whether its vendor IDs say so or not (draft-beaulieu-ike-xauth-02
+// section 6): with hybrid authentication nothing else tells who it is.
 func (e *Engine) responder(pk Packet, h isakmp.Header, ps []isakmp.Payload, c phase1Choice) *phase1 {
+	v := readVendors(ps, e.cfg.NATT)
+	v.XAuth = v.XAuth || c.Method.xauth()
 	return &phase1{
 		Cookies: cookies{h.Initiator, e.newCookie()},
 		Local:   pk.Local, Remote: pk.Remote, Marker: pk.Marker,
 		Created: e.now,
-		Vendor:  readVendors(ps, e.cfg.NATT),
+		Vendor:  v,
 		Rule:    c.Rule.Name, Method: c.Method, Suite: c.Suite, Group: c.Group, Life: c.Life,
 		neg: &negotiation{LifeCut: c.Cut, Expires: e.now.Add(e.cfg.HalfOpen.Timeout)},
 	}

@@ -17,8 +17,8 @@ import (
 // Bounds of a configuration, so that it stays one datagram.
 const (
 	maxConfigText     = 1024 // bytes of banner, domain and split DNS each
-	maxConfigServers  = 8    // of each kind
-	maxConfigNetworks = 64
+	maxConfigServers  = 4    // of each kind
+	maxConfigNetworks = 64   // in a split-include; as attributes of their own as many as there is room for
 )
 
 // appVersion is what we call ourselves, without a version: subscribers are
@@ -126,11 +126,6 @@ func (l *Lease) attributes(asked []isakmp.Attribute, unity bool) []isakmp.Attrib
 	if wants(isakmp.ConfigAppVersion) {
 		add(isakmp.ConfigAppVersion, []byte(appVersion))
 	}
-	if wants(isakmp.ConfigIP4Subnet) {
-		for _, n := range l.networks() {
-			add(isakmp.ConfigIP4Subnet, isakmp.PrefixID(n, 0, 0).Data)
-		}
-	}
 	if wants(isakmp.ConfigSupportedAttrs) {
 		var b []byte
 		for _, t := range supported {
@@ -140,6 +135,12 @@ func (l *Lease) attributes(asked []isakmp.Attribute, unity bool) []isakmp.Attrib
 	}
 	if unity {
 		as = l.unityAttributes(as, wants)
+	}
+	if wants(isakmp.ConfigIP4Subnet) {
+		nets := l.networks()
+		for _, n := range nets[:min(len(nets), isakmp.MaxAttributes-len(as))] {
+			as = append(as, isakmp.Attribute{Type: isakmp.ConfigIP4Subnet, Value: isakmp.PrefixID(n, 0, 0).Data})
+		}
 	}
 	return as
 }

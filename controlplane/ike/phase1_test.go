@@ -80,19 +80,27 @@ func verifyTest(v VerifyPeer) PeerVerified {
 	return out
 }
 
-// modes are the kinds of phase 1 that lead to an L2TP connection.
+// mode is a kind of phase 1: those with XAuth lead to a dynamic subscriber, the
+// others to an L2TP connection.
 type mode struct {
-	name       string
 	aggressive bool
 	method     AuthMethod
 }
 
-var modes = []mode{
-	{"main PSK", false, AuthPSK},
-	{"main RSA", false, AuthRSA},
-	{"aggressive PSK", true, AuthPSK},
-	{"aggressive RSA", true, AuthRSA},
+func (m mode) String() string {
+	s := map[AuthMethod]string{AuthPSK: "PSK", AuthRSA: "RSA", AuthXAuthPSK: "XAuth PSK", AuthXAuthRSA: "XAuth RSA", AuthHybridRSA: "hybrid"}[m.method]
+	if m.aggressive {
+		return "aggressive " + s
+	}
+	return "main " + s
 }
+
+var modes = func() (out []mode) {
+	for _, m := range []AuthMethod{AuthPSK, AuthRSA, AuthXAuthPSK, AuthXAuthRSA, AuthHybridRSA} {
+		out = append(out, mode{false, m}, mode{true, m})
+	}
+	return out
+}()
 
 // modePair makes a client and a server for a mode.
 func modePair(t testing.TB, m mode) (*world, *node, *node, Initiate) {
@@ -105,17 +113,27 @@ func modePair(t testing.TB, m mode) (*world, *node, *node, Initiate) {
 		c.Credentials = []Credential{credential("other", "nobody"), credential(cred, "authority")}
 		c.Authorities = [][]byte{nameDER("authority")}
 		c.Transports[0].Credential = cred
+		if m.method.xauth() {
+			c.Tunnels = []TunnelProfile{{Name: "vpn", Local: netip.MustParseAddr(local), ESP: c.Transports[0].ESP, Credential: cred, Lifetime: time.Hour}}
+			c.Transports = nil
+		}
 		return c
 	}
 	server := w.add("server", "192.0.2.1", config("192.0.2.1", "server"))
 	cc := config("198.51.100.7", "client")
 	cc.Keys[0].ID, cc.Keys[0].LocalID = "", "keyid:office"
 	client := w.add("client", "198.51.100.7", cc)
+	server.decide = newDecider()
 	if !m.aggressive {
 		server.e.cfg.Keys[0].ID = ""
 	}
 	open := Initiate{Ref: 7, Local: ap("198.51.100.7:500"), Remote: ap("192.0.2.1:500"), Profile: "l2tp", Key: "office", LocalPort: 1701, RemotePort: 1701,
 		Aggressive: m.aggressive, Method: m.method, Credential: "client"}
+	if m.method.xauth() {
+		open.Profile, open.Tunnel, open.User, open.Password = "vpn", true, "joe", keymat.Secret("secret of joe")
+		open.Request = []uint16{isakmp.ConfigIP4Address}
+		open.LocalPort, open.RemotePort = 0, 0
+	}
 	return w, client, server, open
 }
 
@@ -125,7 +143,7 @@ func TestModes(t *testing.T) {
 	for _, m := range modes {
 		for _, nat := range []string{"", "client", "server", "both"} {
 			for _, loss := range []float64{0, 0.2} {
-				name := m.name + " NAT " + nat
+				name := m.String() + " NAT " + nat
 				if loss > 0 {
 					name += " lossy"
 				}
@@ -163,8 +181,15 @@ func TestModes(t *testing.T) {
 						if p.Method != m.method || p.Aggressive != m.aggressive || p.encap() != (nat != "") {
 							t.Errorf("%s: method %d, aggressive %v, encapsulation %v", n.name, p.Method, p.Aggressive, p.encap())
 						}
-						if want := map[bool]string{true: "CN=" + map[string]string{"client": "server", "server": "client"}[n.name]}[m.method == AuthRSA]; p.Subject != want {
+						want := ""
+						if m.method.signs(n == server) {
+							want = map[*node]string{client: "CN=server", server: "CN=client"}[n]
+						}
+						if p.Subject != want {
 							t.Errorf("%s: subject %q, want %q", n.name, p.Subject, want)
+						}
+						if c := n.only(t); n == server && (c.Info.Dynamic != m.method.xauth() || c.Info.Auth != m.method || c.Info.Aggressive != m.aggressive || c.Info.Subject != want) {
+							t.Errorf("connection %+v", c.Info)
 						}
 					}
 					client.step(CloseAll{Reason: ReasonShutdown})

@@ -58,7 +58,7 @@ func (w terms) any() bool { return w.psk || w.xauthPSK || w.rsa || w.hybrid }
 func (e *Engine) terms(local, peer netip.Addr, aggressive bool) terms {
 	w := terms{local: local, aggressive: aggressive, psk: e.cfg.hasKey(local, peer, AuthPSK), xauthPSK: e.cfg.hasKey(local, peer, AuthXAuthPSK)}
 	w.hybrid = len(e.cfg.credentialsAt(local, AuthHybridRSA)) > 0
-	w.rsa = w.hybrid && len(e.cfg.Authorities) > 0
+	w.rsa = len(e.cfg.Authorities) > 0 && (w.hybrid || len(e.cfg.credentialsAt(local, AuthRSA)) > 0)
 	return w
 }
 
@@ -269,7 +269,8 @@ type espRules struct {
 }
 
 // chooseESP returns the first transform of the offer that is acceptable. Proposals
-// with equal numbers belong together (ESP with AH or IPCOMP) and are passed over.
+// with equal numbers belong together (ESP with AH) and are passed over; see
+// combined.
 // On failure reason says what the offer lacked, and text lists it.
 func chooseESP(sa isakmp.SA, rules espRules) (c espChoice, reason Reason, text string) {
 	passes := []bool{rules.avoidSHA256}
@@ -285,7 +286,7 @@ func chooseESP(sa isakmp.SA, rules espRules) (c espChoice, reason Reason, text s
 			switch {
 			case pr.Protocol != isakmp.ProtocolESP:
 				verdict = "protocol not allowed"
-			case i > 0 && sa.Proposals[i-1].Number == pr.Number, i+1 < len(sa.Proposals) && sa.Proposals[i+1].Number == pr.Number:
+			case combined(sa.Proposals, i):
 				verdict = "combined protocols not allowed"
 			case !spiOK:
 				verdict = "bad SPI"
@@ -312,6 +313,19 @@ func chooseESP(sa isakmp.SA, rules espRules) (c espChoice, reason Reason, text s
 		}
 	}
 	return espChoice{}, reason, strings.TrimPrefix(b.String(), "; ")
+}
+
+// combined tells whether a proposal stands for several protocols at once. IPCOMP
+// beside ESP does not count: racoon of macOS and iOS is set up with deflate
+// (clients.md 3.4) and is content with ESP alone, while a refusal of both would
+// leave it without a tunnel.
+func combined(prs []isakmp.Proposal, i int) bool {
+	for _, j := range []int{i - 1, i + 1} {
+		if j >= 0 && j < len(prs) && prs[j].Number == prs[i].Number && prs[j].Protocol != isakmp.ProtocolIPComp {
+			return true
+		}
+	}
+	return false
 }
 
 // spiOf reads an ESP SPI. Values below 256 are reserved (RFC 4303 section 2.1).

@@ -29,15 +29,24 @@ type rig struct {
 	noDH    bool // workers do not answer
 	jobs    []ComputeDH
 	refuse  string // of the kernel
+	dynamic []Effect
+	last    Packet // given
+
+	sign     func(Sign) Signed
+	verify   func(VerifyPeer) PeerVerified // nil: never answers
+	verifies []VerifyPeer
 }
 
 func newRig(t testing.TB, cfg Config) *rig {
-	return &rig{t: t, e: New(cfg, rand.Reader), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), kernel: map[string]SA{}}
+	return &rig{t: t, e: New(cfg, rand.Reader), now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), kernel: map[string]SA{}, sign: signTest, verify: verifyTest}
 }
 
 // give steps the engine and returns what it sent.
 func (r *rig) give(ev Event) []Send {
 	before := len(r.sends)
+	if pk, ok := ev.(Packet); ok {
+		r.last = pk
+	}
 	queue := []Event{ev}
 	for len(queue) > 0 {
 		fs := r.e.Step(r.now, queue[0])
@@ -52,9 +61,12 @@ func (r *rig) give(ev Event) []Send {
 					queue = append(queue, computeDH(f))
 				}
 			case Sign:
-				queue = append(queue, signTest(f))
+				queue = append(queue, r.sign(f))
 			case VerifyPeer:
-				queue = append(queue, verifyTest(f))
+				r.verifies = append(r.verifies, f)
+				if r.verify != nil {
+					queue = append(queue, r.verify(f))
+				}
 			case InstallSA:
 				if r.refuse == "" {
 					r.kernel[saKey(f.SA.Dir, f.SA.SPI, f.SA.Remote.Addr())] = f.SA
@@ -74,6 +86,8 @@ func (r *rig) give(ev Event) []Send {
 				r.down = append(r.down, f)
 			case Report:
 				r.reports = append(r.reports, f)
+			case DynamicUp, UserAnswered, ReadTraffic:
+				r.dynamic = append(r.dynamic, f)
 			}
 		}
 	}
@@ -110,7 +124,10 @@ type script struct {
 	vendors       []isakmp.Payload
 	natt          isakmp.NATT
 
+	cert string // name of the peer's own certificate, for methods that want one
+
 	cookies cookies
+	method  AuthMethod // as chosen
 	suite   keymat.Suite
 	group   keymat.Group
 	pair    keymat.KeyPair
@@ -210,7 +227,7 @@ func (s *script) choose(sa isakmp.SA) {
 	}
 	t, _ := sa.Proposals[0].Transforms[0].Phase1()
 	s.suite = keymat.Suite{Cipher: keymat.Cipher(t.Enc), KeyBits: int(t.KeyBits), Hash: keymat.Hash(t.Hash)}
-	s.group = keymat.Group(t.Group)
+	s.group, s.method = keymat.Group(t.Group), AuthMethod(t.Auth)
 }
 
 // message3 makes message 3.
@@ -266,7 +283,11 @@ func (s *script) float() {
 // derive makes the keys.
 func (s *script) derive() {
 	var err error
-	s.keys, err = keymat.Derive(s.suite, keymat.SKEYIDPreShared(s.suite.Hash, s.psk, s.ni, s.nr), s.gxy, s.cookies.I, s.cookies.R)
+	skeyid := keymat.SKEYIDPreShared(s.suite.Hash, s.psk, s.ni, s.nr)
+	if s.method != 0 && !s.method.preShared() {
+		skeyid = keymat.SKEYIDSignature(s.suite.Hash, s.ni, s.nr, s.gxy)
+	}
+	s.keys, err = keymat.Derive(s.suite, skeyid, s.gxy, s.cookies.I, s.cookies.R)
 	if err != nil {
 		s.r.t.Fatal(err)
 	}
@@ -281,7 +302,7 @@ func (s *script) exchange() keymat.Exchange {
 func (s *script) message5(more ...isakmp.Payload) []byte {
 	s.derive()
 	id := s.id.Payload()
-	ps := append([]isakmp.Payload{id, {Type: isakmp.TypeHash, Body: s.keys.HashI(s.exchange(), id.Body)}}, more...)
+	ps := append(append([]isakmp.Payload{id}, s.proof()...), more...)
 	return s.seal(isakmp.IdentityProtection, 0, s.iv, ps...)
 }
 
@@ -324,11 +345,7 @@ func (s *script) main5(more ...isakmp.Payload) bool {
 		return false
 	}
 	_, ps, _ := s.unseal(out[0].Data, s.iv)
-	idr, _ := isakmp.Find(ps, isakmp.TypeID)
-	hash, _ := isakmp.Find(ps, isakmp.TypeHash)
-	if !keymat.EqualProof(hash.Body, s.keys.HashR(s.exchange(), idr.Body)) {
-		s.r.t.Fatal("the engine's proof is wrong")
-	}
+	s.checkProof(ps)
 	s.last = s.iv
 	return true
 }

@@ -105,6 +105,9 @@ func Restore(cfg Config, random io.Reader, data []byte) (*Engine, error) {
 		e.counts = in.Counts
 	}
 	for _, n := range in.Conns {
+		if id := n.ConnUp.Conn; id == 0 || e.conns[id] != nil {
+			return nil, fmt.Errorf("subscriber: restoring: connection %d is none, or stands there twice", id)
+		}
 		c := &conn{ConnUp: n.ConnUp, tunnels: n.Tunnels, calls: map[CallKey]bool{}, hadOne: n.HadOne, warned: n.Warned, timer: timer{conn: n.ConnUp.Conn}}
 		if c.tunnels == nil {
 			c.tunnels = map[uint16]bool{}
@@ -130,7 +133,7 @@ func (e *Engine) restore(n sessionSnapshot) error {
 	if d := n.Dynamic; d != nil && (d.Dialogue > dialogueAdmitted || !n.CarrierGone && e.byConn[n.Record.Conn] != nil) {
 		return fmt.Errorf("dialogue %d out of range, or connection %d stands there twice", d.Dialogue, n.Record.Conn)
 	}
-	if n.Dynamic != nil && n.Link != nil {
+	if n.Dynamic != nil && (n.Link != nil || !n.Begin.IsZero()) {
 		return fmt.Errorf("is both a dynamic subscriber and a PPP session")
 	}
 	s := &session{

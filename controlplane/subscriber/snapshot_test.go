@@ -87,6 +87,8 @@ func TestRestoreRefuses(t *testing.T) {
 		`{"Version":2,"Sessions":[{"Kernel":9}]}`, `{"Version":2,"Sessions":[{"Record":{"ID":1}},{"Record":{"ID":1}}]}`,
 		`{"Version":2,"Sessions":[{"Link":{"Phase":77}}]}`, `{"Version":2,"Sessions":[{"Dynamic":{"Dialogue":9}}]}`,
 		`{"Version":2,"Sessions":[{"Dynamic":{},"Link":{}}]}`,
+		`{"Version":2,"Sessions":[{"Dynamic":{},"Begin":"2026-01-01T00:00:00Z"}]}`, `{"Version":2,"Conns":[{"ConnUp":{}}]}`,
+		`{"Version":2,"Conns":[{"ConnUp":{"Conn":1}},{"ConnUp":{"Conn":1}}]}`,
 		`{"Version":2,"Sessions":[{"Record":{"ID":1,"Conn":7},"Dynamic":{}},{"Record":{"ID":2,"Conn":7},"Dynamic":{}}]}`,
 	} {
 		if e, err := Restore(testConfig(), rand.NewChaCha8([32]byte{}), []byte(data)); err == nil || e != nil {

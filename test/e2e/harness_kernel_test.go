@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -107,9 +108,11 @@ type vrConfig struct {
 	Namespace string
 	VRF       string // "device: red, table: 10"
 	Address   netip.Addr
-	Extra     string // further top-level keys
-	IPsec     string // further keys under ipsec
-	L2TP      string // further keys under l2tp
+	More      []netip.Addr // further server addresses
+	Extra     string       // further top-level keys
+	Transport string       // further keys of the transport profile
+	IPsec     string       // further keys under ipsec
+	L2TP      string       // further keys under l2tp
 	PPP       string
 	Host      string // further keys of the host profile
 	Profile   string // further keys of the IP profile
@@ -128,8 +131,11 @@ func (c vrConfig) yaml() string {
 		line("vrf: {%s}", c.VRF)
 	}
 	if c.Address.IsValid() {
-		line("server-addresses: [%v]", c.Address)
+		line("server-addresses: [%s]", join(append([]netip.Addr{c.Address}, c.More...)))
 		line("ipsec:\n  transport-profiles:\n    - name: l2tp\n      local-addresses:\n        - address: %v\n          group-keys: [{name: office, key: %q}]", c.Address, psk)
+		if c.Transport != "" {
+			line("      %s", c.Transport)
+		}
 		if c.IPsec != "" {
 			line("%s", indent(c.IPsec))
 		}
@@ -167,6 +173,14 @@ func (c vrConfig) yaml() string {
 		line("%s", c.Extra)
 	}
 	return b.String()
+}
+
+func join(list []netip.Addr) string {
+	var words []string
+	for _, a := range list {
+		words = append(words, a.String())
+	}
+	return strings.Join(words, ", ")
 }
 
 func indent(s string) string { return "  " + strings.ReplaceAll(s, "\n", "\n  ") }
@@ -219,12 +233,52 @@ func (w *world) connect(c *topo.Client) topo.Session {
 	return s
 }
 
-func (w *world) ping(c *topo.Client, o topo.PingOptions) {
+// peer is a client of any kind.
+type peer interface {
+	Host() *topo.Host
+	Ping(context.Context, netip.Addr, topo.PingOptions) (topo.PingResult, error)
+}
+
+func (w *world) ping(c peer, o topo.PingOptions) {
 	w.t.Helper()
 	r, err := c.Ping(w.ctx, intranetHost, o)
 	w.check(err)
 	if r.Lost() > 0 {
 		w.t.Fatalf("%d of %d packets lost", r.Lost(), r.Sent)
+	}
+}
+
+// connectAll connects clients side by side.
+func (w *world) connectAll(clients ...*topo.Client) {
+	w.t.Helper()
+	each(w, clients, func(c *topo.Client) error { _, err := c.Connect(w.ctx); return err })
+}
+
+// pingAll pings from all clients at once, so that a packet delivered to the wrong one shows as lost.
+func pingAll[C peer](w *world, clients ...C) {
+	w.t.Helper()
+	each(w, clients, func(c C) error {
+		r, err := c.Ping(w.ctx, intranetHost, topo.PingOptions{Count: 5})
+		if err == nil && r.Lost() > 0 {
+			w.t.Errorf("%s: %d of %d packets lost", c.Host().Address, r.Lost(), r.Sent)
+		}
+		return err
+	})
+}
+
+// each does something with all clients at once.
+func each[C any](w *world, clients []C, do func(C) error) {
+	w.t.Helper()
+	errs := make([]error, len(clients))
+	var all sync.WaitGroup
+	for i, c := range clients {
+		all.Go(func() { errs[i] = do(c) })
+	}
+	all.Wait()
+	for i, err := range errs {
+		if err != nil {
+			w.t.Fatalf("client %d: %v", i, err)
+		}
 	}
 }
 

@@ -59,7 +59,7 @@ func TestRekeyByServer(t *testing.T) {
 }
 
 // pingWhile pings ten times a second while do runs; nothing may be lost.
-func (w *world) pingWhile(c *topo.Client, do func()) {
+func (w *world) pingWhile(c peer, do func()) {
 	w.t.Helper()
 	p, err := c.Host().StartPing(intranetHost, topo.PingOptions{Interval: 100 * time.Millisecond})
 	w.check(err)

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"net/netip"
-	"sync"
 	"testing"
 
 	"vrgate/test/topo"
@@ -80,40 +79,7 @@ func twoBehindNAT(w *world) {
 	w.check(err)
 	a, b := w.client(nat, "user0"), w.client(nat, "user1")
 	w.connectAll(a, b)
-	w.pingAll(a, b)
-}
-
-// connectAll connects clients side by side.
-func (w *world) connectAll(clients ...*topo.Client) {
-	w.t.Helper()
-	w.each(clients, func(c *topo.Client) error { _, err := c.Connect(w.ctx); return err })
-}
-
-// pingAll pings from all clients at once.
-func (w *world) pingAll(clients ...*topo.Client) {
-	w.t.Helper()
-	w.each(clients, func(c *topo.Client) error {
-		r, err := c.Ping(w.ctx, intranetHost, topo.PingOptions{Count: 5})
-		if err == nil && r.Lost() > 0 {
-			w.t.Errorf("%s: %d of %d packets lost", c.Host().Address, r.Lost(), r.Sent)
-		}
-		return err
-	})
-}
-
-func (w *world) each(clients []*topo.Client, do func(*topo.Client) error) {
-	w.t.Helper()
-	errs := make([]error, len(clients))
-	var all sync.WaitGroup
-	for i, c := range clients {
-		all.Go(func() { errs[i] = do(c) })
-	}
-	all.Wait()
-	for i, err := range errs {
-		if err != nil {
-			w.t.Fatalf("client %d: %v", i, err)
-		}
-	}
+	pingAll(w, a, b)
 }
 
 // TestOverlappingTenants serves two virtual routers with the same inside addresses at once:
@@ -143,7 +109,7 @@ func TestOverlappingTenants(t *testing.T) {
 		t.Fatalf("subscribers: %+v", subs)
 	}
 	// Each reaches the intranet of its own tenant: with the other one's cut, only it goes on.
-	w.pingAll(clients...)
+	pingAll(w, clients...)
 	w.check(hosts[1].Namespace.IP(w.ctx, "link set "+hosts[1].Interface+" down"))
 	w.ping(clients[0], topo.PingOptions{Count: 5})
 	if r, err := clients[1].Ping(w.ctx, intranetHost, topo.PingOptions{Count: 2}); err == nil && r.Received > 0 {

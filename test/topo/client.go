@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"strings"
 	"sync"
-	"time"
 )
 
 // ClientConfig says what one client is like. Host, Server, User and Password are needed, and PSK unless Plain.
@@ -21,20 +20,11 @@ type ClientConfig struct {
 	Plain bool   // L2TP without IPsec
 	PSK   string // pre-shared key
 	ID    string // IKE identity in strongSwan's notation; empty: the host's own address
-	IKE   []string
-	ESP   []string // proposals in strongSwan's notation; empty: DefaultIKE, DefaultESP
+	IKEConfig
 
-	IKELifetime time.Duration // rekeying time; 0: strongSwan's hours
-	ESPLifetime time.Duration
-	// NeverRekeys leaves rekeying to the server; ESPLifetime, which it needs, is then the whole life.
-	NeverRekeys bool
-	DPD         time.Duration // interval of dead peer detection; 0: none
-	Connection  []string      // further settings of swanctl's connection section, such as "encap = yes"
-
-	// RetransmitTries and RetransmitTimeout shorten strongSwan's 5 tries from 4 s, which give up after
-	// nearly three minutes; 0 keeps them.
-	RetransmitTries   int
-	RetransmitTimeout time.Duration
+	// Certificate authenticates the client by RSA signatures instead of the PSK, and Authority, which it needs, the server.
+	Certificate *Certificate
+	Authority   *Authority
 
 	User, Password string
 	EphemeralPort  bool           // any L2TP source port instead of 1701
@@ -96,12 +86,7 @@ func (n *Net) NewClient(config ClientConfig) (*Client, error) {
 	if config.Host == nil || !config.Server.IsValid() {
 		return nil, errors.New("topo: a client needs a host and a server")
 	}
-	if len(config.IKE) == 0 {
-		config.IKE = DefaultIKE
-	}
-	if len(config.ESP) == 0 {
-		config.ESP = DefaultESP
-	}
+	config.IKEConfig = config.withDefaults()
 	c := &Client{net: n, config: config, dir: filepath.Join(n.dir, strings.TrimPrefix(config.Host.Namespace.name, n.prefix))}
 	if err := os.Mkdir(c.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("topo: %w", err)
@@ -136,14 +121,17 @@ func (c *Client) startCharon(ctx context.Context) (*charon, error) {
 	if c.config.EphemeralPort {
 		local = "dynamic[17]"
 	}
-	return c.net.startCharon(ctx, c.config.Host.Namespace, c.dir, c.over,
-		charonOptions{tries: c.config.RetransmitTries, timeout: c.config.RetransmitTimeout},
-		connection{
-			remote: c.config.Server.String(), id: c.config.ID, remoteID: "%any", psk: c.config.PSK,
-			ike: c.config.IKE, esp: c.config.ESP, passive: c.config.NeverRekeys,
-			ikeLife: c.config.IKELifetime, espLife: c.config.ESPLifetime, dpd: c.config.DPD,
-			localTS: local, remoteTS: "dynamic[17/1701]", extra: c.config.Connection,
-		})
+	conn := connection{
+		IKEConfig: c.config.IKEConfig, to: c.config.Server.String(), child: childName,
+		local: []round{{auth: "psk", id: c.config.ID}}, remote: []round{{auth: "psk", id: "%any"}},
+		secrets: []secret{{kind: "ike", text: c.config.PSK}},
+		localTS: local, remoteTS: "dynamic[17/1701]",
+	}
+	if c.config.Certificate != nil {
+		conn.local, conn.remote = []round{c.config.Certificate.round(c.config.ID)}, []round{c.config.Authority.round("")}
+		conn.secrets = nil
+	}
+	return c.net.startCharon(ctx, c.config.Host.Namespace, c.dir, c.over, charonOptions{}, c.config.Certificate, conn)
 }
 
 func (c *Client) startXl2tpd(ctx context.Context) (*xl2tpd, error) {
@@ -261,25 +249,9 @@ func (c *Client) Disconnect(ctx context.Context) error {
 		}
 	}
 	if c.charon != nil {
-		errs = append(errs, c.terminate(ctx))
+		errs = append(errs, c.charon.terminate(ctx))
 	}
 	return errors.Join(errs...)
-}
-
-// terminate ends IPsec. swanctl is not asked to wait: it does so in vain when the server was quicker with one
-// of the SAs. What counts is that none is left.
-func (c *Client) terminate(ctx context.Context) error {
-	_, failed := c.charon.swanctl(ctx, "--terminate", "--ike", connectionName, "--timeout", "-1")
-	var left string
-	var err error
-	waitErr := c.charon.until(ctx, "ending its SAs", func() bool {
-		left, err = c.SAs(ctx)
-		return err != nil || strings.TrimSpace(left) == ""
-	})
-	if err = errors.Join(err, waitErr); err != nil {
-		return errors.Join(failed, err, errors.New(left))
-	}
-	return nil
 }
 
 // pppRuns tells from pppd's pid file whether a link is, or is being brought, up.
@@ -289,21 +261,13 @@ func (c *Client) pppRuns() bool {
 }
 
 // RekeyIKE makes the client negotiate a new phase 1.
-func (c *Client) RekeyIKE(ctx context.Context) error {
-	_, err := c.charon.swanctl(ctx, "--rekey", "--ike", connectionName, "--reauth")
-	return err
-}
+func (c *Client) RekeyIKE(ctx context.Context) error { return c.charon.rekeyIKE(ctx) }
 
 // RekeyChild makes the client negotiate new IPsec SAs.
-func (c *Client) RekeyChild(ctx context.Context) error {
-	_, err := c.charon.swanctl(ctx, "--rekey", "--child", childName)
-	return err
-}
+func (c *Client) RekeyChild(ctx context.Context) error { return c.charon.rekeyChild(ctx, childName) }
 
 // SAs returns swanctl's list of the client's security associations.
-func (c *Client) SAs(ctx context.Context) (string, error) {
-	return c.charon.swanctl(ctx, "--list-sas")
-}
+func (c *Client) SAs(ctx context.Context) (string, error) { return c.charon.sas(ctx) }
 
 // Kill makes the client vanish: its link is cut first, so that nobody hears anything of its end.
 func (c *Client) Kill(ctx context.Context) error {

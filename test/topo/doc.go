@@ -19,7 +19,8 @@
 //
 // A Client is strongSwan's charon, xl2tpd and pppd as Debian ships them, each with a /run and /etc/ppp of its
 // own so that a dozen live beside each other. StockServer is the same three as the far end: it proves that
-// topology and clients work, and is what benchmarks compare with.
+// topology and clients work, and is what benchmarks compare with. XAuthClient is charon as dynamic IPsec
+// subscriber, and VPNC is vpnc as another; Authority is openssl making the certificates that they need.
 //
 // Methods of one Net and of one Client are for one goroutine at a time; different clients may be used from
 // different goroutines at once, which is how twelve of them connect in affordable time.

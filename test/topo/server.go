@@ -34,12 +34,6 @@ type StockServer struct {
 
 // NewStockServer starts a server and returns when it takes calls.
 func (n *Net) NewStockServer(ctx context.Context, config StockConfig) (*StockServer, error) {
-	if len(config.IKE) == 0 {
-		config.IKE = DefaultIKE
-	}
-	if len(config.ESP) == 0 {
-		config.ESP = DefaultESP
-	}
 	s := &StockServer{dir: filepath.Join(n.dir, strings.TrimPrefix(config.Namespace.name, n.prefix))}
 	if err := os.Mkdir(s.dir, 0o700); err != nil {
 		return nil, fmt.Errorf("topo: %w", err)
@@ -55,10 +49,13 @@ func (n *Net) NewStockServer(ctx context.Context, config StockConfig) (*StockSer
 	var starting sync.WaitGroup
 	var ikeErr, l2tpErr error
 	starting.Go(func() {
-		s.charon, ikeErr = n.startCharon(ctx, config.Namespace, s.dir, over, charonOptions{quiet: config.Quiet}, connection{
-			remote: "%any", remoteID: "%any", psk: config.PSK, ike: config.IKE, esp: config.ESP,
+		ike := IKEConfig{IKE: config.IKE, ESP: config.ESP}.withDefaults()
+		ike.Connection = []string{"unique = never"} // a client that comes back does not end its other sessions
+		s.charon, ikeErr = n.startCharon(ctx, config.Namespace, s.dir, over, charonOptions{quiet: config.Quiet}, nil, connection{
+			IKEConfig: ike, to: "%any", child: childName,
+			local: []round{{auth: "psk"}}, remote: []round{{auth: "psk", id: "%any"}},
+			secrets: []secret{{kind: "ike", text: config.PSK}},
 			localTS: "dynamic[17/1701]", remoteTS: "dynamic[17]",
-			extra: []string{"unique = never"}, // a client that comes back does not end its other sessions
 		})
 	})
 	starting.Go(func() {
@@ -75,7 +72,7 @@ func (n *Net) NewStockServer(ctx context.Context, config StockConfig) (*StockSer
 
 // SAs returns swanctl's list of the server's security associations.
 func (s *StockServer) SAs(ctx context.Context) (string, error) {
-	return s.charon.swanctl(ctx, "--list-sas")
+	return s.charon.sas(ctx)
 }
 
 // Logs returns what the server's daemons wrote.

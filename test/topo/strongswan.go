@@ -1,9 +1,12 @@
 package topo
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,20 +17,26 @@ import (
 // charonPath is where Debian puts strongSwan's daemon.
 const charonPath = "/usr/lib/ipsec/charon"
 
-// charonPlugins are what IKEv1 with pre-shared keys and XAuth takes. Debian loads some sixty plugins, which
-// costs each daemon seconds under emulation. The native des and md5 come before openssl, which has not got
-// them without its legacy provider.
+// charonPlugins are what IKEv1 with pre-shared keys, certificates and XAuth takes. Debian loads some sixty
+// plugins, which costs each daemon seconds under emulation. The native des and md5 come before openssl, which
+// has not got them without its legacy provider.
 const charonPlugins = "random nonce des md5 openssl gmp curve25519 pem pkcs1 hmac kdf kernel-netlink socket-default vici xauth-generic"
+
+// virtualPlugins are what a client with a virtual address takes beside them.
+const virtualPlugins = " resolve unity"
 
 // charonOptions are strongSwan's own retransmission settings and the usual log of this package unless a test wants otherwise.
 type charonOptions struct {
 	tries   int
 	timeout time.Duration
-	quiet   bool // logs what goes wrong only
+	quiet   bool   // logs what goes wrong only
+	virtual bool   // takes the address that the server gives it, and routes through the tunnel
+	resolv  string // file for the name servers that the server gives it
 }
 
-// charonSettings returns strongswan.conf, of the daemon and of swanctl. Routes stay ours: transport mode needs
-// none. Left to itself, swanctl would load af-alg, which makes the kernel build and test every cipher it knows.
+// charonSettings returns strongswan.conf, of the daemon and of swanctl. Routes stay ours unless it gets a
+// virtual address: transport mode needs none. Left to itself, swanctl would load af-alg, which makes the kernel
+// build and test every cipher it knows.
 func charonSettings(log string, options charonOptions) string {
 	var retransmit string
 	if options.tries > 0 {
@@ -36,14 +45,25 @@ func charonSettings(log string, options charonOptions) string {
 	if options.timeout > 0 {
 		retransmit += fmt.Sprintf("\tretransmit_timeout = %.1f\n", options.timeout.Seconds())
 	}
+	virtual, plugins := "no", charonPlugins
+	if options.virtual {
+		virtual, plugins = "yes", charonPlugins+virtualPlugins
+	}
 	levels := "\t\t\tdefault = 1\n\t\t\tike = 2\n\t\t\tcfg = 2\n\t\t\tnet = 1\n\t\t\tenc = 1\n"
 	if options.quiet {
 		levels = "\t\t\tdefault = 0\n"
 	}
 	return fmt.Sprintf(`charon {
 	load = %s
-	install_routes = no
-	install_virtual_ip = no
+	install_routes = %s
+	install_virtual_ip = %[2]s
+	i_dont_care_about_security_and_use_aggressive_mode_psk = yes
+	cisco_unity = yes
+	plugins {
+		resolve {
+			file = %s
+		}
+	}
 %s	filelog {
 		file {
 			path = %s
@@ -55,100 +75,197 @@ func charonSettings(log string, options charonOptions) string {
 swanctl {
 	load = random pem pkcs1 openssl
 }
-`, charonPlugins, retransmit, log, levels)
+`, plugins, virtual, cmp.Or(options.resolv, os.DevNull), retransmit, log, levels)
+}
+
+// IKEConfig is what strongSwan is told of IKE, whatever it is for.
+type IKEConfig struct {
+	IKE []string // proposals in strongSwan's notation; empty: DefaultIKE
+	ESP []string // the same; empty: DefaultESP
+
+	IKELifetime time.Duration // rekeying time; 0: strongSwan's hours
+	ESPLifetime time.Duration
+	// NeverRekeys leaves rekeying to the server; ESPLifetime, which it needs, is then the whole life.
+	NeverRekeys bool
+	DPD         time.Duration // interval of dead peer detection; 0: none
+	Connection  []string      // further settings of swanctl's connection section, such as "encap = yes"
+
+	// RetransmitTries and RetransmitTimeout shorten strongSwan's 5 tries from 4 s, which give up after
+	// nearly three minutes; 0 keeps them.
+	RetransmitTries   int
+	RetransmitTimeout time.Duration
+}
+
+// withDefaults fills in the proposals.
+func (c IKEConfig) withDefaults() IKEConfig {
+	if len(c.IKE) == 0 {
+		c.IKE = DefaultIKE
+	}
+	if len(c.ESP) == 0 {
+		c.ESP = DefaultESP
+	}
+	return c
 }
 
 // connection is one swanctl connection with one child, of a client or of a server.
 type connection struct {
-	remote   string // address, or %any
-	id       string // of this side; empty: its address
-	remoteID string // empty: %any
-	psk      string
-	ike      []string // proposals in strongSwan's notation; empty: its defaults
-	esp      []string
-	ikeLife  time.Duration // rekeying time; 0: strongSwan's
-	espLife  time.Duration
-	passive  bool          // leaves rekeying to the peer; espLife is then the whole life
-	dpd      time.Duration // 0: none
+	IKEConfig
+	to       string  // the peer's address, or %any
+	local    []round // authentication of this side
+	remote   []round // and of the peer
+	secrets  []secret
+	child    string // its name
+	tunnel   bool   // mode of the child; else transport
 	localTS  string
 	remoteTS string
-	extra    []string // further settings of the connection
+	pool     netip.Prefix // that a server gives virtual addresses of; invalid: none
 }
 
-// connectionName names the connection, and childName its child, to swanctl.
+// round is one authentication of one side.
+type round struct {
+	auth    string   // psk, pubkey or xauth
+	id      string   // empty: the address, or with a certificate its subject
+	xauthID string   // user name
+	certs   []string // own certificates
+	cacerts []string // authorities, one of which has to have signed the peer's certificate
+}
+
+// secret is a pre-shared key or password.
+type secret struct {
+	kind string // ike or xauth
+	id   string // whose; empty: anybody's
+	text string
+}
+
+// connectionName names the connection to swanctl, childName the child that carries L2TP, and poolName a
+// server's pool.
 const (
 	connectionName = "vpn"
 	childName      = "l2tp"
+	poolName       = "users"
 )
 
 // settings returns swanctl.conf.
 func (c connection) settings() string {
-	var b strings.Builder
-	line := func(indent int, format string, args ...any) {
-		b.WriteString(strings.Repeat("\t", indent))
-		fmt.Fprintf(&b, format+"\n", args...)
-	}
-	line(0, "connections {")
-	line(1, "%s {", connectionName)
-	line(2, "version = 1")
-	line(2, "remote_addrs = %s", c.remote)
-	if len(c.ike) > 0 {
-		line(2, "proposals = %s", strings.Join(c.ike, ","))
+	var w swanctlWriter
+	w.open("connections")
+	w.open(connectionName)
+	w.line("version = 1")
+	w.line("remote_addrs = %s", c.to)
+	if len(c.IKE) > 0 {
+		w.line("proposals = %s", strings.Join(c.IKE, ","))
 	}
 	switch {
-	case c.passive:
-		line(2, "rekey_time = 0s")
-	case c.ikeLife > 0:
-		line(2, "rekey_time = %ds", int(c.ikeLife.Seconds()))
-		line(2, "over_time = %ds", max(1, int(c.ikeLife.Seconds())/2))
-		line(2, "rand_time = 0")
+	case c.NeverRekeys:
+		w.line("rekey_time = 0s")
+	case c.IKELifetime > 0:
+		w.line("rekey_time = %ds", int(c.IKELifetime.Seconds()))
+		w.line("over_time = %ds", max(1, int(c.IKELifetime.Seconds())/2))
+		w.line("rand_time = 0")
 	}
-	if c.dpd > 0 {
-		line(2, "dpd_delay = %ds", int(c.dpd.Seconds()))
-		line(2, "dpd_timeout = %ds", 3*int(c.dpd.Seconds()))
+	if c.DPD > 0 {
+		w.line("dpd_delay = %ds", int(c.DPD.Seconds()))
+		w.line("dpd_timeout = %ds", 3*int(c.DPD.Seconds()))
 	}
-	for _, e := range c.extra {
-		line(2, "%s", e)
+	for _, e := range c.Connection {
+		w.line("%s", e)
 	}
-	line(2, "local {")
-	line(3, "auth = psk")
-	if c.id != "" {
-		line(3, "id = %s", c.id)
+	if c.pool.IsValid() {
+		w.line("pools = %s", poolName)
 	}
-	line(2, "}")
-	line(2, "remote {")
-	line(3, "auth = psk")
-	if c.remoteID != "" {
-		line(3, "id = %s", c.remoteID)
+	for i, r := range c.local {
+		w.round(numbered("local", i), r)
 	}
-	line(2, "}")
-	line(2, "children {")
-	line(3, "%s {", childName)
-	line(4, "mode = transport")
-	line(4, "local_ts = %s", c.localTS)
-	line(4, "remote_ts = %s", c.remoteTS)
-	if len(c.esp) > 0 {
-		line(4, "esp_proposals = %s", strings.Join(c.esp, ","))
+	for i, r := range c.remote {
+		w.round(numbered("remote", i), r)
+	}
+	w.open("children")
+	w.open(c.child)
+	mode := "transport"
+	if c.tunnel {
+		mode = "tunnel"
+	}
+	w.line("mode = %s", mode)
+	w.line("local_ts = %s", c.localTS)
+	w.line("remote_ts = %s", c.remoteTS)
+	if len(c.ESP) > 0 {
+		w.line("esp_proposals = %s", strings.Join(c.ESP, ","))
 	}
 	switch {
-	case c.passive:
-		line(4, "rekey_time = 0s")
-		line(4, "life_time = %ds", int(c.espLife.Seconds()))
-	case c.espLife > 0:
-		line(4, "rekey_time = %ds", int(c.espLife.Seconds()))
-		line(4, "life_time = %ds", 2*int(c.espLife.Seconds()))
-		line(4, "rand_time = 0")
+	case c.NeverRekeys:
+		w.line("rekey_time = 0s")
+		w.line("life_time = %ds", int(c.ESPLifetime.Seconds()))
+	case c.ESPLifetime > 0:
+		w.line("rekey_time = %ds", int(c.ESPLifetime.Seconds()))
+		w.line("life_time = %ds", 2*int(c.ESPLifetime.Seconds()))
+		w.line("rand_time = 0")
 	}
-	line(3, "}")
-	line(2, "}")
-	line(1, "}")
-	line(0, "}")
-	line(0, "secrets {")
-	line(1, "ike {")
-	line(2, "secret = %q", c.psk)
-	line(1, "}")
-	line(0, "}")
-	return b.String()
+	w.closeAll()
+	w.open("secrets")
+	for i, s := range c.secrets {
+		w.open(numbered(s.kind, i))
+		if s.id != "" {
+			w.line("id = %s", s.id)
+		}
+		w.line("secret = %q", s.text)
+		w.close()
+	}
+	w.closeAll()
+	if c.pool.IsValid() {
+		w.open("pools")
+		w.open(poolName)
+		w.line("addrs = %s", c.pool)
+		w.closeAll()
+	}
+	return w.String()
+}
+
+// numbered makes section names of one kind differ.
+func numbered(kind string, i int) string {
+	if i == 0 {
+		return kind
+	}
+	return fmt.Sprintf("%s-%d", kind, i)
+}
+
+// swanctlWriter writes nested sections.
+type swanctlWriter struct {
+	strings.Builder
+	depth int
+}
+
+func (w *swanctlWriter) line(format string, args ...any) {
+	w.WriteString(strings.Repeat("\t", w.depth))
+	fmt.Fprintf(w, format+"\n", args...)
+}
+
+func (w *swanctlWriter) open(section string) {
+	w.line("%s {", section)
+	w.depth++
+}
+
+func (w *swanctlWriter) close() {
+	w.depth--
+	w.line("}")
+}
+
+func (w *swanctlWriter) closeAll() {
+	for w.depth > 0 {
+		w.close()
+	}
+}
+
+func (w *swanctlWriter) round(section string, r round) {
+	w.open(section)
+	w.line("auth = %s", r.auth)
+	for _, f := range []struct{ key, value string }{
+		{"id", r.id}, {"xauth_id", r.xauthID}, {"certs", strings.Join(r.certs, ",")}, {"cacerts", strings.Join(r.cacerts, ",")},
+	} {
+		if f.value != "" {
+			w.line("%s = %s", f.key, f.value)
+		}
+	}
+	w.close()
 }
 
 // charon is one strongSwan daemon.
@@ -161,12 +278,24 @@ type charon struct {
 }
 
 // startCharon starts a daemon in the namespace with its files in dir, waits for it, and loads the connection.
-func (n *Net) startCharon(ctx context.Context, ns *Namespace, dir string, over private, options charonOptions, c connection) (*charon, error) {
+// Its private key is that of own, nil if there is none.
+func (n *Net) startCharon(ctx context.Context, ns *Namespace, dir string, over private, options charonOptions, own *Certificate, c connection) (*charon, error) {
 	ch := &charon{
 		uri:      "unix://" + filepath.Join(over["/run"], "charon.vici"),
 		settings: filepath.Join(dir, "strongswan.conf"),
 		conf:     filepath.Join(dir, "swanctl.conf"),
 		file:     filepath.Join(dir, "charon.log"),
+	}
+	options.tries, options.timeout = c.RetransmitTries, c.RetransmitTimeout
+	if own != nil {
+		key, err := os.ReadFile(own.Key)
+		if err != nil {
+			return nil, err
+		}
+		beside := filepath.Join(dir, "rsa") // swanctl looks for keys beside its configuration
+		if err := errors.Join(os.MkdirAll(beside, 0o700), os.WriteFile(filepath.Join(beside, "own.pem"), key, 0o600)); err != nil {
+			return nil, err
+		}
 	}
 	if err := os.WriteFile(ch.settings, []byte(charonSettings(ch.file, options)), 0o600); err != nil {
 		return nil, err
@@ -203,4 +332,37 @@ func (c *charon) swanctl(ctx context.Context, args ...string) (string, error) {
 		return string(out), fmt.Errorf("topo: swanctl %s: %w: %s", args[0], err, strings.TrimSpace(string(out)))
 	}
 	return string(out), nil
+}
+
+// rekeyIKE makes charon negotiate a new phase 1.
+func (c *charon) rekeyIKE(ctx context.Context) error {
+	_, err := c.swanctl(ctx, "--rekey", "--ike", connectionName, "--reauth")
+	return err
+}
+
+// rekeyChild makes charon negotiate new IPsec SAs.
+func (c *charon) rekeyChild(ctx context.Context, child string) error {
+	_, err := c.swanctl(ctx, "--rekey", "--child", child)
+	return err
+}
+
+// sas returns swanctl's list of security associations.
+func (c *charon) sas(ctx context.Context) (string, error) {
+	return c.swanctl(ctx, "--list-sas")
+}
+
+// terminate ends IPsec. swanctl is not asked to wait: it does so in vain when the server was quicker with one
+// of the SAs. What counts is that none is left.
+func (c *charon) terminate(ctx context.Context) error {
+	_, failed := c.swanctl(ctx, "--terminate", "--ike", connectionName, "--timeout", "-1")
+	var left string
+	var err error
+	waitErr := c.until(ctx, "ending its SAs", func() bool {
+		left, err = c.sas(ctx)
+		return err != nil || strings.TrimSpace(left) == ""
+	})
+	if err = errors.Join(err, waitErr); err != nil {
+		return errors.Join(failed, err, errors.New(left))
+	}
+	return nil
 }

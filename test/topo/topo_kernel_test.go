@@ -106,6 +106,7 @@ func mustPing(ctx context.Context, t *testing.T, c *Client) {
 
 // The topology and the stock clients work: what fails later is vrgate's.
 func TestStockClients(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
 	n, server, address := stock(ctx, t)
@@ -180,7 +181,7 @@ func TestStockClients(t *testing.T) {
 			config ClientConfig
 			want   Stage
 		}{
-			{"wrong PSK", ClientConfig{PSK: "wrong", User: "ann", Password: "secret", RetransmitTries: 1, RetransmitTimeout: time.Second}, StageIKE},
+			{"wrong PSK", ClientConfig{PSK: "wrong", User: "ann", Password: "secret", IKEConfig: IKEConfig{RetransmitTries: 1, RetransmitTimeout: time.Second}}, StageIKE},
 			{"wrong password", ClientConfig{PSK: "open sesame", User: "ann", Password: "wrong"}, StagePPP},
 		} {
 			t.Run(c.name, func(t *testing.T) {
@@ -198,6 +199,7 @@ func TestStockClients(t *testing.T) {
 // A dozen clients connect at once in affordable time. They are not behind one NAT, where the stock server
 // would take them for one: that is vrgate's to show.
 func TestTwelveClients(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	n, _, address := stock(ctx, t)
@@ -226,6 +228,7 @@ func TestTwelveClients(t *testing.T) {
 
 // Plain L2TP reaches the stock server too; only a server's policy can refuse it.
 func TestPlainClientAndKill(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	n, _, address := stock(ctx, t)
@@ -256,6 +259,7 @@ func TestPlainClientAndKill(t *testing.T) {
 
 // A NAT that forgets its mappings sends the same flow from another port.
 func TestRebind(t *testing.T) {
+	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	n, err := New(ctx)

@@ -3,6 +3,7 @@ package topo
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -99,10 +100,38 @@ func TestProbeErrors(t *testing.T) {
 	}
 }
 
+// What swanctl 5.9.8 lists.
+func TestParseAssigned(t *testing.T) {
+	const sas = `vpn: #1, ESTABLISHED, IKEv1, 1a2b_i* 3c4d_r
+  local  'sales' @ 198.18.0.2[4500] [10.9.0.10]
+  remote '192.0.2.2' @ 192.0.2.2[4500]
+  AES_CBC-256/HMAC_SHA2_256_128/PRF_HMAC_SHA2_256/MODP_2048
+  tunnel: #1, reqid 1, INSTALLED, TUNNEL, ESP:AES_CBC-256/HMAC_SHA1_96
+`
+	const resolv = "nameserver 10.1.0.53   # by strongSwan\nnameserver 10.1.0.54   # by strongSwan\n"
+	got, ok := parseAssigned(sas, resolv)
+	want := Assigned{Address: netip.MustParseAddr("10.9.0.10"), DNS: []netip.Addr{netip.MustParseAddr("10.1.0.53"), netip.MustParseAddr("10.1.0.54")}}
+	if !ok || got.Address != want.Address || !slices.Equal(got.DNS, want.DNS) {
+		t.Errorf("%v %v, want %v", got, ok, want)
+	}
+	if _, ok := parseAssigned(strings.ReplaceAll(sas, " [10.9.0.10]", ""), resolv); ok {
+		t.Error("an address found where there is none")
+	}
+}
+
+func TestParseEnvironment(t *testing.T) {
+	got := parseEnvironment("TUNDEV=vpn0\nINTERNAL_IP4_ADDRESS=10.9.0.10\nINTERNAL_IP4_DNS=10.1.0.53 10.1.0.54\nreason=connect\n")
+	dns := []netip.Addr{netip.MustParseAddr("10.1.0.53"), netip.MustParseAddr("10.1.0.54")}
+	if got.Address != netip.MustParseAddr("10.9.0.10") || !slices.Equal(got.DNS, dns) {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestSwanctlSettings(t *testing.T) {
 	got := connection{
-		remote: "192.0.2.2", id: "user@example.com", remoteID: "%any", psk: `a"b`, ike: []string{"aes128-sha1-modp2048"},
-		localTS: "dynamic[17/1701]", remoteTS: "dynamic[17/1701]", espLife: 100e9, extra: []string{"encap = yes"},
+		IKEConfig: IKEConfig{IKE: []string{"aes128-sha1-modp2048"}, ESPLifetime: 100e9, Connection: []string{"encap = yes"}},
+		to:        "192.0.2.2", child: childName, local: []round{{auth: "psk", id: "user@example.com"}}, remote: []round{{auth: "psk", id: "%any"}},
+		secrets: []secret{{kind: "ike", text: `a"b`}}, localTS: "dynamic[17/1701]", remoteTS: "dynamic[17/1701]",
 	}.settings()
 	const want = `connections {
 	vpn {

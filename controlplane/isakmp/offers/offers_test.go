@@ -57,6 +57,11 @@ func TestCounts(t *testing.T) {
 		{offers.VPNC(), 20, 9, 10},
 		{offers.Shrew(), 72, 12, 18},
 		{offers.TPLink(), 2, 4, 2},
+		{offers.AppleGroup(), 4, 14, 10},
+		{offers.AppleGroupRetry(), 8, 14, 10},
+		{offers.AndroidXAuth(), 16, 8, 16},
+		{offers.VPNCHybrid(), 10, 9, 10},
+		{offers.ShrewGroup(), 18, 12, 18},
 	} {
 		n := 0
 		for _, p := range c.offer.Phase2.Proposals {
@@ -71,7 +76,7 @@ func TestCounts(t *testing.T) {
 // TestOffersSurviveTheWire parses what every client sends and finds in it what
 // the offer says.
 func TestOffersSurviveTheWire(t *testing.T) {
-	for _, o := range offers.All() {
+	for _, o := range append(offers.All(), offers.Subscribers()...) {
 		t.Run(o.Name, func(t *testing.T) {
 			raw := o.MainMode(isakmp.Cookie{1}).Append(nil)
 			m, err := isakmp.Parse(raw)

@@ -1,0 +1,182 @@
+package ike
+
+import (
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"vrgate/controlplane/isakmp"
+)
+
+// TestIDMatches: the identities of J14 and D4r with their patterns.
+func TestIDMatches(t *testing.T) {
+	dn := func(ps ...pkix.AttributeTypeAndValue) isakmp.ID {
+		var seq pkix.RDNSequence
+		for _, p := range ps {
+			seq = append(seq, pkix.RelativeDistinguishedNameSET{p})
+		}
+		b, err := asn1.Marshal(seq)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return isakmp.ID{Type: isakmp.IDDERDN, Data: b}
+	}
+	attr := func(name, value string) pkix.AttributeTypeAndValue {
+		oid, err := dnAttribute(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pkix.AttributeTypeAndValue{Type: oid, Value: value}
+	}
+	jo := dn(attr("C", "DE"), attr("O", "Example  Inc, Ltd"), attr("CN", "Jo"))
+	number := isakmp.ID{Type: isakmp.IDDERDN}
+	number.Data, _ = asn1.Marshal(pkix.RDNSequence{{{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: 7}}})
+	v4, v6 := isakmp.AddrID(netip.MustParseAddr("192.0.2.1"), 17, 500), isakmp.AddrID(netip.MustParseAddr("2001:db8::1"), 0, 0)
+	fqdn, user := isakmp.TextID(isakmp.IDFQDN, "Gw.Example.net"), isakmp.TextID(isakmp.IDUserFQDN, "Jo@Example.net")
+	key := isakmp.TextID(isakmp.IDKeyID, "office")
+	for _, c := range []struct {
+		want string
+		id   isakmp.ID
+		ok   bool
+	}{
+		{"", v4, true}, {"*", v4, true}, {"*", jo, true}, {"*", key, true}, {"", key, true},
+		{"192.0.2.1", v4, true}, {"192.0.2.2", v4, false}, {"2001:DB8::1", v6, true}, {"192.0.2.*", v4, false},
+		{"@gw.example.net", fqdn, true}, {"@*.example.net", fqdn, true}, {"@*.example.org", fqdn, false}, {"@*", fqdn, true}, {"@*", user, false},
+		{"@example.net", fqdn, false}, {"gw.example.net", fqdn, false},
+		{"jo@example.net", user, true}, {"*@example.net", user, true}, {"*@*", user, true}, {"*@example.org", user, false}, {"*@example.net", fqdn, false},
+		{"office", key, true}, {"keyid:office", key, true}, {"Office", key, false}, {"off*", key, true}, {"*e", key, true}, {"o*f*e", key, true}, {"o*x*e", key, false},
+		{"keyid:a@b", isakmp.TextID(isakmp.IDKeyID, "a@b"), true}, {"a@b", isakmp.TextID(isakmp.IDKeyID, "a@b"), false},
+		{"dn:CN=jo,O=EXAMPLE Inc\\, Ltd,C=DE", jo, true},
+		{"dn:cn=Jo, o = Example Inc\\, Ltd , c=de", jo, true},
+		{"dn:2.5.4.3=Jo,organization=example*,C=*", jo, true},
+		{"dn:*", jo, true},
+		{"dn:*", key, false}, {"dn:*", isakmp.ID{Type: isakmp.IDDERDN, Data: []byte("no DER")}, false},
+		// The sequence counts, and so does its length.
+		{"dn:C=DE,O=*,CN=Jo", jo, false}, {"dn:CN=Jo", jo, false}, {"dn:CN=Jo,O=*,C=*,L=*", jo, false},
+		{"dn:CN=Jo+O=*,C=DE", jo, false},
+		{"dn:CN=Jo,O=*,C=AT", jo, false}, {"dn:CN=Jo,OU=*,C=DE", jo, false},
+		// What cannot be read is nobody's; what is no text matches nothing.
+		{"dn:", jo, false}, {"dn:Jo", jo, false}, {"dn:NAME=Jo", jo, false}, {"dn:CN=*", number, false},
+	} {
+		if got := idMatches(c.want, c.id); got != c.ok {
+			t.Errorf("%q and %v: %v", c.want, describe(c.id.Payload().Body), got)
+		}
+	}
+	if got := describe(jo.Payload().Body); got != `DER_ASN1_DN "CN=Jo,O=Example  Inc\\, Ltd,C=DE"` {
+		t.Errorf("described as %s", got)
+	}
+	if got := describe(isakmp.TextID(isakmp.IDKeyID, strings.Repeat("\n", 2000)).Payload().Body); len(got) > 4*maxShown || strings.Contains(got, "\n") {
+		t.Errorf("a long identity is described in %d bytes", len(got))
+	}
+}
+
+// TestCheckID: what configuration may hold.
+func TestCheckID(t *testing.T) {
+	for s, ok := range map[string]bool{
+		"": true, "*": true, "office": true, "192.0.2.1": true, "@x": true, "dn:*": true, "dn:CN=*,O=y": true, "dn:1.2.3=x": true, "dn:DC=net,E=a@b": true,
+		"dn:": false, "dn:CN": false, "dn:XX=1": false, "dn:9.9.9=x": false, "dn:CN=a\\": false, "dn:CN=\\ff": false,
+		"dn:" + strings.Repeat("O=x,", maxRDNs) + "CN=y": false,
+	} {
+		if err := CheckID(s); (err == nil) != ok {
+			t.Errorf("%q: %v", s, err)
+		}
+	}
+}
+
+// TestOurDN: the encoding of our own name is what certificates have.
+func TestOurDN(t *testing.T) {
+	want, err := asn1.Marshal(pkix.Name{Country: []string{"DE"}, Organization: []string{"Übung"}, CommonName: "gw"}.ToRDNSequence())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id := parseID("dn:CN=gw,O=Übung,C=DE"); id.Type != isakmp.IDDERDN || string(id.Data) != string(want) {
+		t.Errorf("%x, want %x", id.Data, want)
+	}
+}
+
+// FuzzDN: any text that is a distinguished name reads the same when it is written
+// again, and survives DER.
+func FuzzDN(f *testing.F) {
+	for _, s := range []string{"CN=x,O=y", "CN=a+OU=b,DC=net", `CN=\ a\,b\ ,2.5.4.65=c`, "E=a@b,C=DE", `O=\23x\\`, "CN=", "CN=*"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		parts, err := parseDN(s)
+		if err != nil {
+			return
+		}
+		text := formatDN(parts)
+		again, err := parseDN(text)
+		if err != nil || formatDN(again) != text || len(again) != len(parts) {
+			t.Fatalf("%q is written %q: %v", s, text, err)
+		}
+		der := encodeDN(parts)
+		if der == nil || len(der) > isakmp.MaxIDLen {
+			return
+		}
+		back, err := decodeDN(der)
+		if err != nil {
+			// An IA5String holds ASCII only.
+			for _, p := range parts {
+				if strings.IndexFunc(p.value, func(r rune) bool { return r >= utf8.RuneSelf }) >= 0 {
+					return
+				}
+			}
+			t.Fatalf("%q does not survive DER: %v", s, err)
+		}
+		if len(back) != len(parts) {
+			t.Fatalf("%q has %d parts in DER, want %d", s, len(back), len(parts))
+		}
+		id := isakmp.ID{Type: isakmp.IDDERDN, Data: der}
+		if !idMatches(prefixDN+anyText, id) || !idMatches("", id) {
+			t.Fatalf("%q does not match any name", s)
+		}
+		if single := strings.Count(text, "+") == 0; single && !idMatches(prefixDN+text, id) {
+			t.Fatalf("%q does not match itself", text)
+		}
+	})
+}
+
+// FuzzIdentity gives arbitrary bodies of identification payloads to everything that
+// looks at them: no panic, bounded text, and only wildcards match what is unreadable.
+func FuzzIdentity(f *testing.F) {
+	f.Add([]byte{9, 0, 0, 0, 0x30, 0x0c, 0x31, 0x0a, 0x30, 0x08, 0x06, 0x03, 0x55, 0x04, 0x03, 0x0c, 0x01, 'x'}, "dn:CN=*")
+	f.Add([]byte{11, 17, 1, 244, 'o'}, "keyid:o")
+	f.Add([]byte{3, 0, 0, 0, 'a', '@', 'b'}, "*@b")
+	f.Fuzz(func(t *testing.T, body []byte, want string) {
+		if s := describe(body); len(s) > 4*maxShown+64 || strings.ContainsAny(s, "\n\r\x00\x1b") {
+			t.Errorf("described as %q", s)
+		}
+		id, err := isakmp.Payload{Type: isakmp.TypeID, Body: body}.ID()
+		if err != nil {
+			return
+		}
+		if !idMatches("", id) || !idMatches("*", id) {
+			t.Error("matches not even everything")
+		}
+		if idMatches(want, id) && want != "" && want != "*" && parseID(want).Type != id.Type {
+			t.Errorf("%q matches %s", want, describe(body))
+		}
+	})
+}
+
+// FuzzWildcard compares the matcher with regular expressions.
+func FuzzWildcard(f *testing.F) {
+	f.Add("a*b", "axxb")
+	f.Add("*a*", "bab")
+	f.Add("**", "")
+	f.Add("a*a", "a")
+	f.Fuzz(func(t *testing.T, pattern, text string) {
+		if len(pattern) > 64 || len(text) > 256 || !utf8.ValidString(pattern) || !utf8.ValidString(text) {
+			return
+		}
+		want := regexp.MustCompile(`(?s)\A` + strings.ReplaceAll(regexp.QuoteMeta(pattern), `\*`, `.*`) + `\z`).MatchString(text)
+		if got := wildcard(pattern, text); got != want {
+			t.Errorf("%q and %q: %v", pattern, text, got)
+		}
+	})
+}

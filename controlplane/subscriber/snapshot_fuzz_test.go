@@ -1,0 +1,61 @@
+package subscriber
+
+import (
+	"bytes"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+// FuzzRestore: whatever the file holds, Restore returns an error or an engine that writes what
+// it has read and survives the end of all that it knows.
+func FuzzRestore(f *testing.F) {
+	for _, stage := range dynamicStages {
+		b := newBed(f)
+		b.timeouts = [2]time.Duration{time.Hour, time.Minute}
+		b.connUp(1)
+		b.callUp(first, 1)
+		b.dynamicUp(someone, "staff")
+		stage.reach(b)
+		b.speak(first, testUser)
+		data, err := b.e.Snapshot()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		e, err := Restore(testConfig(), rand.NewChaCha8([32]byte{2}), data)
+		if err != nil {
+			return
+		}
+		written, err := e.Snapshot()
+		if err != nil {
+			t.Fatalf("restored and cannot be written: %v", err)
+		}
+		again, err := Restore(testConfig(), rand.NewChaCha8([32]byte{2}), written)
+		if err != nil {
+			t.Fatalf("cannot restore what was written: %v\n%s", err, written)
+		}
+		if rewritten, err := again.Snapshot(); err != nil || !bytes.Equal(written, rewritten) {
+			t.Fatalf("written\n%s\nthen\n%s (%v)", written, rewritten, err)
+		}
+		now := time.Unix(1_800_000_000, 0)
+		for _, r := range e.Records() {
+			e.Step(now, Disconnect{IDs: []ID{r.ID}, Reason: ReasonShutdown})
+			e.Step(now, ConnDown{Conn: r.Conn, Reason: "over"})
+			e.Step(now, CallDown{Call: r.Call, Reason: "over"})
+			e.Step(now, Decided{ID: r.ID})
+			e.Step(now, SessionOpened{ID: r.ID})
+			e.Step(now, AccessOpened{ID: r.ID})
+			e.Step(now, SessionClosed{ID: r.ID})
+		}
+		for range 100 {
+			now = now.Add(time.Minute)
+			e.Step(now, Timer{})
+		}
+		if n := e.Len(); n != 0 {
+			t.Fatalf("%d sessions do not end: %+v", n, e.Records())
+		}
+	})
+}

@@ -1,0 +1,158 @@
+package topo
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Authority is a certification authority, made by openssl as an operator would.
+type Authority struct {
+	File string // its certificate, PEM
+	Key  string // its private key, PEM
+	CRL  string // its revocation list, PEM
+
+	dir    string
+	issued int
+}
+
+// Certificate is one that an Authority has issued.
+type Certificate struct {
+	Name string // common name; the subject is "O=Example, CN=" and the name
+	File string // PEM
+	Key  string // RSA private key, PEM
+}
+
+// CertificateOptions say how a certificate differs from a good one.
+type CertificateOptions struct {
+	SANs  []string // in openssl's notation: "DNS:vpn.example.net", "email:ann@example.net", "IP:192.0.2.2"
+	Ended bool     // valid until yesterday
+	// KeyOf is a certificate whose key it has too, nil for a new one: making one takes seconds under
+	// emulation.
+	KeyOf *Certificate
+}
+
+// NewKey makes an RSA private key in a file below dir.
+func NewKey(ctx context.Context, dir, name string) (string, error) {
+	file := filepath.Join(dir, name+".key")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("topo: %w", err)
+	}
+	_, err := command(ctx, "openssl", "genrsa", "-traditional", "-out", file, "2048")
+	return file, err
+}
+
+// NewAuthority makes an authority of this name with its files in dir. The key is a file of NewKey.
+func NewAuthority(ctx context.Context, dir, name, key string) (*Authority, error) {
+	a := &Authority{File: filepath.Join(dir, "ca.pem"), Key: key, CRL: filepath.Join(dir, "ca.crl"), dir: dir}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("topo: %w", err)
+	}
+	for file, text := range map[string]string{
+		"index.txt": "", "index.txt.attr": "unique_subject = no\n", "serial": "1000\n", "crlnumber": "01\n",
+		"ca.conf": fmt.Sprintf(authoritySettings, dir, a.File, a.Key),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o600); err != nil {
+			return nil, fmt.Errorf("topo: %w", err)
+		}
+	}
+	_, err := command(ctx, "openssl", "req", "-new", "-x509", "-config", a.settings(), "-extensions", "v3_ca",
+		"-key", key, "-days", "30", "-subj", "/O=Example/CN="+name, "-out", a.File)
+	if err != nil {
+		return nil, err
+	}
+	return a, a.publish(ctx)
+}
+
+// authoritySettings is openssl's configuration of a directory, certificate and key.
+const authoritySettings = `[ca]
+default_ca = this
+[this]
+dir = %s
+certificate = %s
+private_key = %s
+database = $dir/index.txt
+serial = $dir/serial
+crlnumber = $dir/crlnumber
+new_certs_dir = $dir
+default_md = sha256
+default_days = 10
+default_crl_days = 10
+policy = anything
+copy_extensions = copy
+x509_extensions = v3_end
+[anything]
+organizationName = optional
+commonName = supplied
+[req]
+distinguished_name = none
+[none]
+[v3_ca]
+basicConstraints = critical,CA:true
+keyUsage = critical,keyCertSign,cRLSign
+subjectKeyIdentifier = hash
+[v3_end]
+keyUsage = digitalSignature
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+`
+
+func (a *Authority) settings() string { return filepath.Join(a.dir, "ca.conf") }
+
+// Issue makes a certificate for this common name.
+func (a *Authority) Issue(ctx context.Context, name string, o CertificateOptions) (*Certificate, error) {
+	a.issued++
+	base := filepath.Join(a.dir, fmt.Sprintf("issued%d", a.issued))
+	c := &Certificate{Name: name, File: base + ".pem"}
+	if o.KeyOf != nil {
+		c.Key = o.KeyOf.Key
+	} else {
+		var err error
+		if c.Key, err = NewKey(ctx, a.dir, fmt.Sprintf("issued%d", a.issued)); err != nil {
+			return nil, err
+		}
+	}
+	request := []string{"req", "-new", "-config", a.settings(), "-key", c.Key, "-subj", "/O=Example/CN=" + name, "-out", base + ".csr"}
+	if len(o.SANs) > 0 {
+		request = append(request, "-addext", "subjectAltName="+strings.Join(o.SANs, ","))
+	}
+	if _, err := command(ctx, "openssl", request...); err != nil {
+		return nil, err
+	}
+	sign := []string{"ca", "-batch", "-notext", "-config", a.settings(), "-in", base + ".csr", "-out", c.File}
+	if o.Ended {
+		sign = append(sign, "-startdate", "20200101000000Z", "-enddate", "20210101000000Z")
+	}
+	_, err := command(ctx, "openssl", sign...)
+	return c, err
+}
+
+// Revoke puts a certificate on the authority's list.
+func (a *Authority) Revoke(ctx context.Context, c *Certificate) error {
+	if _, err := command(ctx, "openssl", "ca", "-config", a.settings(), "-revoke", c.File); err != nil {
+		return err
+	}
+	return a.publish(ctx)
+}
+
+// publish writes the revocation list anew.
+func (a *Authority) publish(ctx context.Context) error {
+	_, err := command(ctx, "openssl", "ca", "-config", a.settings(), "-gencrl", "-out", a.CRL)
+	return err
+}
+
+// round is an authentication by the certificate; id is empty for its subject.
+func (c *Certificate) round(id string) round {
+	return round{auth: "pubkey", id: id, certs: []string{c.File}}
+}
+
+// round demands that the peer has a certificate of the authority, and the identity unless id is empty.
+func (a *Authority) round(id string) round {
+	r := round{auth: "pubkey", id: id, cacerts: []string{a.File}}
+	if id == "" {
+		r.id = "%any"
+	}
+	return r
+}
