@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
+	mathrand "math/rand/v2"
 	"os"
 	"path/filepath"
 	"sync"
@@ -20,25 +21,43 @@ import (
 // now is when the tests take place.
 var now = time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)
 
-// rsaKey returns the n-th key of the tests; making one is slow.
+// rsaKey returns the n-th key of the tests. It is always the same: what a fuzz test finds must
+// be found again by the next process.
 func rsaKey(t testing.TB, n int) *rsa.PrivateKey {
 	t.Helper()
-	keysMu.Lock()
-	defer keysMu.Unlock()
-	for len(keys) <= n {
-		k, err := rsa.GenerateKey(rand.Reader, 2048)
-		if err != nil {
-			t.Fatal(err)
-		}
-		keys = append(keys, k)
+	madeMu.Lock()
+	defer madeMu.Unlock()
+	if keys[n] != nil {
+		return keys[n]
 	}
-	return keys[n]
+	random := mathrand.NewChaCha8([32]byte{byte(n)})
+	prime := func() *big.Int {
+		b := make([]byte, MinKeyBits/2/8)
+		_, _ = random.Read(b)
+		b[0], b[len(b)-1] = b[0]|0xc0, b[len(b)-1]|1
+		p := new(big.Int).SetBytes(b)
+		for !p.ProbablyPrime(1) {
+			p.Add(p, big.NewInt(2))
+		}
+		return p
+	}
+	p, q, one := prime(), prime(), big.NewInt(1)
+	k := &rsa.PrivateKey{PublicKey: rsa.PublicKey{N: new(big.Int).Mul(p, q), E: 65537}, Primes: []*big.Int{p, q}}
+	phi := new(big.Int).Mul(new(big.Int).Sub(p, one), new(big.Int).Sub(q, one))
+	k.D = new(big.Int).ModInverse(big.NewInt(int64(k.E)), phi)
+	if err := k.Validate(); err != nil {
+		t.Fatal(err)
+	}
+	k.Precompute()
+	keys[n] = k
+	return k
 }
 
 var (
-	keysMu sync.Mutex
-	keys   []*rsa.PrivateKey
-	serial int64
+	madeMu sync.Mutex
+	keys   [keyOwn + 1]*rsa.PrivateKey
+	// serials are the last serial numbers by test.
+	serials = map[string]int64{}
 )
 
 // The keys of the tests by number.
@@ -61,10 +80,10 @@ type entity struct {
 func issue(t testing.TB, c *x509.Certificate, key crypto.Signer, by *entity) *entity {
 	t.Helper()
 	if c.SerialNumber == nil {
-		keysMu.Lock()
-		serial++
-		c.SerialNumber = big.NewInt(serial)
-		keysMu.Unlock()
+		madeMu.Lock()
+		serials[t.Name()]++
+		c.SerialNumber = big.NewInt(serials[t.Name()])
+		madeMu.Unlock()
 	}
 	if c.NotBefore.IsZero() {
 		c.NotBefore = now.AddDate(0, -6, 0)
