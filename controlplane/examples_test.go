@@ -3,6 +3,7 @@ package controlplane_test
 import (
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -28,6 +29,9 @@ var exampleClients = map[string][]struct {
 		{"main", "frank", "the password of frank", "192.0.2.1", "the long random key of present clients", "10.30.", "in main mtu 1360"},
 		{"main", "frank", "the password of frank", "192.0.2.2", "another long random key, for old clients only", "10.30.", "in main mtu 1360"},
 	},
+	"remote-access": {
+		{"main", "gina", "the password of gina", "192.0.2.1", "the long random key of L2TP clients", "10.40.", "in main"},
+	},
 	"two-tenants": {
 		{"blue", "carol", "the password of carol in blue", "203.0.113.1", "the long random key of tenant blue", "10.0.0.1", "in blue"},
 		{"red", "carol", "the password of carol in red", "198.51.100.1", "the long random key of tenant red", "10.0.0.1", "in red"},
@@ -50,7 +54,7 @@ func TestExamples(t *testing.T) {
 	}
 	for _, d := range dirs {
 		t.Run(d.Name(), func(t *testing.T) {
-			cfg, _, err := config.Load(filepath.Join("../deploy/examples", d.Name()))
+			cfg, _, err := config.Load(ready(t, filepath.Join("../deploy/examples", d.Name())))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -78,6 +82,28 @@ func TestExamples(t *testing.T) {
 			})
 		})
 	}
+}
+
+// ready returns an example's directory, or a copy of it with the certificates that it comes
+// with a script for.
+func ready(t *testing.T, example string) string {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(example, "certificates.sh")); err != nil {
+		return example
+	}
+	if _, err := exec.LookPath("openssl"); err != nil {
+		t.Skip("openssl is not installed")
+	}
+	dir := filepath.Join(t.TempDir(), "example")
+	if err := os.CopyFS(dir, os.DirFS(example)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "certificates.sh", "alice")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Fatalf("certificates.sh: %v\n%s", err, out)
+	}
+	return dir
 }
 
 // oldOrNew makes a client that offers what old Androids do, or both what everybody knows and

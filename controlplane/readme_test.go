@@ -39,7 +39,7 @@ func TestReadmeConfiguration(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?ms)^```yaml\n# (\\S+)\n(.*?)^```").FindAllStringSubmatch(readText(t, readme), -1) {
 		files[m[1]] = m[2]
 	}
-	if n := strings.Count(readText(t, readme), "```yaml"); len(files) != 3 || n != 3 {
+	if n := strings.Count(readText(t, readme), "```yaml"); len(files) != 4 || n != 4 {
 		t.Fatalf("%d YAML blocks, %d of them with the name of a file", n, len(files))
 	}
 	dir := t.TempDir()

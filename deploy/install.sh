@@ -19,7 +19,7 @@ install -D -m 0644 "$here/sysctl.conf" "$root/usr/lib/sysctl.d/60-vrgate.conf"
 install -D -m 0644 "$here/schema/process.schema.json" "$root/usr/share/vrgate/process.schema.json"
 install -D -m 0644 "$here/schema/router.schema.json" "$root/usr/share/vrgate/router.schema.json"
 install -D -m 0644 "$here/configuration.md" "$root/usr/share/doc/vrgate/configuration.md"
-for file in "$here"/examples/*/vrgate.yaml "$here"/examples/*/vr/*.yaml; do
+for file in "$here"/examples/*/vrgate.yaml "$here"/examples/*/vr/*.yaml "$here"/examples/*/*.sh; do
 	install -D -m 0644 "$file" "$root/usr/share/doc/vrgate/examples/${file#"$here"/examples/}"
 done
 install -d -m 0755 "$root/usr/share/bash-completion/completions"

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -463,16 +464,39 @@ func TestExamples(t *testing.T) {
 		t.Fatalf("examples %v, %v", dirs, err)
 	}
 	for _, dir := range dirs {
-		c, warnings, err := Load(dir)
-		if err != nil {
-			t.Errorf("%s:\n%v", dir, err)
-			continue
-		}
-		for _, w := range warnings {
-			t.Logf("%v", w)
-		}
-		checkInvariants(t, c)
+		t.Run(filepath.Base(dir), func(t *testing.T) {
+			c, warnings, err := Load(ready(t, dir))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, w := range warnings {
+				t.Logf("%v", w)
+			}
+			checkInvariants(t, c)
+		})
 	}
+}
+
+// ready returns an example's directory, or a copy of it with the certificates that it comes
+// with a script for.
+func ready(t *testing.T, example string) string {
+	t.Helper()
+	if _, err := os.Stat(filepath.Join(example, "certificates.sh")); err != nil {
+		return example
+	}
+	if _, err := exec.LookPath("openssl"); err != nil {
+		t.Skip("openssl is not installed")
+	}
+	dir := filepath.Join(t.TempDir(), "example")
+	if err := os.CopyFS(dir, os.DirFS(example)); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sh", "certificates.sh", "alice")
+	cmd.Dir = dir
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Fatalf("certificates.sh: %v\n%s", err, out)
+	}
+	return dir
 }
 
 // largest is the largest configuration that design.md allows, in 1000 routers of

@@ -96,3 +96,47 @@ func TestOpenSSL(t *testing.T) {
 		t.Errorf("a week later: %v", err)
 	}
 }
+
+// TestExampleScript loads what the script of the example makes, and what it gives to a client.
+func TestExampleScript(t *testing.T) {
+	if _, err := exec.LookPath("openssl"); err != nil {
+		t.Skip("openssl is not installed")
+	}
+	script, err := filepath.Abs("../../deploy/examples/remote-access/certificates.sh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	for range 2 { // again changes nothing but the list
+		cmd := exec.Command("sh", script, "alice")
+		cmd.Dir = dir
+		if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+			t.Fatalf("%v\n%s", err, out)
+		}
+	}
+	in := func(name string) string { return filepath.Join(dir, "pki", name) }
+	now := time.Now().Add(time.Minute)
+	s, err := Load(Config{
+		Authorities: []string{in("ca.pem")}, CRLFiles: []string{in("ca.crl")}, Strict: true,
+		Own: []Own{
+			{Name: "gateway", Certificate: in("gateway.pem"), Key: in("gateway.key")},
+			{Name: "alice", PKCS12: in("alice.p12"), Password: Password("change me")},
+		},
+	}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := s.Warnings(now, 24*time.Hour); len(w) > 0 {
+		t.Errorf("warnings %+v", w)
+	}
+	for _, c := range s.Credentials() {
+		sig, err := s.Sign(c.Name, digest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := Peer{Certs: c.Chain, Digest: digest, Signature: sig, ID: append([]byte{9, 0, 0, 0}, c.Subject...)}
+		if subject, err := s.Verify(now, p); err != nil || subject != "CN="+c.Name+",O=Example" {
+			t.Errorf("%s: %q, %v", c.Name, subject, err)
+		}
+	}
+}
