@@ -166,7 +166,9 @@ func (e *Engine) transactionAnswer(c *conn, p *phase1, t *transaction, pk Packet
 	if t.Purpose == forStatus || t.Purpose == forPush {
 		want = isakmp.ConfigAck
 	}
-	if set.Type != want || set.Identifier != t.Identifier {
+	// strongSwan's answer to a question has identifier 0. The message ID and the hash
+	// say what it answers.
+	if set.Type != want || set.Identifier != t.Identifier && set.Identifier != 0 {
 		e.count(DropUnexpected)
 		return
 	}
