@@ -76,8 +76,13 @@ func (e *Engine) aggressive1(pk Packet, h isakmp.Header, ps []isakmp.Payload, d 
 		})
 		return
 	}
+	if e.guard.Eager >= maxEager {
+		e.count(DropBusy)
+		return
+	}
 	p := e.responder(pk, h, ps, c)
 	p.State, p.Aggressive = StateAMSAR, true
+	e.guard.Eager++
 	n := p.neg
 	n.SAi, n.GXi, n.Ni, n.PeerID = clone(ps[0].Body), clone(ke.Body), clone(ni.Body), clone(idp.Body)
 	n.Choice = c.answer(sa)
@@ -136,6 +141,7 @@ func (e *Engine) sendAggressive2(p *phase1, proof []isakmp.Payload) {
 		ps = append(ps, e.cfg.ourRequests()...)
 	}
 	p.State = StateAMDoneR
+	e.guard.Eager--
 	n.Expires = e.now.Add(e.cfg.HalfOpen.Timeout)
 	e.answer(p, p.Last.To, p.clear(isakmp.Aggressive, ps))
 	e.arm(p)

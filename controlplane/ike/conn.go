@@ -110,8 +110,8 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 		what = "phase 1 rekeyed"
 		e.count(CountPhase1Rekey)
 	}
-	e.report(LevelInfo, CountPhase1Up, fmt.Sprintf("%s with %s (%s): key %q, rule %q, %s%s", what, c.Info.PeerID,
-		orUnknown(p.Vendor.Name), p.KeyName, p.Rule, c.Info.Proposal, natWords(p)), p)
+	e.report(LevelInfo, CountPhase1Up, fmt.Sprintf("%s with %s (%s): %s, rule %q, %s%s", what, c.Info.PeerID,
+		orUnknown(p.Vendor.Name), p.proofWords(), p.Rule, c.Info.Proposal, natWords(p)), p)
 	e.startDPD(p)
 	e.arm(p)
 	if c.Dyn != nil {

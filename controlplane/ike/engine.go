@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"vrgate/controlplane/isakmp"
 	"vrgate/controlplane/keymat"
 )
 
@@ -92,6 +93,21 @@ const (
 	// AuthAny in a policy rule takes every method that there is a key or certificate for.
 	AuthAny AuthMethod = 0
 )
+
+// String names the method.
+func (m AuthMethod) String() string {
+	switch m {
+	case AuthAny:
+		return "any"
+	case AuthXAuthPSK:
+		return "XAuth-PSK"
+	case AuthXAuthRSA:
+		return "XAuth-RSA"
+	case AuthHybridRSA:
+		return "hybrid-RSA"
+	}
+	return isakmp.AuthMethod(m).String()
+}
 
 // Aggressive mode stance (K5); the zero value forbids it.
 type Aggressive uint8

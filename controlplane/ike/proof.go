@@ -272,6 +272,21 @@ func (p *phase1) begin() {
 	}
 }
 
+// proofWords says how the peer has proven itself.
+func (p *phase1) proofWords() string {
+	s := fmt.Sprintf("key %q", p.KeyName)
+	switch {
+	case p.Method.signs(!p.Initiator):
+		s = fmt.Sprintf("certificate of %q", p.Subject)
+	case p.Method == AuthHybridRSA:
+		s = "hybrid authentication"
+	}
+	if p.Aggressive {
+		s += ", aggressive mode"
+	}
+	return s
+}
+
 // moved takes over where the held message came from.
 func (p *phase1) moved() {
 	m := p.neg.msg

@@ -1,0 +1,157 @@
+package ike
+
+import (
+	"fmt"
+	"time"
+
+	"vrgate/controlplane/isakmp"
+)
+
+// deadline of a phase 1 SA.
+func (p *phase1) deadline() time.Time {
+	var frags time.Time
+	if p.frags != nil {
+		frags = p.frags.Since.Add(isakmp.FragmentTimeout + time.Second)
+	}
+	if n := p.neg; n != nil {
+		if n.attempt != nil {
+			return earliest(n.Expires, n.Next, frags)
+		}
+		return earliest(n.Expires, frags)
+	}
+	return earliest(p.Expires, p.RekeyAt, p.Replaced, p.Last.Till, p.DPD.next, p.Third, frags)
+}
+
+func (p *phase1) expire(e *Engine) {
+	if p.frags != nil {
+		before := p.frags.Bytes
+		if p.frags.Expire(e.now) {
+			e.guard.FragBytes -= before
+			p.frags = nil
+			e.count(DropFragment)
+		}
+	}
+	if n := p.neg; n != nil {
+		switch {
+		case reached(e.now, n.Expires) && p.Initiator:
+			e.failInitiate(p, ReasonTimeout, "no answer from the worker")
+		case reached(e.now, n.Expires):
+			e.count(DropTimeout)
+			e.dropPhase1(p, DropTimeout)
+		case n.attempt != nil && reached(e.now, n.Next):
+			e.retransmit(p)
+		}
+		if e.sas[p.Cookies] == p || e.own[p.Cookies.I] == p {
+			e.arm(p)
+		}
+		return
+	}
+	if reached(e.now, p.Last.Till) {
+		p.Last = answer{}
+	}
+	switch c := e.conns[p.Conn]; {
+	case reached(e.now, p.Expires):
+		e.deletePhase1(p)
+		return
+	case reached(e.now, p.Replaced):
+		if c == nil || c.newest() != p {
+			e.deletePhase1(p)
+			return
+		}
+		p.Replaced = time.Time{} // what was to replace it has gone before it
+	case reached(e.now, p.RekeyAt):
+		p.RekeyAt = time.Time{}
+		e.rekeyPhase1(p)
+	}
+	if p.State == StateDone && reached(e.now, p.Third) {
+		e.repeatThird(p)
+	}
+	if p.State == StateDone && reached(e.now, p.DPD.next) {
+		e.probe(p)
+	}
+	if e.sas[p.Cookies] == p { // also one that the peer has deleted: it has to go
+		e.arm(p)
+	}
+}
+
+// retransmit repeats our last message, or gives up.
+func (e *Engine) retransmit(p *phase1) {
+	n := p.neg
+	if n.Tries >= e.cfg.Retransmit.Tries {
+		text := "no answer to message 1"
+		switch p.State {
+		case StateMMKEI:
+			text = "no answer to message 3"
+		case StateMMFinalI:
+			text = "no answer to message 5: the pre-shared keys may differ"
+		}
+		if n.Hint != 0 {
+			text += fmt.Sprintf(" (somebody sent an unauthenticated %v)", n.Hint)
+		}
+		e.failInitiate(p, ReasonTimeout, text)
+		return
+	}
+	n.Tries++
+	n.Next = e.now.Add(e.cfg.Retransmit.retryAfter(n.Tries))
+	e.count(CountRetransmit)
+	e.transmit(p, p.Last.Data)
+}
+
+// rekeyPhase1 replaces an SA that nears its end, if it still carries anything.
+func (e *Engine) rekeyPhase1(p *phase1) {
+	c := e.conns[p.Conn]
+	if c == nil || c.newest() != p || c.opening != nil || len(c.Children) == 0 || c.Info.Dynamic && !c.Initiator {
+		// J3: a dynamic subscriber does it itself, and would not let us ask.
+		return
+	}
+	e.reopen(c)
+}
+
+// reopen starts a phase 1 SA for a connection that exists, from and to where it
+// is now.
+func (e *Engine) reopen(c *conn) *phase1 {
+	open := c.Open
+	open.Local, open.Remote, open.Key = c.Info.Local, c.Info.Remote, c.Info.Key
+	if !c.Initiator {
+		// The kind of exchange is that of the first (K5), and so is the method.
+		open.Aggressive, open.Method = c.Info.Aggressive, c.Info.Auth
+		if us, ok := choose(e.cfg.credentialsAt(open.Local.Addr(), open.Method), nil); ok && open.Method.signs(true) {
+			open.Credential, open.LocalID = us.cred.Name, us.localID
+		}
+	}
+	return e.startPhase1(open, c)
+}
+
+// dhDone gives the answer of a worker to the exchange that waits for it.
+func (e *Engine) dhDone(ev DHDone) {
+	ref, ok := e.jobs[ev.Job]
+	delete(e.jobs, ev.Job)
+	if !ok {
+		ev.Pair.Private.Wipe()
+		ev.Shared.Wipe()
+		return
+	}
+	if ref.q != nil {
+		e.quickDHDone(ref.q, ev)
+		return
+	}
+	p := ref.p
+	p.neg.Job = 0
+	switch {
+	case !p.Initiator && p.Aggressive:
+		e.aggressiveShared(p, ev)
+	case !p.Initiator:
+		e.sendMainMode4(p, ev)
+	case ev.Err != "":
+		e.failInitiate(p, ReasonDHFailed, ev.Err)
+	case p.neg.GXi == nil && p.Aggressive:
+		e.sendAggressive1(p, ev.Pair)
+	case p.neg.GXi == nil:
+		e.sendMainMode3(p, ev.Pair)
+	case !e.exchanged(p, ev.Shared):
+	case p.Aggressive:
+		e.aggressiveProof(p)
+	default:
+		e.prove(p)
+	}
+}
