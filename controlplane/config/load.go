@@ -39,7 +39,8 @@ type fileFinder func(path string) (string, fs.FileMode, error)
 type secretReader func(path string) ([]byte, fs.FileMode, error)
 
 // Load reads the configuration directory dir (see the package comment for its
-// layout) and the secret files that it names; it changes nothing. It returns
+// layout) and the secret files that it names; it changes nothing. Of certificates,
+// private keys and revocation lists it sees that the files are there. It returns
 // either a Config that is complete and consistent, or an error that is [Errors]
 // unless the directory itself cannot be read. Warnings may come with both.
 func Load(dir string) (*Config, []Diagnostic, error) {

@@ -98,7 +98,7 @@ func kindOfID(word string) (idKind, error) {
 	}
 	if name, ok := strings.CutPrefix(word, "keyid:"); ok {
 		if name == "" {
-			return 0, errors.New("must have a text behind keyid:")
+			return 0, errors.New("must have a text behind the colon")
 		}
 		return keyID, nil
 	}
@@ -133,7 +133,7 @@ func checkDN(name string) error {
 	for part := range strings.SplitSeq(name, ",") {
 		key, value, ok := strings.Cut(part, "=")
 		if key = strings.TrimSpace(key); !ok || strings.TrimSpace(value) == "" {
-			return errors.New("must be a distinguished name such as dn:CN=alice,O=Example where it starts with dn:")
+			return errors.New("must be a distinguished name where it starts with dn:, such as dn:CN=alice,O=Example")
 		}
 		if !slices.Contains(dnNames, strings.ToUpper(key)) && !objectID.MatchString(key) {
 			return fmt.Errorf("names %s, which is no attribute of a distinguished name such as CN, OU, O, C or E", quoteShort(key))

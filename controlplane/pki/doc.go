@@ -14,7 +14,8 @@
 //     IKEv1's method is RSA signatures.
 //   - Keys have 1024 to 8192 bits. Certificates that are signed with SHA-1 or MD5 are
 //     refused as untrusted, however old the client: their signatures can be forged. (An
-//     authority's signature on itself is not looked at.)
+//     authority's signature on itself is not looked at, and revocation lists may have SHA-1,
+//     since nothing that a peer chooses goes into them.)
 //   - The key usage, where there is one, must allow signatures; the extended key usage,
 //     where there is one, must be any, IKE, or TLS of either side, because few tools
 //     that people make client certificates with know IKE's.

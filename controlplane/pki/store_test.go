@@ -174,7 +174,7 @@ func TestLoadErrors(t *testing.T) {
 		"wrong password":       {Config{Own: []Own{{Name: "n", PKCS12: file(t, p12), Password: Password("wrong")}}}, "the password is wrong"},
 		"no PKCS #12":          {Config{Own: []Own{{Name: "n", PKCS12: cert}}}, cert + ": is not a usable PKCS #12 file"},
 		"no list":              {Config{CRLFiles: []string{cert}}, cert + `: holds "CERTIFICATE" in PEM but should hold a revocation list`},
-		"no list in DER":       {Config{CRLFiles: []string{key + "x"}}, "cannot be read"},
+		"no file of a list":    {Config{CRLFiles: []string{key + "x"}}, "cannot be read"},
 		"no URL":               {Config{CRLURLs: []string{"ldap://x"}}, `"ldap://x" is not the http URL of a revocation list`},
 		"too many lists":       {Config{CRLURLs: make([]string, MaxCRLs+1)}, "65 revocation lists but may be at most 64"},
 	} {
@@ -319,5 +319,32 @@ func TestFIFO(t *testing.T) {
 	}
 	if _, err := Load(Config{Authorities: []string{path}}, now); err == nil || !strings.Contains(err.Error(), "not a regular file") {
 		t.Error(err)
+	}
+}
+
+// TestItems lists what there is, for show.
+func TestItems(t *testing.T) {
+	root := issue(t, ca("root"), rsaKey(t, keyRoot), nil)
+	gw := issue(t, client("gateway"), rsaKey(t, keyOwn), root)
+	authority := file(t, certPEM(root))
+	list := file(t, revokes(t, root, &x509.RevocationList{}, root, gw))
+	s, err := Load(Config{
+		Authorities: []string{authority},
+		Own:         []Own{{Name: "gw", Certificate: file(t, certPEM(gw)), Key: file(t, keyPEM(t, gw.key))}},
+		CRLFiles:    []string{list}, CRLURLs: []string{"http://pki.example/x"},
+	}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial := func(e *entity) string { return fmt.Sprintf("%x", e.cert.SerialNumber) }
+	const name = "CN=root,O=Example"
+	want := []Item{
+		{Kind: ItemOwn, Name: "gw", Subject: "CN=gateway,O=Example", Issuer: name, Serial: serial(gw), From: gw.cert.NotBefore, Until: gw.cert.NotAfter},
+		{Kind: ItemAuthority, Name: authority, Subject: name, Issuer: name, Serial: serial(root), From: root.cert.NotBefore, Until: root.cert.NotAfter},
+		{Kind: ItemCRL, Name: list, Issuer: name, From: now.Add(-time.Hour), Until: now.Add(time.Hour), Revoked: 2},
+		{Kind: ItemCRL, Name: "http://pki.example/x", Missing: true},
+	}
+	if got := s.Items(); !slices.Equal(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
