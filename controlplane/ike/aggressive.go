@@ -277,8 +277,7 @@ func (e *Engine) aggressive2(p *phase1, pk Packet, h isakmp.Header, ps []isakmp.
 	}
 	g, r, text := p.readProof(ps)
 	if r != "" {
-		e.count(r)
-		e.report(LevelDebug, r, "message 2: "+text, p)
+		e.badAnswer(p, r, "message 2: "+text)
 		return
 	}
 	if !e.chosen(p, h, ps) {

@@ -1,13 +1,16 @@
 // Package ike is the IKEv1 engine of one virtual router (RFC 2408, 2409, 2407,
-// 3706, 3947): main mode with pre-shared keys, quick mode in transport mode for
-// L2TP, informational exchanges, NAT traversal with its drafts, fragmentation,
-// rekeying and dead peer detection, as responder and as initiator.
+// 3706, 3947, the drafts of XAuth, mode config and hybrid authentication): main
+// and aggressive mode with pre-shared keys, RSA signatures and hybrid
+// authentication, XAuth and mode config of dynamic subscribers, quick mode in
+// transport mode for L2TP and in tunnel mode, informational exchanges, NAT
+// traversal with its drafts, fragmentation, rekeying and dead peer detection, as
+// responder and as initiator.
 //
 // An Engine is a pure value. Step takes what happened and the time it happened,
 // and returns what is to be done; no socket, clock, goroutine, logger or netlink
 // is used, and randomness comes from the reader given to New. One goroutine, the
-// shell of the virtual router, owns an engine. Slow work (Diffie-Hellman, the
-// kernel) leaves as an effect and comes back as an event.
+// shell of the virtual router, owns an engine. Slow work (Diffie-Hellman,
+// signatures, certificates, the kernel) leaves as an effect and comes back as an event.
 //
 // Objects, from the outside in:
 //
@@ -20,6 +23,8 @@
 // first, nothing that is not authenticated changes lasting state, answers to it
 // are no larger than what it sent (vendor IDs are answered in kind), are
 // repeated only when the peer repeats its message, and are never sent unasked.
+// Aggressive mode, where a rule allows it, has to compute before it knows anything
+// of the peer, and with certificates has to send ours: both are bounded.
 //
 // Identifiers such as K2, C9r or D2r in comments are rules of the project's
 // requirements table.

@@ -271,9 +271,11 @@ func (e *Engine) mainMode6(p *phase1, pk Packet, h isakmp.Header, body []byte, d
 	}
 	idp, _ := isakmp.Find(o.payloads, isakmp.TypeID)
 	g, r, text := p.readProof(o.payloads)
-	if _, err := idp.ID(); err != nil || r != "" {
-		e.count(reasonOr(r, DropMalformed))
-		e.report(LevelDebug, reasonOr(r, DropMalformed), "message 6: "+text, p)
+	if _, err := idp.ID(); err != nil {
+		r, text = DropMalformed, err.Error()
+	}
+	if r != "" {
+		e.badAnswer(p, r, "message 6: "+text)
 		return
 	}
 	e.hold(p, pk, d)
@@ -287,6 +289,14 @@ func (e *Engine) mainMode6(p *phase1, pk Packet, h isakmp.Header, body []byte, d
 		e.count(ReasonAuthFailed)
 		e.report(LevelDebug, ReasonAuthFailed, "message 6: the peer's proof is wrong", p)
 	}
+}
+
+// badAnswer notes what is wrong with an answer: it may be forged, and a better one may
+// come, but if none does it is the reason.
+func (e *Engine) badAnswer(p *phase1, r Reason, text string) {
+	p.neg.why, p.neg.whyText = r, text
+	e.count(r)
+	e.report(LevelDebug, r, text, p)
 }
 
 // mainModeUp ends main mode as initiator: the responder has proven itself.

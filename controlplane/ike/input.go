@@ -160,9 +160,10 @@ func (e *Engine) repeat(p *phase1, pk Packet) {
 }
 
 // reassemble adds a fragment and returns the whole message when it is complete.
-// Fragments are taken only from peers to whom we have said so.
+// Fragments are taken only from peers to whom we have said so, and who have said the same;
+// the vendor IDs of an aggressive responder come inside its fragments.
 func (e *Engine) reassemble(p *phase1, h isakmp.Header, body []byte) []byte {
-	if !e.cfg.Fragmentation || !p.Vendor.Frag {
+	if !e.cfg.Fragmentation || !p.Vendor.Frag && p.State != StateAMSAI {
 		e.count(DropFragment)
 		return nil
 	}

@@ -77,6 +77,10 @@ func (p *phase1) expire(e *Engine) {
 // retransmit repeats our last message, or gives up.
 func (e *Engine) retransmit(p *phase1) {
 	n := p.neg
+	if n.Tries >= e.cfg.Retransmit.Tries && n.why != "" {
+		e.failInitiate(p, n.why, n.whyText)
+		return
+	}
 	if n.Tries >= e.cfg.Retransmit.Tries {
 		text := "no answer to message 1"
 		switch p.State {

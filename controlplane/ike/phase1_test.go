@@ -6,6 +6,7 @@ import (
 	"crypto/rsa"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	mrand "math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -202,3 +203,58 @@ func TestModes(t *testing.T) {
 }
 
 func ap(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+
+// TestLongChains: certificates that do not fit into one datagram travel in IKE fragments
+// in every direction.
+func TestLongChains(t *testing.T) {
+	for _, m := range []mode{{false, AuthRSA}, {true, AuthRSA}, {false, AuthHybridRSA}, {true, AuthHybridRSA}} {
+		w, client, server, open := modePair(t, m)
+		largest := 0
+		w.tap = func(_, _ netip.AddrPort, _ bool, data []byte) bool {
+			if string(data[8:16]) != string(make([]byte, 8)) { // nobody has said that it takes message 1 in pieces
+				largest = max(largest, len(data))
+			}
+			return true
+		}
+		for _, n := range []*node{client, server} {
+			c := &n.e.cfg.Credentials[1]
+			c.Chain = append(c.Chain, make([]byte, 3000), make([]byte, 2000))
+		}
+		client.step(open)
+		w.run(5 * time.Second)
+		mustUp(t, client, server)
+		if largest > defaultMaxFragment {
+			t.Errorf("%v: a datagram of %d bytes", m, largest)
+		}
+	}
+}
+
+// TestAggressiveUnderLoss: hardly an attempt fails on a bad link, though message 2 is never
+// repeated unasked: each side has something that makes the other repeat itself.
+func TestAggressiveUnderLoss(t *testing.T) {
+	for _, m := range []mode{{true, AuthPSK}, {true, AuthXAuthPSK}, {true, AuthXAuthRSA}} {
+		up := 0
+		const tries = 100
+		for i := range tries {
+			w, client, server, open := modePair(t, m)
+			w.rng = mrand.New(mrand.NewPCG(uint64(i), 7))
+			w.loss, w.dup, w.jitter = 0.2, 0.1, 100*time.Millisecond
+			client.step(open)
+			w.run(2 * time.Minute)
+			if len(client.up) == 1 {
+				up++
+			}
+			if len(client.up)+len(client.down) == 0 {
+				t.Errorf("%v, try %d: neither up nor down", m, i)
+			}
+			w.loss, w.dup, w.jitter = 0, 0, 0
+			client.step(CloseAll{Reason: ReasonShutdown})
+			server.step(CloseAll{Reason: ReasonShutdown})
+			w.run(10 * time.Minute)
+			empty(t, client, server)
+		}
+		if up < tries*95/100 {
+			t.Errorf("%v: %d of %d attempts came up", m, up, tries)
+		}
+	}
+}

@@ -190,6 +190,8 @@ type attempt struct {
 	next    []byte      // last block of phase 1
 	cutLife isakmp.Life // RESPONDER-LIFETIME of message 6
 	proof   given       // of message 2 of aggressive mode
+	why     Reason      // what was wrong with an answer, told when no better one came
+	whyText string
 }
 
 // conn is one connection: a peer over all its rekeys.
