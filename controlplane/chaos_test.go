@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// TestChaos: for an hour users come, hang up, fall silent and come back from the same address
+// TestChaos: for an hour users come by L2TP or XAuth, hang up, fall silent and come back from the same address
 // before anybody has noticed, the operator disconnects some of them, and every twentieth
 // kernel call fails. Everybody who is left alone and meets no failure is served, and when all
 // have gone nothing is left but what failed calls could not remove.
@@ -50,7 +50,11 @@ func chaos(t *testing.T, r *rand.Rand) {
 			came++
 			router := []string{"red", "blue"}[r.IntN(2)]
 			user := []string{"alice", "bob", "carol", "mallory"}[r.IntN(4)]
-			here[place] = w.connect(router, user, fmt.Sprintf("198.51.100.%d", place+1), nil)
+			change := byXAuth
+			if r.IntN(2) == 0 {
+				change = nil
+			}
+			here[place] = w.connect(router, user, fmt.Sprintf("198.51.100.%d", place+1), change)
 		case r.IntN(3) > 0:
 			if a, _ := s.state(); a.IsValid() {
 				up++
@@ -90,6 +94,9 @@ func chaos(t *testing.T, r *rand.Rand) {
 			if p.Used != 0 {
 				t.Errorf("%s: %d addresses of pool %s are still leased", v.Name, p.Used, p.Name)
 			}
+		}
+		if v.Licences.Subscribers.Used != 0 || v.Licences.IPsecTunnels.Used != 0 {
+			t.Errorf("%s: licences are still held: %+v", v.Name, v.Licences)
 		}
 	}
 	started, ended := w.logs.FilterMessage("subscriber up").Len(), w.logs.FilterMessage("subscriber ended").Len()

@@ -64,10 +64,18 @@ var redAndBlue = map[string]string{
 }
 
 func routerYAML(name, server string) string {
-	return strings.NewReplacer("NAME", name, "SERVER", server, "KEY", testKey, "PASSWORD", testPassword).Replace(`
+	return strings.NewReplacer("NAME", name, "SERVER", server, "ROAD", roadServer(netip.MustParseAddr(server)).String(), "KEY", testKey, "PASSWORD", testPassword).Replace(`
 namespace: {name: NAME}
-server-addresses: [SERVER]
+server-addresses: [SERVER, ROAD]
 ipsec:
+  dead-peer-detection: {enabled: true}
+  tunnel-profiles:
+    - name: road
+      local-address: ROAD
+      keys: [{name: everybody, key: KEY}]
+      attempts: 1
+      max-subscribers: 20
+      networks: [10.0.0.0/8]
   transport-profiles:
     - name: clients
       local-addresses:
@@ -87,8 +95,20 @@ users:
   - {name: alice, password: PASSWORD, address: 10.0.0.77}
   - {name: bob, password: PASSWORD}
   - {name: carol, password: PASSWORD}
+  - {name: dave, password: PASSWORD, session-timeout: 600s}
+  - {name: erin, password: PASSWORD, idle-timeout: 300s}
 `)
 }
+
+// roadServer is the address that a virtual router has for dynamic subscribers alone (J18).
+func roadServer(server netip.Addr) netip.Addr {
+	b := server.As4()
+	b[3] += 10
+	return netip.AddrFrom4(b)
+}
+
+// byXAuth makes a dynamic subscriber of a client.
+func byXAuth(c *peer.Config) { c.XAuth, c.Server = true, roadServer(c.Server) }
 
 // loadConfig writes files and loads them.
 func loadConfig(t *testing.T, files map[string]string) *config.Config {
