@@ -12,6 +12,13 @@
 // nothing of a user is in the kernel before AAA has said yes, every session ends exactly once with one
 // typed reason.
 //
+// There are two ways in. With L2TP/IPsec the user is PPP's: quick mode in transport mode comes
+// first, then L2TP through it, then PPP asks who it is. A dynamic subscriber is IPsec's own (J2):
+// phase 1 is mapped to a tunnel profile, XAuth asks who it is, AAA decides, the kernel gets policies
+// and a route for the address, and only then is the peer told that it is in and may have SAs (J8).
+// Both are sessions of package subscriber with the same life, records, timeouts and ends; they differ
+// in what carries them.
+//
 // A machine joins the three engines of one virtual router into one value. What one of them reports and
 // another must know is passed on inside, before anything later is looked at; so no two of them ever
 // disagree about who exists. What concerns the outside comes out as a list of effects.
@@ -24,8 +31,8 @@
 //   - Sending is done at once and may fail, as datagrams do.
 //   - Calls into the kernel that wait (SAs, sockets, interfaces, routes) run in workers shared by all
 //     routers, those about the same connection or the same tunnel one after the other. Diffie-Hellman
-//     has workers of its own, of which peers that are not authenticated can take at most half of the
-//     queue, and so has AAA.
+//     and RSA have workers of their own, of which peers that are not authenticated can take at most
+//     half of the queue, and so has AAA.
 //   - The answer to each comes back as an event. Answers are never dropped; packets are, and counted,
 //     when the loop does not keep up.
 //
@@ -33,8 +40,14 @@
 // tunnel or session, and no lock inside an engine. Show and disconnect run as functions in the loop;
 // what takes a dump of the kernel runs outside of it.
 //
-// Addresses are the exception to one owner per router: users who arrive in one virtual router may end
-// in another, so pools and leases are shared and locked.
+// Addresses and licences are the exception to one owner per router: users who arrive in one virtual
+// router may end in another, and some licences are the whole process's, so pools, leases and licences
+// are shared and locked. A subscriber gets its address and its licences together or neither, and gives
+// them back together.
+//
+// Certificates are read before anything is touched. A store of package pki per virtual router holds
+// them; IKE is told their public part, and asks the shell for signatures and verdicts. Revocation
+// lists are fetched in the background and put in force whole.
 //
 // # Kernel
 //
@@ -46,9 +59,9 @@
 //
 // # Life
 //
-// New translates the configuration; a mistake shows before anything is touched. Run opens every
-// virtual router, which also removes what a crashed predecessor left, and starts the loops. One that
-// cannot be opened is shown as failed and tried again while the others serve. When the context ends
-// each router ends its sessions, then its tunnels, then IPsec, politely, with a share of the
-// configured time for each, and the data planes remove what is ours.
+// New translates the configuration and reads the certificates; a mistake shows before anything is
+// touched. Run opens every virtual router, which also removes what a crashed predecessor left, and
+// starts the loops. One that cannot be opened is shown as failed and tried again while the others
+// serve. When the context ends each router ends its sessions, then its tunnels, then IPsec, politely,
+// with a share of the configured time for each, and the data planes remove what is ours.
 package controlplane

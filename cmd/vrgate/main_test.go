@@ -657,3 +657,23 @@ func TestCompletion(t *testing.T) {
 		t.Errorf("without a daemon: %d %q", status, out)
 	}
 }
+
+// TestCheckCertificates: check reads the certificates that a configuration names, and run refuses
+// to start without them.
+func TestCheckCertificates(t *testing.T) {
+	dir, _, _ := configure(t)
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("ca.pem", "no certificate\n")
+	write("vr/inner.yaml", "pools: [{name: p, ranges: [10.0.0.0/24]}]\nipsec: {certificates: {authorities: [ca.pem]}}\n")
+	want := regexp.MustCompile(`(?s)^` + regexp.QuoteMeta(dir+"/vr/inner.yaml: "+dir+"/ca.pem: ") + `[^\n]+\nvrgate: the configuration has certificates that cannot be used; nothing has been applied\n$`)
+	for _, command := range []string{"check", "run"} {
+		if status, out, stderr := vrgate(t, command, "-c", dir); status != exitConfig || out != "" || !want.MatchString(stderr) {
+			t.Errorf("%s: %d %q %q", command, status, out, stderr)
+		}
+	}
+}
