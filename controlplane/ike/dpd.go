@@ -98,6 +98,7 @@ func (e *Engine) trafficRead(ev TrafficRead) {
 	if t.Read && ev.OutPackets > t.Out {
 		t.OutAt = e.now
 	}
+	first := !t.Read
 	t.In, t.Out, t.Read = ev.InPackets, ev.OutPackets, true
 	p := c.newest()
 	if p == nil && !c.Alone.IsZero() {
@@ -106,7 +107,7 @@ func (e *Engine) trafficRead(ev TrafficRead) {
 		}
 		return
 	}
-	if p == nil || !c.probed() || !p.Vendor.DPD || p.DPD.Tries > 0 {
+	if first || p == nil || !c.probed() || !p.Vendor.DPD || p.DPD.Tries > 0 {
 		return
 	}
 	x, heard := e.cfg.DPD, later(p.DPD.Heard, t.InAt)

@@ -78,20 +78,21 @@ func (c *Config) tunnelByName(name string) *TunnelProfile {
 
 // recognise tells whether an authenticated SA is a dynamic subscriber's, and
 // whose (J10, J15). The vendor ID alone says nothing: strongSwan sends it on each
-// connection, also under L2TP. So the peer has to have asked for XAuth, or there
-// is a tunnel profile for it and no transport profile. text says why the peer is
+// connection, also under L2TP. So the peer has to have asked for XAuth, which
+// announces it even without the ID, or there is a tunnel profile for it and no
+// transport profile. text says why the peer is
 // one but may not be: no profile takes it.
 func (e *Engine) recognise(p *phase1) (t *TunnelProfile, text string) {
 	if p.Initiator {
 		return nil, ""
 	}
-	if !p.Vendor.XAuth {
+	asks := p.Method.xauth()
+	if !p.Vendor.XAuth && !asks {
 		if p.KeyTunnel != "" {
 			return nil, fmt.Sprintf("key %q belongs to tunnel profile %q, and the peer does not announce XAuth", p.KeyName, p.KeyTunnel)
 		}
 		return nil, ""
 	}
-	asks := p.Method.xauth()
 	if !asks && p.KeyTunnel == "" && (p.KeyGroup || e.cfg.transport(p.Local.Addr(), p.Remote.Addr()) != nil) {
 		return nil, ""
 	}
@@ -263,6 +264,9 @@ func (c *conn) quickGate(p *phase1) (hold bool, text string) {
 // left is called when a connection has neither phase 1 SA nor child. One of a
 // dynamic subscriber whose SAs the peer has deleted lives on for a minute (J9).
 func (e *Engine) left(c *conn, r Reason, byPeer bool) {
+	if c.Dyn != nil && c.Dyn.Stage == stageLeft {
+		return // a phase 1 SA that the peer had deleted before
+	}
 	if c.Dyn == nil || !c.Announced || !byPeer {
 		text := ""
 		if c.Dyn != nil && c.Dyn.Stage == stageDenied {
@@ -272,7 +276,7 @@ func (e *Engine) left(c *conn, r Reason, byPeer bool) {
 		return
 	}
 	c.Dyn.Stage = stageLeft
-	c.Grace, c.Retry = e.now.Add(grace), time.Time{}
+	c.Grace, c.Retry, c.Alone, c.Watch = e.now.Add(grace), time.Time{}, time.Time{}, time.Time{}
 	e.arm(c)
 }
 

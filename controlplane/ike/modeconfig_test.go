@@ -27,7 +27,7 @@ var dynamicClients = []struct {
 	{"macOS/iOS", offers.AppleCisco, ProfileCompatible, false, []uint16{isakmp.ConfigIP4Address, isakmp.ConfigIP4Netmask, isakmp.ConfigIP4DNS,
 		isakmp.ConfigIP4NBNS, isakmp.ConfigAddressExpiry, isakmp.ConfigAppVersion, isakmp.UnityBanner, isakmp.UnityDefaultDomain,
 		isakmp.UnitySplitDNS, isakmp.UnitySplitInclude, isakmp.UnityLocalLAN}, []string{"10.0.0.0/8", "192.168.7.0/24"}},
-	{"Android", androidXAuth, ProfileLegacy, true, []uint16{isakmp.ConfigIP4Address, isakmp.ConfigIP4Netmask, isakmp.ConfigIP4DNS,
+	{"Android", offers.AndroidXAuth, ProfileLegacy, true, []uint16{isakmp.ConfigIP4Address, isakmp.ConfigIP4Netmask, isakmp.ConfigIP4DNS,
 		isakmp.ConfigIP4NBNS, isakmp.UnityBanner, isakmp.UnityDefaultDomain, isakmp.UnitySplitDNS, isakmp.UnitySplitInclude,
 		isakmp.UnityLocalLAN, isakmp.ConfigAppVersion}, []string{"0.0.0.0/0"}},
 	{"vpnc", offers.VPNC, ProfileLegacy, false, []uint16{isakmp.ConfigIP4Address, isakmp.ConfigIP4Netmask, isakmp.ConfigIP4DNS,
@@ -36,32 +36,6 @@ var dynamicClients = []struct {
 	{"Shrew", offers.Shrew, ProfileLegacy, false, []uint16{isakmp.ConfigAppVersion, isakmp.UnityFirewallType, isakmp.ConfigIP4Address,
 		isakmp.ConfigIP4Netmask, isakmp.ConfigIP4DNS, isakmp.ConfigIP4NBNS, isakmp.ConfigIP4Subnet, isakmp.UnitySplitInclude,
 		isakmp.UnityLocalLAN, isakmp.UnityPFS, isakmp.UnitySavePassword, isakmp.UnityUDPPort}, []string{"0.0.0.0/0"}},
-}
-
-// androidXAuth is IPsec XAuth PSK of Android: as under L2TP but for the method,
-// tunnel mode and two vendor IDs (clients.md 3.5).
-func androidXAuth() offers.Offer {
-	o := offers.Android()
-	o.Vendors = slices.Concat(o.Vendors, []isakmp.Payload{isakmp.VendorPayload(isakmp.VendorXAuth, 0), isakmp.VendorPayload(isakmp.VendorUnity, 0)})
-	change := func(sa isakmp.SA, typ, from, to uint16) isakmp.SA {
-		sa.Proposals = slices.Clone(sa.Proposals)
-		for i := range sa.Proposals {
-			ts := slices.Clone(sa.Proposals[i].Transforms)
-			for j := range ts {
-				ts[j].Attributes = slices.Clone(ts[j].Attributes)
-				for k, a := range ts[j].Attributes {
-					if v, _ := a.Uint(); a.Type == typ && v == uint64(from) {
-						ts[j].Attributes[k] = isakmp.ShortAttribute(typ, to)
-					}
-				}
-			}
-			sa.Proposals[i].Transforms = ts
-		}
-		return sa
-	}
-	o.Phase1 = change(o.Phase1, 3, 1, 65001)
-	o.Phase2 = change(o.Phase2, 4, 2, 1)
-	return o
 }
 
 // TestClients replays what each client sends behind phase 1, with and without

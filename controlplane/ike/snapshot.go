@@ -84,7 +84,9 @@ func (e *Engine) Restore(now time.Time, b []byte) ([]Effect, error) {
 				e.outs[ch.Out.SPI] = ch
 			}
 			if ch.InState != saUp || ch.OutState != saUp && !ch.Deleted {
-				e.removeChild(c, ch)
+				// The peer may have finished with it; it is told, so that it does not
+				// send into the void.
+				e.deleteChild(c, ch)
 				continue
 			}
 			ch.Rekeying = false

@@ -8,6 +8,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"vrgate/controlplane/isakmp"
 )
 
 // TestSnapshot restarts a server in the middle of things: what it shows is the
@@ -58,7 +60,8 @@ func TestSnapshot(t *testing.T) {
 	empty(t, client, server)
 }
 
-// TestSnapshotHalfway: an SA that was on its way into the kernel is removed.
+// TestSnapshotHalfway: an SA that was on its way into the kernel is removed, and
+// the peer, which may have it already, is told.
 func TestSnapshotHalfway(t *testing.T) {
 	r := serverRig(t, ProfileCompatible)
 	s := newScript(r, quickOffer())
@@ -71,11 +74,14 @@ func TestSnapshotHalfway(t *testing.T) {
 	}
 	e := New(r.e.cfg, rand.Reader)
 	fs, err := e.Restore(r.now, b)
-	if err != nil || len(fs) != 1 {
+	if err != nil || len(fs) != 2 {
 		t.Fatalf("%v, %v", fs, err)
 	}
-	if rm, ok := fs[0].(RemoveSA); !ok || r.kernel[saKey(rm.Dir, rm.SPI, rm.Remote)].SPI != rm.SPI {
-		t.Errorf("%+v", fs[0])
+	if told, ok := fs[0].(Send); !ok || told.Data[18] != byte(isakmp.Informational) {
+		t.Errorf("the peer is not told: %+v", fs[0])
+	}
+	if rm, ok := fs[1].(RemoveSA); !ok || r.kernel[saKey(rm.Dir, rm.SPI, rm.Remote)].SPI != rm.SPI {
+		t.Errorf("%+v", fs[1])
 	}
 	if len(e.spis)+len(e.outs) != 0 || len(e.conns) != 1 {
 		t.Errorf("%d SPIs, %d connections", len(e.spis), len(e.conns))

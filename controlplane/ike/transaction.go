@@ -234,8 +234,10 @@ func (e *Engine) begin(p *phase1, x purpose, set isakmp.AttributeSet, delay, pat
 	}
 	t.Expires = t.Next.Add(patience)
 	d := p.dialogue()
-	// One question, one verdict: what is asked anew is not repeated.
-	d.open = slices.DeleteFunc(d.open, func(o *transaction) bool { return o.Purpose == x })
+	// One question, one verdict, and no question behind it.
+	d.open = slices.DeleteFunc(d.open, func(o *transaction) bool {
+		return o.Purpose == x || x == forStatus && o.Purpose == forUser
+	})
 	d.open = append(d.open, t)
 	if delay == 0 {
 		e.repeatTransaction(p, t)
