@@ -34,6 +34,7 @@ type Access struct {
 
 	mu     sync.Mutex // guards what follows
 	mtu    int
+	fate   fate
 	closed bool
 }
 
@@ -45,7 +46,8 @@ const accessTries = 16
 // Access makes the interface for r's tunnels whose subscribers end in router to, which may be r itself, with an MTU in bytes of at least
 // mtu. What a predecessor has left under its name is replaced. The caller makes one for each pair and closes it before r.
 //
-// Errors: *MissingFeature, *BadSpec, ErrClosed, and what the kernel says.
+// Errors: *MissingFeature; *BadSpec, also when r is in a VRF and to in another namespace, between which the kernel passes
+// nothing; ErrClosed; and what the kernel says.
 func (r *Router) Access(to *Router, mtu int) (*Access, error) {
 	from, err := r.device()
 	if err != nil {
@@ -54,6 +56,15 @@ func (r *Router) Access(to *Router, mtu int) (*Access, error) {
 	master, err := to.device()
 	if err != nil {
 		return nil, err
+	}
+	same, err := r.space.same(to.space)
+	if err != nil {
+		return nil, err
+	}
+	if from.index != 0 && !same {
+		// The kernel checks what crosses namespaces against the policies of the device by which the VRF took the
+		// encrypted packet, finds none and drops it (xfrmi_decode_session takes the outer packet's sdif).
+		return nil, &BadSpec{Router: r.name, Reason: "subscribers of a router in a VRF cannot end in another network namespace (that of " + to.name + ")"}
 	}
 	if mtu < minAccessMTU || mtu > maxAccessMTU {
 		return nil, &BadSpec{Router: r.name, Reason: fmt.Sprintf("an access interface's MTU of %d is not %d to %d", mtu, minAccessMTU, maxAccessMTU)}
@@ -227,12 +238,20 @@ func (a *Access) Lost() bool {
 	if a.closed {
 		return true
 	}
-	lost, missed := readNews(a.news, a.index)
-	if lost || !missed {
-		return lost
+	a.read()
+	return a.fate != fine
+}
+
+// read learns what has become of the interface.
+func (a *Access) read() {
+	fate, missed := readNews(a.news, a.index)
+	a.fate = max(a.fate, fate)
+	if !missed || a.fate == gone {
+		return
 	}
-	up, err := a.present()
-	return err == nil && !up
+	if up, err := a.present(); err == nil && !up {
+		a.fate = max(a.fate, down)
+	}
 }
 
 // present says whether the interface is there and up.
@@ -256,7 +275,11 @@ func (a *Access) Close() error {
 	}
 	a.closed = true
 	var err error
-	if a.index != 0 {
+	if a.news >= 0 {
+		a.read()
+	}
+	// An index that has become free may be another's already, even that of our successor of the same name.
+	if a.index != 0 && a.fate != gone {
 		if link, e := a.nl.LinkByIndex(a.index); e == nil && link.Attrs().Name == a.name {
 			err = a.nl.LinkDel(link)
 		} else {
@@ -303,8 +326,17 @@ func linkNews(index int) (int, error) {
 // linkMessage is more than what is read of a message; the rest is cut off.
 const linkMessage = 4096
 
-// readNews reads all messages: lost when one says that the link is gone or down, missed when messages were lost.
-func readNews(fd, index int) (lost, missed bool) {
+// fate is what has become of a link.
+type fate uint8
+
+const (
+	fine fate = iota
+	down
+	gone
+)
+
+// readNews reads all messages and says the worst of them; missed when messages were lost.
+func readNews(fd, index int) (worst fate, missed bool) {
 	b := make([]byte, linkMessage)
 	for {
 		n, _, err := unix.Recvfrom(fd, b, 0)
@@ -313,31 +345,31 @@ func readNews(fd, index int) (lost, missed bool) {
 		case errors.Is(err, unix.ENOBUFS):
 			missed = true
 		case err != nil:
-			return lost, missed
+			return worst, missed
 		default:
-			lost = lost || parseNews(b[:n], index)
+			worst = max(worst, parseNews(b[:n], index))
 		}
 	}
 }
 
-// parseNews says whether a message of the kernel's means that a link is gone or down: struct nlmsghdr (length
+// parseNews says what a message of the kernel's means for a link: struct nlmsghdr (length
 // u32, type u16, …) and struct ifinfomsg (family u8, pad, type u16, index s32, flags u32, change u32).
-func parseNews(b []byte, index int) bool {
+func parseNews(b []byte, index int) fate {
 	const (
 		typeAt  = 4
 		indexAt = unix.SizeofNlMsghdr + 4
 		flagsAt = unix.SizeofNlMsghdr + 8
 	)
 	if len(b) < unix.SizeofNlMsghdr+unix.SizeofIfInfomsg || binary.NativeEndian.Uint32(b[indexAt:]) != uint32(index) {
-		return false
+		return fine
 	}
-	switch binary.NativeEndian.Uint16(b[typeAt:]) {
-	case unix.RTM_DELLINK:
-		return true
-	case unix.RTM_NEWLINK:
-		return binary.NativeEndian.Uint32(b[flagsAt:])&unix.IFF_UP == 0
+	switch typ, up := binary.NativeEndian.Uint16(b[typeAt:]), binary.NativeEndian.Uint32(b[flagsAt:])&unix.IFF_UP != 0; {
+	case typ == unix.RTM_DELLINK:
+		return gone
+	case typ == unix.RTM_NEWLINK && !up:
+		return down
 	}
-	return false
+	return fine
 }
 
 const accessPrefix = "vrx"

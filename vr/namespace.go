@@ -121,6 +121,15 @@ func makeNamed(name string) error {
 // handle for the netlink libraries.
 func (n *namespace) handle() netns.NsHandle { return netns.NsHandle(n.fd) }
 
+// same says whether two names are of one namespace.
+func (n *namespace) same(other *namespace) (bool, error) {
+	var a, b unix.Stat_t
+	if err := errors.Join(unix.Fstat(n.fd, &a), unix.Fstat(other.fd, &b)); err != nil {
+		return false, failed(err, "compare network namespaces %s and %s", n.name, other.name)
+	}
+	return a.Dev == b.Dev && a.Ino == b.Ino, nil
+}
+
 // do runs fn on a thread that is in the namespace.
 func (n *namespace) do(fn func() error) error {
 	done := make(chan error)

@@ -25,6 +25,7 @@ import (
 //	             An ICMP error that quotes a decrypted L2TP datagram: drop, it would leave in clear.
 //	postrouting  a datagram with MarkEncrypt that has lost its IPsec bundle: drop. A queueing discipline on a
 //	             VRF device makes the kernel route once more and forget it.
+//	output       an ICMP redirect to a subscriber: drop.
 //	prerouting   a packet from a subscriber's link whose source is routed elsewhere: drop.
 //	forward      the MSS option of a TCP SYN of a subscriber: lower it to what the routes' MTU allows.
 //
@@ -58,6 +59,7 @@ const (
 	// What an ICMP error quotes: an IP header without options, then the beginning of a UDP header.
 	icmpType             = 0
 	icmpUnreachable      = 3
+	icmpRedirect         = 5
 	quotedProtocol       = 8 + 9
 	quotedDestination    = 8 + ipDestination
 	quotedUDPDestination = 8 + 20 + udpDestination
@@ -136,6 +138,7 @@ func steering(spec Spec, vrf int) ruleset {
 			b.quoted(compare(PortL2TP)...), b.quoted(inRange(MinTunnelPort, MaxTunnelPort)))
 		postrouting.rules = append(postrouting.rules, b.guard())
 	}
+	output.rules = append(output.rules, b.redirect())
 	if spec.SourceValidation {
 		prerouting.rules = append(prerouting.rules, b.spoofed())
 	}
@@ -262,6 +265,13 @@ func (b builder) guard() rule {
 	r = append(r, compare(PortL2TP)...)
 	r = append(r, &expr.Rt{Register: register, Key: rtIPsec}, equal([]byte{0}))
 	return append(r, drop(dropLeak)...)
+}
+
+// redirect drops ICMP redirects to subscribers. Two of them that talk to each other through one XFRM interface
+// would be told to do it without us.
+func (b builder) redirect() rule {
+	r := append(b.subscriber(expr.MetaKeyOIFGROUP), protocol(unix.IPPROTO_ICMP)...)
+	return append(r, load(expr.PayloadBaseTransportHeader, icmpType, 1), equal([]byte{icmpRedirect}), &expr.Verdict{Kind: expr.VerdictDrop})
 }
 
 func (b builder) spoofed() rule {
