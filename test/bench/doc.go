@@ -8,8 +8,11 @@
 //
 //	engine  handshakes per processor second of the IKE responder (go test -bench)
 //	memory  heap of one subscriber in the daemon, with 1,000 and 5,000 of them
+//	access  what the kernel needs for a packet, and for a change, of a dynamic IPsec
+//	        subscriber, with 100 to 10,000 of them
 //	setup   whole L2TP/IPsec set-ups against strongSwan, xl2tpd and pppd, in one
 //	        run of one kernel with the same clients (package loadgen)
 //
-// The program runs itself in the test machine (package vm) for the last part.
+// The program runs itself in the test machine (package vm) for the last part, and the
+// kernel tests for the one before.
 package main

@@ -31,7 +31,7 @@ var groups = map[string]keymat.Group{
 	"ecp256": keymat.ECP256, "ecp384": keymat.ECP384, "curve25519": keymat.Curve25519,
 }
 
-var parts = []string{"engine", "memory", "setup"}
+var parts = []string{"engine", "memory", "access", "setup"}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -84,6 +84,7 @@ func run(ctx context.Context, args []string) error {
 	do := map[string]func() error{
 		"engine": func() error { return engine(ctx, os.Stdout) },
 		"memory": func() error { return memory(ctx, os.Stdout) },
+		"access": func() error { return access(ctx, o, os.Stdout) },
 		"setup":  func() error { return setup(ctx, o, os.Stdout) },
 	}
 	for _, p := range parts {

@@ -20,16 +20,9 @@ import (
 // setup builds what is needed, runs this program in the test machine and prints what it
 // measured there.
 func setup(ctx context.Context, o options, w io.Writer) error {
-	kernel := o.kernel
-	if kernel == "" {
-		switch err := topo.Probe(); {
-		case err == nil:
-			kernel = "host"
-		case errors.Is(err, topo.ErrNotSupported):
-			kernel = "6.12"
-		default:
-			return err
-		}
+	kernel, err := o.machine()
+	if err != nil {
+		return err
 	}
 	bin, err := os.MkdirTemp("", "vrgate-bench-")
 	if err != nil {
@@ -67,6 +60,21 @@ func setup(ctx context.Context, o options, w io.Writer) error {
 		return fmt.Errorf("the test machine printed %d results, not %d", len(results), want)
 	}
 	return printSetups(w, o, kernel, results)
+}
+
+// machine is the kernel to measure on.
+func (o options) machine() (string, error) {
+	if o.kernel != "" {
+		return o.kernel, nil
+	}
+	switch err := topo.Probe(); {
+	case err == nil:
+		return "host", nil
+	case errors.Is(err, topo.ErrNotSupported):
+		return "6.12", nil
+	default:
+		return "", err
+	}
 }
 
 // quietest is the result of the server during which the machine had least else to do: the clients

@@ -32,7 +32,7 @@ import (
 //
 // The routers are one and the same, or two in one namespace, or in two.
 type world struct {
-	t          *testing.T
+	t          testing.TB
 	transport  routerPlace
 	end        routerPlace
 	kernel     *Kernel
@@ -44,6 +44,7 @@ type world struct {
 	sniffed    *sniffer
 	events     *events
 	spi        uint32
+	members    int // of the crowd
 	namespaces []string
 }
 
@@ -114,7 +115,7 @@ func (e *events) PeerMoved(_ uint32, remote netip.AddrPort) {
 }
 
 // await waits until what is asked under the lock is so.
-func (e *events) await(t *testing.T, what string, so func() bool) {
+func (e *events) await(t testing.TB, what string, so func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		e.mu.Lock()
@@ -188,7 +189,7 @@ func (w *world) space(role string) string {
 }
 
 // newWorld builds the links and opens the routers.
-func newWorld(t *testing.T, transport, end routerPlace) *world {
+func newWorld(t testing.TB, transport, end routerPlace) *world {
 	t.Helper()
 	w := &world{t: t, transport: transport, end: end, spi: 0x1000, events: &events{lost: map[subscriber.ID]int{}, expired: map[uint32]bool{}}}
 	for _, p := range []*routerPlace{&w.transport, &w.end} {
@@ -253,7 +254,7 @@ func newWorld(t *testing.T, transport, end routerPlace) *world {
 
 // open makes what the peer needs before it has SAs: a socket for ESP in UDP, and policies for its
 // address with the peer's reqid.
-func (p *peer) open(t *testing.T) {
+func (p *peer) open(t testing.TB) {
 	t.Helper()
 	inSpace(t, p.space, func() error {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
@@ -277,7 +278,7 @@ func (p *peer) open(t *testing.T) {
 }
 
 // policies sends what has a source address, and takes what is for it, by the peer's SAs.
-func (p *peer) policies(t *testing.T, inner netip.Addr) {
+func (p *peer) policies(t testing.TB, inner netip.Addr) {
 	t.Helper()
 	reqid := fmt.Sprint(xfrm.Tag(p.number))
 	for _, dir := range []string{"in", "out"} {
@@ -371,7 +372,7 @@ func (w *world) check(err error) {
 }
 
 // ping sends n packets of size bytes, IP header included, and returns how many were answered.
-func ping(t *testing.T, space, from, to string, n, size int, more ...string) int {
+func ping(t testing.TB, space, from, to string, n, size int, more ...string) int {
 	t.Helper()
 	args := append([]string{"netns", "exec", space, "ping", "-n", "-q", "-i", "0.02", "-W", "1", "-c", fmt.Sprint(n), "-s", fmt.Sprint(size - 28), "-I", from}, more...)
 	out, err := command("ip", append(args, to)...)
