@@ -339,3 +339,73 @@ func TestAggressiveRestart(t *testing.T) {
 		empty(t, client, server)
 	}
 }
+
+// FuzzAggressive gives arbitrary payloads to aggressive mode, as message 1 and, in clear and
+// encrypted with the right keys, as message 3: no panic, one small answer at most, nobody is
+// let in, and nothing is left.
+func FuzzAggressive(f *testing.F) {
+	seed := func(o offers.Offer) {
+		r := subscriberRig(f, ProfileLegacy)
+		s := groupScript(r, o)
+		m1 := s.aggressiveMessage1()
+		f.Add(uint8(0), uint8(isakmp.TypeSA), m1[isakmp.HeaderLen:])
+		if !s.aggressive1() {
+			f.Fatal("no message 2")
+		}
+		ps := append(s.proof(), s.vendors...)
+		for i := range ps {
+			if ps[i].Type == isakmp.TypeHash || ps[i].Type == isakmp.TypeSignature {
+				ps[i].Body = make([]byte, len(ps[i].Body))
+			}
+		}
+		for _, kind := range []uint8{1, 2, 4, 5} {
+			f.Add(kind, uint8(ps[0].Type), isakmp.AppendPayloads(nil, ps))
+		}
+	}
+	seed(offers.VPNC())
+	seed(offers.AppleHybrid())
+	seed(asMethod(offers.AppleGroup(), AuthXAuthRSA))
+	small := offers.AppleGroup()
+	small.Phase1 = offerOf(keymat.ECP256)
+	f.Fuzz(func(t *testing.T, kind, first uint8, data []byte) {
+		if len(data) == 0 {
+			return
+		}
+		r := subscriberRig(t, ProfileLegacy)
+		r.noDH = kind%3 == 0 // what follows costs more than it finds
+		s := groupScript(r, asMethod(small, []AuthMethod{AuthXAuthPSK, AuthXAuthRSA}[kind/3%2]))
+		var m []byte
+		if kind%3 == 0 {
+			m = append(isakmp.Message{Header: s.header(isakmp.Aggressive, 0)}.Append(nil), data...)
+			m[16] = first
+			binary.BigEndian.PutUint32(m[24:], uint32(len(m)))
+		} else {
+			if !s.aggressive1() {
+				t.Fatal("no message 2")
+			}
+			m = append(isakmp.Message{Header: s.header(isakmp.Aggressive, 0)}.Append(nil), data...)
+			if kind%3 == 2 {
+				ct, _, err := s.keys.Encrypt(s.suite.FirstIV(s.pair.Public, s.gxr), data)
+				if err != nil {
+					t.Fatal(err)
+				}
+				m = isakmp.AppendEncrypted(nil, s.header(isakmp.Aggressive, 0), isakmp.PayloadType(first), ct)
+			} else {
+				m[16] = first
+				binary.BigEndian.PutUint32(m[24:], uint32(len(m)))
+			}
+		}
+		r.verifies = nil
+		out := s.send(m)
+		if len(out) > 1 || len(out) == 1 && len(out[0].Data) > 64 {
+			t.Errorf("%d answers", len(out))
+		}
+		if len(r.e.conns) != 0 || len(r.jobs) > 1 || len(r.verifies) > 1 || r.e.guard.Eager > 1 {
+			t.Errorf("%d connections, %d jobs, %d certificates, %d eager", len(r.e.conns), len(r.jobs), len(r.verifies), r.e.guard.Eager)
+		}
+		r.pass(2 * time.Minute)
+		if len(r.e.sas)+len(r.e.timers)+len(r.e.jobs)+r.e.guard.HalfOpen+r.e.guard.Eager+r.e.guard.FragBytes != 0 {
+			t.Error("something is left")
+		}
+	})
+}
