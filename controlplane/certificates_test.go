@@ -42,18 +42,24 @@ var testKeys = sync.OnceValue(func() [2]*rsa.PrivateKey {
 	return out
 })
 
-// testPKI is an authority and a certificate that it has signed, in files.
+// testPKI is an authority and certificates of a server and a client that it has signed, in files.
 type testPKI struct {
-	dir      string
-	ca, cert *x509.Certificate
+	dir              string
+	ca, cert, client *x509.Certificate
 }
 
 func newTestPKI(t *testing.T, from, until time.Time) testPKI {
 	t.Helper()
+	return newTestPKIOf(t, "Test CA", 0, from, until)
+}
+
+// newTestPKIOf is newTestPKI with an authority of another name and key.
+func newTestPKIOf(t *testing.T, name string, caKey int, from, until time.Time) testPKI {
+	t.Helper()
 	p := testPKI{dir: t.TempDir()}
 	issue := func(c, by *x509.Certificate, key int) *x509.Certificate {
 		c.NotBefore, c.NotAfter, c.BasicConstraintsValid = from, until, true
-		der, err := x509.CreateCertificate(rand.Reader, c, by, testKeys()[key].Public(), testKeys()[0])
+		der, err := x509.CreateCertificate(rand.Reader, c, by, testKeys()[key].Public(), testKeys()[caKey])
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -64,12 +70,16 @@ func newTestPKI(t *testing.T, from, until time.Time) testPKI {
 		return parsed
 	}
 	ca := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Test CA"}, IsCA: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
-	p.ca = issue(ca, ca, 0)
+	p.ca = issue(ca, ca, caKey)
 	p.cert = issue(&x509.Certificate{
 		SerialNumber: big.NewInt(42), Subject: pkix.Name{CommonName: "vpn"}, DNSNames: []string{"vpn.example.net"}, KeyUsage: x509.KeyUsageDigitalSignature,
 	}, p.ca, 1)
+	p.client = issue(&x509.Certificate{
+		SerialNumber: big.NewInt(43), Subject: pkix.Name{CommonName: "pc"}, KeyUsage: x509.KeyUsageDigitalSignature,
+	}, p.ca, 1)
+	p.write(t, "client.pem", "CERTIFICATE", p.client.Raw)
 	p.write(t, "ca.pem", "CERTIFICATE", p.ca.Raw)
 	p.write(t, "vpn.pem", "CERTIFICATE", p.cert.Raw)
 	p.write(t, "vpn.key", "RSA PRIVATE KEY", x509.MarshalPKCS1PrivateKey(testKeys()[1]))
@@ -92,6 +102,18 @@ func (p testPKI) config(warn time.Duration) config.Certificates {
 		Authorities: []string{p.file("ca.pem")}, ExpiryWarning: warn,
 		Own: []config.OwnCertificate{{Name: "vpn", Certificate: p.file("vpn.pem"), Key: p.file("vpn.key")}},
 	}
+}
+
+// store is that of one side.
+func (p testPKI) store(t *testing.T, name, file string, lists ...string) *pki.Store {
+	t.Helper()
+	s, err := pki.Load(pki.Config{
+		Authorities: []string{p.file("ca.pem")}, Own: []pki.Own{{Name: name, Certificate: p.file(file), Key: p.file("vpn.key")}}, CRLFiles: lists,
+	}, simStart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // revoke makes a revocation list.

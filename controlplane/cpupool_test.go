@@ -6,6 +6,9 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"go.uber.org/zap"
+
+	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/keymat"
 )
@@ -60,5 +63,30 @@ func TestCPUPoolBusy(t *testing.T) {
 	p.close()
 	if n := int(done.Load()); n != cap(p.jobs)+1 {
 		t.Errorf("%d jobs done, want %d", n, cap(p.jobs)+1)
+	}
+}
+
+// TestBusyAnswers: a job that the workers have no room for is answered all the same, so that the
+// peer's negotiation can go on or end.
+func TestBusyAnswers(t *testing.T) {
+	full := &cpuPool{jobs: make(chan func())}
+	r := newRouter(&config.Router{Name: "red"}, machineConfig{}, &shared{cpu: full}, nil, noCertificates(t), zap.NewNop(), nil)
+	for _, job := range []ike.Effect{
+		ike.ComputeDH{Job: 1, Group: keymat.Curve25519}, ike.Sign{Job: 2}, ike.VerifyPeer{Job: 3},
+	} {
+		r.performIKE(job)
+	}
+	got := r.inbox.take(nil)
+	if len(got) != 3 || r.pending != 3 {
+		t.Fatalf("%d answers to 3 jobs, %d pending", len(got), r.pending)
+	}
+	if d, ok := got[0].(workDone).event.(ike.DHDone); !ok || d.Job != 1 || d.Err != busy {
+		t.Errorf("%+v", got[0])
+	}
+	if d, ok := got[1].(workDone).event.(ike.Signed); !ok || d.Job != 2 || d.Err != busy {
+		t.Errorf("%+v", got[1])
+	}
+	if d, ok := got[2].(workDone).event.(ike.PeerVerified); !ok || d.Job != 3 || d.Reason != busy || d.Text == "" {
+		t.Errorf("%+v", got[2])
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"vrgate/controlplane/aaa"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/l2tp"
 	"vrgate/controlplane/subscriber"
@@ -93,7 +94,7 @@ func (r *router) performIKE(f ike.Effect) {
 		r.log.Info("IPsec up", append(connFields(f.Conn), zap.String("ike", f.Conn.Proposal), zap.String("esp", f.Conn.ESP),
 			zap.String("key", f.Conn.Key), zap.Bool("nat", f.Conn.NATPeer))...)
 	case ike.ConnDown:
-		r.log.Info("IPsec down", append(connFields(f.Conn), zap.String("reason", string(f.Reason)), zap.String("text", f.Text), zap.Bool("by_peer", f.ByPeer))...)
+		r.log.Log(connLevel(f.Conn), "IPsec down", append(connFields(f.Conn), zap.String("reason", string(f.Reason)), zap.String("text", f.Text), zap.Bool("by_peer", f.ByPeer))...)
 	case ike.Report:
 		r.report(uint8(f.Level), string(f.Reason), f.Text, zap.Stringer("peer", f.Remote), zap.Uint32("conn", uint32(f.Conn)))
 	}
@@ -107,10 +108,23 @@ func (r *router) compute(unauthenticated bool, work func() any, refusal any) {
 	}
 }
 
+// connLevel keeps the end of what was never announced out of the usual log: a dynamic
+// subscriber whose user was not let in has its own line.
+func connLevel(c ike.ConnInfo) zapcore.Level {
+	if c.Dynamic && c.ESP == "" {
+		return zapcore.DebugLevel
+	}
+	return zapcore.InfoLevel
+}
+
 func connFields(c ike.ConnInfo) []zap.Field {
-	return []zap.Field{
+	out := []zap.Field{
 		zap.Uint32("conn", uint32(c.ID)), zap.Stringer("peer", c.Remote), zap.String("peer_id", c.PeerID), zap.String("client", c.Peer),
 	}
+	if c.Subject != "" {
+		out = append(out, zap.String("subject", c.Subject))
+	}
+	return out
 }
 
 func (r *router) performL2TP(f l2tp.Effect) {
@@ -250,11 +264,15 @@ func (r *router) performSubscriber(ctx context.Context, f subscriber.Effect) {
 }
 
 func recordFields(s subscriber.Record) []zap.Field {
-	return []zap.Field{
+	out := []zap.Field{
 		zap.Uint64("subscriber", uint64(s.ID)), zap.String("user", s.User), zap.Stringer("peer", s.Remote), zap.String("address", addressText(s.Address)),
 		zap.String("router", s.Terminating), zap.String("interface", s.Interface), zap.String("access", string(s.Access)),
-		zap.Uint32("conn", s.Conn), zap.Uint16("tunnel", s.Call.Tunnel), zap.Uint16("session", s.Call.Session),
+		zap.Uint32("conn", s.Conn),
 	}
+	if s.Access == aaa.AccessXAuth {
+		return append(out, zap.String("profile", s.Profile), zap.String("peer_id", s.PeerID))
+	}
+	return append(out, zap.Uint16("tunnel", s.Call.Tunnel), zap.Uint16("session", s.Call.Session))
 }
 
 // addressText is empty for a subscriber that has no address (yet).

@@ -17,6 +17,7 @@ import (
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/keymat"
 	"vrgate/controlplane/l2tp"
+	"vrgate/controlplane/pki"
 	"vrgate/controlplane/subscriber"
 	"vrgate/pppd"
 )
@@ -149,6 +150,7 @@ type simServer struct {
 	cfg      machineConfig
 	m        *machine
 	leases   *leases
+	certs    *pki.Store // nil where nobody has certificates
 	users    aaa.Method
 	inbound  map[uint32]ike.SA // by SPI
 	outbound map[ike.ConnID]simOutbound
@@ -259,6 +261,10 @@ func (s *simServer) perform(f any) {
 		}
 	case ike.ComputeDH:
 		s.answer(computeDH(f))
+	case ike.Sign:
+		s.answer(sign(s.certs, f))
+	case ike.VerifyPeer:
+		s.answer(verify(s.certs, w.now, f))
 	case ike.InstallSA:
 		if f.SA.Dir == ike.Inbound && s.fails("inbound SA") || f.SA.Dir == ike.Outbound && s.fails("outbound SA") {
 			s.answer(ike.SAInstalled{Conn: f.SA.Conn, SPI: f.SA.SPI, Dir: f.SA.Dir, Err: "injected"})

@@ -249,3 +249,75 @@ func (w *simWorld) newSpoiled(aggressive bool, spoil func(*peer.Config)) *simCli
 	spoil(&c)
 	return w.newPeer(5, c)
 }
+
+// TestCertificateClients: RSA signatures and hybrid authentication, in both modes, over a network
+// that loses datagrams; and who has no good certificate has a reason and leaves nothing.
+func TestCertificateClients(t *testing.T) {
+	p := newTestPKI(t, simStart.Add(-time.Hour), simStart.Add(24*time.Hour))
+	stranger := newTestPKIOf(t, "Other CA", 1, simStart.Add(-time.Hour), simStart.Add(24*time.Hour))
+	list := p.file("crl.pem")
+	p.write(t, "crl.pem", "X509 CRL", p.revoke(t, 1, simStart.Add(-time.Minute), p.client.SerialNumber))
+	world := func(t *testing.T, network simNetwork, lists ...string) *simWorld {
+		store := p.store(t, "vpn", "vpn.pem", lists...)
+		w := newSimWorld(t, 5, network, func(c *machineConfig) {
+			c.ike.Credentials, c.ike.Authorities = credentials(store), store.AuthorityNames()
+			c.ike.Tunnels[0].Credential = "vpn"
+		})
+		w.server.certs = store
+		return w
+	}
+	client := func(w *simWorld, i int, of testPKI, m ike.AuthMethod, aggressive bool) *simClient {
+		return w.newPeer(i, peer.Config{
+			Server: simRoadAddr, XAuth: true, Aggressive: aggressive, Method: m, Certificates: of.store(w.t.(*testing.T), "client", "client.pem"),
+		})
+	}
+	t.Run("good", func(t *testing.T) {
+		w := world(t, simNetwork{Loss: 0.1, Delay: 20 * time.Millisecond, Jitter: 200 * time.Millisecond})
+		connectEach(w, 40, 10*time.Millisecond, func(i int) *simClient {
+			return client(w, i, p, []ike.AuthMethod{ike.AuthXAuthRSA, ike.AuthHybridRSA}[i%2], i%4 >= 2)
+		})
+		if up := w.up(); up < 39 {
+			t.Errorf("%d of 40 clients are up", up)
+		}
+		subjects := map[string]int{}
+		for _, c := range w.server.m.ike.Conns() {
+			subjects[fmt.Sprint(c.Auth, " ", c.Aggressive, " ", c.Subject)]++
+		}
+		for _, want := range []string{"XAuth-RSA false CN=pc", "XAuth-RSA true CN=pc", "hybrid-RSA false ", "hybrid-RSA true "} {
+			if subjects[want] < 9 {
+				t.Errorf("%d of 10 connections are %q: %v", subjects[want], want, subjects)
+			}
+		}
+		hangUpOrVanish(w)
+	})
+	for name, tc := range map[string]struct {
+		of     testPKI
+		lists  []string
+		late   time.Duration
+		report ike.Reason
+	}{
+		"revoked":              {of: p, lists: []string{list}, report: "certificate-revoked"},
+		"expired":              {of: p, late: 25 * time.Hour, report: "certificate-expired"},
+		"of another authority": {of: stranger, report: "certificate-untrusted"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := world(t, simNetwork{Delay: 10 * time.Millisecond}, tc.lists...)
+			w.now = w.now.Add(tc.late)
+			c := client(w, 1, tc.of, ike.AuthXAuthRSA, false)
+			c.connect()
+			w.run(2*time.Minute, c.Settled)
+			w.run(time.Second, func() bool { return false })
+			if c.Address.IsValid() || !typed.MatchString(c.Failed) {
+				t.Errorf("the client has %v and is told %q", c.Address, c.Failed)
+			}
+			if w.server.reports[string(tc.report)] == 0 {
+				t.Errorf("reported %v, want %s among it", w.server.reports, tc.report)
+			}
+			c.gone = true
+			w.assertNothingLeft(10 * time.Minute)
+			if len(w.server.ended) != 0 {
+				t.Errorf("sessions ended: %+v", w.server.ended)
+			}
+		})
+	}
+}

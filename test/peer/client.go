@@ -1,7 +1,9 @@
 package peer
 
 import (
+	"cmp"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net/netip"
 	"slices"
@@ -10,6 +12,7 @@ import (
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/keymat"
 	"vrgate/controlplane/l2tp"
+	"vrgate/controlplane/pki"
 	"vrgate/pppd"
 )
 
@@ -29,6 +32,10 @@ type Config struct {
 	// of [ike.PresharedKey]; "": the address.
 	Aggressive bool
 	Group      string
+	// Certificates authenticate phase 1 instead of Key where Method says so: our own, called
+	// "client", by RSA, the server's by RSA and hybrid.
+	Certificates *pki.Store
+	Method       ike.AuthMethod // 0: AuthXAuthPSK
 	// IKE changes what IKE is configured with; nil leaves it.
 	IKE func(*ike.Config)
 }
@@ -84,6 +91,12 @@ func New(c Config, random io.Reader, network Network) *Client {
 		cfg.Tunnels = []ike.TunnelProfile{{
 			Name: xauthProfile, Local: c.Addr, ESP: []ike.ESPProposal{{Cipher: ike.ESPAESCBC, KeyBits: 128, Auth: ike.ESPAuthSHA1}},
 		}}
+		if c.Certificates != nil {
+			cfg.Rules[0].Auth, cfg.Authorities = ike.AuthAny, c.Certificates.AuthorityNames()
+			for _, x := range c.Certificates.Credentials() {
+				cfg.Credentials = append(cfg.Credentials, ike.Credential{Name: x.Name, Chain: x.Chain, Subject: x.Subject, Issuers: x.Issuers})
+			}
+		}
 		cfg.Transports = nil
 		cfg.DPD = ike.DPDTimers{Silent: time.Minute} // a server's delete may get lost
 		if c.Aggressive {
@@ -111,7 +124,7 @@ func (c *Client) Connect(now time.Time) {
 	if c.XAuth {
 		c.step(now, ike.Initiate{
 			Ref: 1, Local: netip.AddrPortFrom(c.Addr, 500), Remote: netip.AddrPortFrom(c.Server, 500), Profile: xauthProfile, Key: "group",
-			LocalID: c.Group, Aggressive: c.Aggressive, Method: ike.AuthXAuthPSK, User: c.User, Password: c.Password, Request: wanted, Tunnel: true,
+			LocalID: c.Group, Aggressive: c.Aggressive, Method: cmp.Or(c.Method, ike.AuthXAuthPSK), Credential: "client", User: c.User, Password: c.Password, Request: wanted, Tunnel: true,
 		})
 		return
 	}
@@ -248,6 +261,22 @@ func (c *Client) stepIKE(now time.Time, ev ike.Event) {
 			} else {
 				c.outbound = slices.DeleteFunc(c.outbound, func(spi uint32) bool { return spi == f.SPI })
 			}
+		case ike.Sign:
+			done := ike.Signed{Job: f.Job}
+			var err error
+			if done.Signature, err = c.Certificates.Sign(f.Credential, f.Digest); err != nil {
+				done.Err = err.Error()
+			}
+			c.step(now, done)
+		case ike.VerifyPeer:
+			done := ike.PeerVerified{Job: f.Job}
+			subject, err := c.Certificates.Verify(now, pki.Peer{Certs: f.Certs, Digest: f.Digest, Signature: f.Signature, ID: f.ID})
+			var refusal *pki.Refusal
+			if errors.As(err, &refusal) {
+				done.Reason, done.Text = ike.Reason(refusal.Reason), refusal.Text
+			}
+			done.Subject = subject
+			c.step(now, done)
 		case ike.ReadTraffic: // it has none
 			c.step(now, ike.TrafficRead{Conn: f.Conn})
 		case ike.Configured:
