@@ -513,6 +513,16 @@ VR      PROFILE  ADDRESS    LOCAL ID          PEER IDS              KEYS        
 office  staff    192.0.2.1  @vpn.example.net  staff, *@example.net  group (staff)  vpn          2/500        generic  users       red            10.0.0.0/8,172.16.0.0/12  aes256-sha1  modp1024  8h0m0s    1440
 office  guests   any        -                 any                   -              -            0            none     users       office         everything                compatible   none      0s        1300
 `},
+		{"show licences", `
+VR      SUBSCRIBERS  OF         IPSEC TUNNELS  OF
+(all)   1            10         0              unlimited
+office  1            unlimited  1              50
+red     0            unlimited  0              unlimited
+`},
+		{"show licences --vr office", `
+VR      SUBSCRIBERS  OF         IPSEC TUNNELS  OF
+office  1            unlimited  1              50
+`},
 		{"show certificates", `
 VR      KIND  NAME                       STATE    UNTIL                SUBJECT             ISSUER  REVOKED
 office  own   vpn                        good     2027-03-01 12:00:00  CN=vpn.example.net  CN=ca   -
@@ -576,7 +586,7 @@ func TestJSONAndDetail(t *testing.T) {
 	dir, socket, _ := configure(t)
 	messages, _, _ := daemon(t, dir, &fakePlane{}, 0)
 	expect(t, messages, "READY=1\nSTATUS=serving")
-	for _, name := range []string{"vr", "ike-policy", "tunnel-profiles", "certificates", "ike-sa", "ipsec", "l2tp", "subscribers"} {
+	for _, name := range []string{"vr", "ike-policy", "tunnel-profiles", "certificates", "licences", "ike-sa", "ipsec", "l2tp", "subscribers"} {
 		status, out, stderr := vrgate(t, "show", name, "--json", "--socket", socket)
 		var v any
 		if err := json.Unmarshal([]byte(out), &v); err != nil || status != 0 {

@@ -22,6 +22,7 @@ func showCommand(dir *string) *cobra.Command {
 		showing(ask, "vr", "Virtual routers: place, state, counts, pools, policy rules", (*api.Client).VRs, vrTable),
 		showing(ask, "ike-policy", "IKE policy rules in force", (*api.Client).IKEPolicyRules, policyTable),
 		showing(ask, "tunnel-profiles", "Tunnel profiles of dynamic IPsec subscribers", (*api.Client).TunnelProfiles, profileTable),
+		showing(ask, "licences", "Licences that subscribers hold", licencesOf, licenceTable),
 		showing(ask, "certificates", "Certificates of ours, trusted authorities, revocation lists", (*api.Client).Certificates, certificateTable),
 		showing(ask, "ike-sa", "Phase 1 SAs", (*api.Client).IKESAs, ikeTable),
 		showing(ask, "ipsec", "IPsec connections and their phase 2 SAs", (*api.Client).IPsec, ipsecTable),
@@ -91,4 +92,31 @@ func l2tpOf(client *api.Client, ctx context.Context, f api.Filter) (l2tpView, er
 	}
 	out.Sessions, err = client.L2TPSessions(ctx, f)
 	return out, err
+}
+
+// licenceView is a row of `show licences`; VR is empty for the whole process.
+type licenceView struct {
+	VR string `json:"vr"`
+	api.Licences
+}
+
+// licencesOf lists the licences of the process, unless one virtual router is asked for, and of
+// the virtual routers.
+func licencesOf(client *api.Client, ctx context.Context, f api.Filter) ([]licenceView, error) {
+	var out []licenceView
+	if f.VR == "" {
+		h, err := client.Health(ctx)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, licenceView{Licences: h.Licences})
+	}
+	vrs, err := client.VRs(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	for i := range vrs {
+		out = append(out, licenceView{vrs[i].Name, vrs[i].Licences})
+	}
+	return out, nil
 }

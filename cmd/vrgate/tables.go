@@ -94,6 +94,23 @@ func licences(l api.Licences) string {
 	return strings.Join(words, ", ")
 }
 
+func licenceTable(w io.Writer, rows []licenceView, detail bool) error {
+	if detail {
+		return details(w, rows)
+	}
+	t := newTable(w, "VR", "SUBSCRIBERS", "OF", "IPSEC TUNNELS", "OF")
+	of := func(x api.Licence) string {
+		if x.Limit == 0 {
+			return "unlimited"
+		}
+		return strconv.Itoa(x.Limit)
+	}
+	for _, r := range rows {
+		t.row(cmp.Or(r.VR, "(all)"), strconv.Itoa(r.Subscribers.Used), of(r.Subscribers), strconv.Itoa(r.IPsecTunnels.Used), of(r.IPsecTunnels))
+	}
+	return t.end()
+}
+
 func policyTable(w io.Writer, rules []api.IKEPolicyRule, detail bool) error {
 	if detail {
 		return details(w, rules)
