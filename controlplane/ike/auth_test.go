@@ -76,7 +76,7 @@ func TestKeyCandidatesBounded(t *testing.T) {
 	for i := range 20 {
 		keys = append(keys, PresharedKey{Name: fmt.Sprint(i), Key: secret(fmt.Sprint("key ", i)), Group: true})
 	}
-	for i, want := range map[int]bool{0: true, maxKeyCandidates - 1: true, maxKeyCandidates: false, 19: false} {
+	for i, want := range map[int]bool{0: true, maxOpenKeys - 1: true, maxOpenKeys: false, 19: false} {
 		r := serverRig(t, ProfileCompatible, keys...)
 		s := newScript(r, offers.AppleL2TP())
 		s.psk = keys[i].Key

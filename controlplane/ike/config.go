@@ -26,7 +26,8 @@ const (
 
 // Fixed limits and times.
 const (
-	maxKeyCandidates = 8                // pre-shared keys tried against one message 5
+	maxNamedKeys     = 16               // pre-shared keys for a named identity tried against one message 5
+	maxOpenKeys      = 8                // and those for any identity
 	maxKeyAttempts   = 4                // wrong messages 5 before a half-open SA is dropped
 	maxQuicks        = 8                // quick modes at once in one phase 1 SA
 	maxChildren      = 4                // pairs of ESP SAs of one connection (K8)

@@ -5,6 +5,7 @@ import (
 	"encoding/asn1"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -63,11 +64,28 @@ func dnMatches(want string, der []byte) bool {
 	if err != nil || len(parts) != len(got) {
 		return false
 	}
-	for i, w := range parts {
-		g := got[i]
-		if !g.text || g.more != w.more || !g.oid.Equal(w.oid) || !wildcard(fold(w.value), fold(g.value)) {
+	for from := 0; from < len(parts); {
+		to := from + 1
+		for to < len(parts) && parts[to].more {
+			to++
+		}
+		if !sameSet(parts[from:to], got[from:to]) || to < len(got) && got[to].more {
 			return false
 		}
+		from = to
+	}
+	return true
+}
+
+// sameSet compares one RDN with another. The attributes of a set have no order.
+func sameSet(want, got []dnPart) bool {
+	used := make([]bool, len(got))
+	for _, w := range want {
+		i := slices.IndexFunc(got, func(g dnPart) bool { return g.text && g.oid.Equal(w.oid) && wildcard(fold(w.value), fold(g.value)) })
+		if i < 0 || used[i] || i > 0 != got[i].more {
+			return false
+		}
+		used[i] = true
 	}
 	return true
 }

@@ -3,6 +3,7 @@ package ike
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"vrgate/controlplane/isakmp"
@@ -165,17 +166,31 @@ func (k *PresharedKey) serves(local, peer netip.Addr, m AuthMethod) bool {
 }
 
 // keysFor returns the keys that may authenticate a peer whose identity is not
-// known yet, most specific first, at most maxKeyCandidates.
+// known yet, most specific first: at most maxNamedKeys for a named identity and
+// maxOpenKeys for any, so that neither keeps the other out. Key ids are what groups
+// call themselves in aggressive mode; of those there may be many, and they come last
+// among the named.
 func (c *Config) keysFor(local, peer netip.Addr, m AuthMethod) []*PresharedKey {
-	var out []*PresharedKey
+	var named, ids, open []*PresharedKey
 	for i := range c.Keys {
-		if k := &c.Keys[i]; k.serves(local, peer, m) {
-			if out = append(out, k); len(out) == maxKeyCandidates {
-				break
+		k := &c.Keys[i]
+		if !k.serves(local, peer, m) {
+			continue
+		}
+		switch {
+		case k.ID == "" || k.ID == anyText:
+			if len(open) < maxOpenKeys {
+				open = append(open, k)
 			}
+		case len(named) == maxNamedKeys:
+		case parseID(k.ID).Type != isakmp.IDKeyID:
+			named = append(named, k)
+		case len(ids) < maxNamedKeys:
+			ids = append(ids, k)
 		}
 	}
-	return out
+	ids = ids[:min(len(ids), maxNamedKeys-len(named))]
+	return slices.Concat(named, ids, open)
 }
 
 // keyFor returns the most specific key that may authenticate a peer of that

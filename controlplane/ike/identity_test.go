@@ -3,6 +3,7 @@ package ike
 import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"fmt"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -33,6 +34,8 @@ func TestIDMatches(t *testing.T) {
 		return pkix.AttributeTypeAndValue{Type: oid, Value: value}
 	}
 	jo := dn(attr("C", "DE"), attr("O", "Example  Inc, Ltd"), attr("CN", "Jo"))
+	multi := isakmp.ID{Type: isakmp.IDDERDN}
+	multi.Data, _ = asn1.Marshal(pkix.RDNSequence{{attr("O", "Example")}, {attr("UID", "7"), attr("CN", "Jo")}})
 	number := isakmp.ID{Type: isakmp.IDDERDN}
 	number.Data, _ = asn1.Marshal(pkix.RDNSequence{{{Type: asn1.ObjectIdentifier{2, 5, 4, 3}, Value: 7}}})
 	v4, v6 := isakmp.AddrID(netip.MustParseAddr("192.0.2.1"), 17, 500), isakmp.AddrID(netip.MustParseAddr("2001:db8::1"), 0, 0)
@@ -58,6 +61,9 @@ func TestIDMatches(t *testing.T) {
 		// The sequence counts, and so does its length.
 		{"dn:C=DE,O=*,CN=Jo", jo, false}, {"dn:CN=Jo", jo, false}, {"dn:CN=Jo,O=*,C=*,L=*", jo, false},
 		{"dn:CN=Jo+O=*,C=DE", jo, false},
+		// But not among the attributes of one part.
+		{"dn:CN=Jo+UID=7,O=Example", multi, true}, {"dn:UID=*+CN=*,O=*", multi, true},
+		{"dn:CN=Jo+CN=Jo,O=Example", multi, false}, {"dn:CN=Jo,UID=7,O=Example", multi, false}, {"dn:CN=Jo,UID=7+O=Example", multi, false},
 		{"dn:CN=Jo,O=*,C=AT", jo, false}, {"dn:CN=Jo,OU=*,C=DE", jo, false},
 		// What cannot be read is nobody's; what is no text matches nothing.
 		{"dn:", jo, false}, {"dn:Jo", jo, false}, {"dn:NAME=Jo", jo, false}, {"dn:CN=*", number, false},
@@ -135,7 +141,17 @@ func FuzzDN(f *testing.F) {
 		if !idMatches(prefixDN+anyText, id) || !idMatches("", id) {
 			t.Fatalf("%q does not match any name", s)
 		}
-		if single := strings.Count(text, "+") == 0; single && !idMatches(prefixDN+text, id) {
+		seen := map[string]bool{}
+		for _, p := range parts {
+			if p.more && seen[p.oid.String()] {
+				return // the same attribute twice in one set: the pairs are not looked for
+			}
+			if !p.more {
+				clear(seen)
+			}
+			seen[p.oid.String()] = true
+		}
+		if !idMatches(prefixDN+text, id) {
 			t.Fatalf("%q does not match itself", text)
 		}
 	})
@@ -179,4 +195,40 @@ func FuzzWildcard(f *testing.F) {
 			t.Errorf("%q and %q: %v", pattern, text, got)
 		}
 	})
+}
+
+// TestKeysFor: in main mode neither the keys of many groups nor those of many names
+// keep the key for anybody out, and the number of keys tried is bounded.
+func TestKeysFor(t *testing.T) {
+	var c Config
+	for i := range 100 {
+		c.Keys = append(c.Keys, PresharedKey{Name: fmt.Sprint("group ", i), ID: fmt.Sprint("keyid:", i)})
+	}
+	for i := range 10 {
+		c.Keys = append(c.Keys, PresharedKey{Name: fmt.Sprint("name ", i), ID: fmt.Sprintf("@%d.example.net", i)}, PresharedKey{Name: fmt.Sprint("open ", i), Group: i > 0})
+	}
+	c = c.withDefaults()
+	local, peer := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.7")
+	got := map[string]int{}
+	ks := c.keysFor(local, peer, AuthPSK)
+	for _, k := range ks {
+		kind, _, _ := strings.Cut(k.Name, " ")
+		got[kind]++
+	}
+	if len(ks) != maxNamedKeys+maxOpenKeys || got["name"] != 10 || got["open"] != maxOpenKeys || got["group"] != maxNamedKeys-10 {
+		t.Errorf("%v", got)
+	}
+	if n := len(c.keysFor(local, peer, AuthXAuthPSK)); n != maxNamedKeys+1 {
+		t.Errorf("%d keys for XAuth, want the one that is no group key (J19)", n)
+	}
+	if k := c.keyFor(local, peer, AuthXAuthPSK, isakmp.TextID(isakmp.IDKeyID, "77")); k == nil || k.Name != "group 77" {
+		t.Errorf("key %v", k)
+	}
+	// An exact name before a pattern, and a pattern before anybody.
+	c = Config{Keys: []PresharedKey{{Name: "any"}, {Name: "some", ID: "of*"}, {Name: "one", ID: "office"}}}.withDefaults()
+	for id, want := range map[string]string{"office": "one", "offside": "some", "other": "any"} {
+		if k := c.keyFor(local, peer, AuthPSK, isakmp.TextID(isakmp.IDKeyID, id)); k.Name != want {
+			t.Errorf("%s: key %s, want %s", id, k.Name, want)
+		}
+	}
 }
