@@ -80,7 +80,10 @@ func (e *Engine) outboundInstalled(c *conn, ch *child, failure string) {
 	if weakESP(ch.Proposal) {
 		e.count(CountWeak)
 	}
-	c.Grace, c.Retry = time.Time{}, time.Time{}
+	if c.Dyn == nil || c.Dyn.Stage == stageIn {
+		c.Grace = time.Time{} // else that of the decision
+	}
+	c.Retry = time.Time{}
 	e.retire(c, ch)
 	e.arm(ch)
 	i := &c.Info

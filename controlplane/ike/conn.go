@@ -136,6 +136,7 @@ func (e *Engine) newConn(p *phase1, tunnel *TunnelProfile) *conn {
 		c.Info.Dynamic, c.Info.Profile = true, tunnel.Name
 	}
 	e.conns[id] = c
+	e.unproven(c, p)
 	return c
 }
 
@@ -317,6 +318,7 @@ func (e *Engine) endConn(c *conn, r Reason, text string, byPeer bool) {
 		return
 	}
 	delete(e.conns, c.Info.ID) // first: what follows must not end it again
+	e.proven(c, false)
 	if e.byPeer[c.key()] == c.Info.ID {
 		delete(e.byPeer, c.key())
 	}
@@ -387,7 +389,11 @@ func (c *conn) expire(e *Engine) {
 			e.endConn(c, ReasonPeerDelete, "", true)
 			return
 		}
-		e.closeConn(c, ReasonNoChild, "", false)
+		r := ReasonNoChild
+		if c.Dyn != nil && c.Dyn.Stage == stageWaiting {
+			r = ReasonUndecided
+		}
+		e.closeConn(c, r, "", false)
 		return
 	}
 	if reached(e.now, c.Watch) {

@@ -3,6 +3,7 @@ package ike
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -37,10 +38,11 @@ type dynamic struct {
 	Again      bool // admitted before, and asked again at a phase 1 rekey
 	Refused    bool // the peer has ended XAuth itself, which needs no STATUS then
 	Lease      Lease
-	Identifier uint16  // of the XAuth transaction, 0 before it
-	Question   AskUser // in stageAsking
-	Challenge  []byte  // of the question, with RADIUS-CHAP
-	Why        Reason  // of the denial
+	Identifier uint16     // of the XAuth transaction, 0 before it
+	Question   AskUser    // in stageAsking
+	Unproven   netip.Addr // with hybrid authentication: counts among the half-open until admitted
+	Challenge  []byte     // of the question, with RADIUS-CHAP
+	Why        Reason     // of the denial
 	Text       string
 }
 
@@ -170,6 +172,9 @@ func (e *Engine) welcome(c *conn, p *phase1, rekey bool) {
 		e.count(CountDynamicUp)
 	}
 	c.Grace = e.now.Add(decisionTime)
+	if rekey {
+		e.dropQuestions(c)
+	}
 	e.emit(DynamicUp{Conn: c.Info, Rekey: rekey})
 }
 
@@ -185,6 +190,17 @@ func asksAgain(t *TunnelProfile, p *phase1) bool {
 		return false
 	}
 	return t.Reauthenticate
+}
+
+// dropQuestions takes back what an older phase 1 SA was asked.
+func (e *Engine) dropQuestions(c *conn) {
+	for _, p := range c.Phase1 {
+		if p.talk == nil {
+			continue
+		}
+		p.talk.open = slices.DeleteFunc(p.talk.open, func(t *transaction) bool { return t.Purpose == forUser })
+		e.settle(p.talk)
+	}
 }
 
 // expectsStatus tells whether the peer waits for the word of XAuth: it asked for
@@ -206,6 +222,7 @@ func (e *Engine) admitted(ev Admit) {
 	}
 	d := c.Dyn
 	d.Stage, d.Again, d.Lease = stageIn, false, ev.Lease
+	e.proven(c, true)
 	c.Info.Address = ev.Lease.Address
 	c.Grace = time.Time{}
 	if len(c.Children) == 0 {
@@ -258,7 +275,63 @@ func (c *conn) quickGate(p *phase1) (hold bool, text string) {
 		// The ACK may have been lost or overtaken.
 		return true, ""
 	}
+	// Behind the ACK nothing more is waited for: a selector that is the address we
+	// have leased shows that the peer knows its configuration.
 	return false, "the subscriber has not been let in"
+}
+
+// speaker is the phase 1 SA under which children may be negotiated: not one whose
+// user is being asked again, which with hybrid authentication might be anybody's.
+func (c *conn) speaker() *phase1 {
+	p := c.newest()
+	if c.Dyn == nil || p == nil || p.Status == statusOK {
+		return p
+	}
+	for i := len(c.Phase1) - 1; i >= 0; i-- {
+		if o := c.Phase1[i]; o.done() && o.Status == statusOK {
+			return o
+		}
+	}
+	return nil
+}
+
+// unproven counts a subscriber in of whom phase 1 has proven nothing, so that
+// strangers cannot make us hold more of them than of half-open SAs.
+func (e *Engine) unproven(c *conn, p *phase1) {
+	if c.Dyn == nil || p.Method != AuthHybridRSA {
+		return
+	}
+	c.Dyn.Unproven = p.Remote.Addr()
+	e.countUnproven(c.Dyn.Unproven)
+}
+
+func (e *Engine) countUnproven(peer netip.Addr) {
+	e.guard.HalfOpen++
+	if s := e.guard.source(peer); s != nil {
+		s.Pending++
+	}
+}
+
+// proven counts it out, admitted or not.
+func (e *Engine) proven(c *conn, admitted bool) {
+	if c.Dyn == nil || !c.Dyn.Unproven.IsValid() {
+		return
+	}
+	s := e.guard.Sources[sourceKey(c.Dyn.Unproven)]
+	c.Dyn.Unproven = netip.Addr{}
+	e.guard.HalfOpen--
+	if s == nil {
+		return
+	}
+	s.Pending = max(0, s.Pending-1)
+	if !admitted {
+		e.failed(s)
+	}
+}
+
+// stranger tells whether nothing is proven about the peer of an SA that is up.
+func (p *phase1) stranger() bool {
+	return p.session != nil && p.Method == AuthHybridRSA && !p.Initiator && p.Status == statusNone
 }
 
 // left is called when a connection has neither phase 1 SA nor child. One of a

@@ -139,7 +139,7 @@ func TestSubscriberRefused(t *testing.T) {
 		{"no user at all", nil, func(i *Initiate) { i.User = "" }, "user-refused", ReasonPeerDelete, time.Second, 1},
 		{"an answer is asked for", func(_, s *node) { s.decide.ask = AskUser{Answer: true, Message: "y/n?"} }, nil, "user-refused", ReasonPeerDelete, time.Second, 1},
 		{"a PIN is asked for", func(_, s *node) { s.decide.ask = AskUser{NextPIN: true} }, nil, "user-refused", ReasonPeerDelete, time.Second, 1},
-		{"no decision", func(_, s *node) { s.decide.silent = true }, nil, ReasonNoChild, ReasonPeerDelete, 125 * time.Second, 0},
+		{"no decision", func(_, s *node) { s.decide.silent = true }, nil, ReasonUndecided, ReasonPeerDelete, 125 * time.Second, 0},
 		{"CHAP, wrong password", func(_, s *node) { s.e.cfg.Tunnels[0].XAuth = XAuthRADIUSCHAP }, func(i *Initiate) { i.Password = secret("no") },
 			"bad-password", ReasonXAuthFailed, time.Second, 1},
 	} {
@@ -221,6 +221,41 @@ func TestSubscriberTypesSlowly(t *testing.T) {
 		}
 		if n := server.e.counters[CountRetransmit]; n > 20 {
 			t.Errorf("the question was repeated %d times", n)
+		}
+	}
+}
+
+// TestSubscribersBehindOneNAT: users of one group behind one address stay apart,
+// over rekeys and when one of them leaves.
+func TestSubscribersBehindOneNAT(t *testing.T) {
+	w, server, clients := dynCrowd(t, 10)
+	for _, x := range clients {
+		x.e.cfg.Keys[0].LocalID = "keyid:staff"
+	}
+	w.nats = map[netip.Addr]*nat{}
+	w.nat("203.0.113.9", true, clients...)
+	for _, x := range clients {
+		x.subscribe()
+	}
+	w.run(10 * time.Second)
+	if len(server.up) != 10 || len(server.e.conns) != 10 {
+		t.Fatalf("%d up, %d connections", len(server.up), len(server.e.conns))
+	}
+	for _, x := range clients {
+		x.step(Rekey{Conn: x.up[0].ID, Phase1: true})
+	}
+	w.run(3 * time.Minute)
+	if len(server.decide.ups) != 10 || len(server.down) != 0 {
+		t.Errorf("asked %d times, down %+v", len(server.decide.ups), server.down)
+	}
+	clients[3].step(CloseAll{Reason: ReasonOperator})
+	w.run(2 * time.Minute)
+	if len(server.down) != 1 || server.down[0].Conn.Address != clients[3].up[0].Address {
+		t.Errorf("down %+v", server.down)
+	}
+	for i, x := range clients {
+		if i != 3 && (len(x.down) != 0 || len(x.kernel) != 2) {
+			t.Errorf("%s: down %+v, %d SAs", x.name, x.down, len(x.kernel))
 		}
 	}
 }

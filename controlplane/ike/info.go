@@ -181,6 +181,8 @@ func (e *Engine) deleted(p *phase1, d isakmp.Delete) {
 	}
 	for _, spi := range d.SPIs {
 		switch {
+		case p.stranger() && string(spi) != string(p.spi()):
+			e.count(DropUnexpected) // it may be anybody's, see speaker
 		case d.Protocol == isakmp.ProtocolESP && len(spi) == 4:
 			v, _ := spiOf(spi)
 			i := slices.IndexFunc(c.Children, func(ch *child) bool { return ch.Out.SPI == v })

@@ -36,7 +36,7 @@ func (e *Engine) configRequest(c *conn, p *phase1, r *request) {
 		e.count(DropUnexpected) // we are not the one to be asked
 		return
 	}
-	if c.Dyn.Stage != stageIn && !c.Dyn.Again {
+	if c.Dyn.Stage != stageIn && (!c.Dyn.Again || p.Status == statusNone) {
 		r.Set.Attributes = typesOf(r.Set.Attributes) // the rest aliases the datagram
 		r.Expires = e.now.Add(userTime)
 		d := p.dialogue()

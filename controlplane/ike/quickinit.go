@@ -22,7 +22,7 @@ func (c *Config) phase2(name string) *TransportProfile {
 // openChild starts a quick mode as initiator: one that replaces old, or the first
 // of a connection that we opened. Without a phase 1 SA one is made first.
 func (e *Engine) openChild(c *conn, old *child) {
-	p := c.newest()
+	p := c.speaker()
 	if p == nil {
 		if c.Dyn != nil {
 			// The subscriber has to come (J3): see rekeyNow.

@@ -12,6 +12,7 @@ const (
 	ReasonOperator       Reason = "operator"
 	ReasonShutdown       Reason = "shutdown"
 	ReasonTimeout        Reason = "no-answer"     // the peer does not answer our messages
+	ReasonUndecided      Reason = "no-decision"   // nobody has said whether a dynamic subscriber may come in
 	ReasonXAuthTimeout   Reason = "xauth-timeout" // the user has not answered
 	ReasonXAuthFailed    Reason = "xauth-failed"  // as a subscriber: the server refuses us
 )

@@ -68,6 +68,9 @@ func (e *Engine) Restore(now time.Time, b []byte) ([]Effect, error) {
 	}
 	e.now, e.out = now, nil
 	for _, c := range s.Conns {
+		if c.Dyn != nil && c.Dyn.Unproven.IsValid() {
+			e.countUnproven(c.Dyn.Unproven)
+		}
 		e.conns[c.Info.ID] = c
 		e.byPeer[c.key()] = c.Info.ID
 		for _, p := range c.Phase1 {

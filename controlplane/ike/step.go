@@ -163,6 +163,9 @@ func (e *Engine) newJob(r jobRef) JobID {
 
 // report emits a sentence about a known peer.
 func (e *Engine) report(l Level, r Reason, text string, p *phase1) {
+	if l == LevelInfo && p.stranger() && !e.mayReport(p.Remote.Addr()) {
+		l = LevelDebug
+	}
 	e.emit(Report{Level: l, Reason: r, Text: text, Local: p.Local, Remote: p.Remote, Conn: p.Conn})
 }
 

@@ -338,13 +338,15 @@ func (e *Engine) unanswered(p *phase1, t *transaction) {
 	e.count(ReasonTimeout)
 	switch t.Purpose {
 	case forUser:
-		e.closeConn(c, ReasonXAuthTimeout, "the user has not answered", false)
+		if p == c.newest() {
+			e.closeConn(c, ReasonXAuthTimeout, "the user has not answered", false)
+		}
 	case forStatus:
 		switch {
 		case c.Dyn == nil:
 		case c.Dyn.Stage == stageDenied:
 			e.closeConn(c, c.Dyn.Why, c.Dyn.Text, false)
-		case p.Status == statusSent:
+		case p.Status == statusSent && p == c.newest():
 			e.closeConn(c, ReasonTimeout, "the peer does not acknowledge STATUS=OK", false)
 		}
 	case forPush:
