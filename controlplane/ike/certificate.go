@@ -22,7 +22,8 @@ const (
 // usable is a certificate of ours with the identity that goes with it.
 type usable struct {
 	cred    *Credential
-	localID string // "": the subject
+	localID string   // "": the subject
+	peers   []string // identities of the tunnel profile that it belongs to, nil: any
 }
 
 // credential returns the certificate of that name, nil if there is none.
@@ -46,7 +47,7 @@ func (c *Config) credentialsAt(local netip.Addr, m AuthMethod) []usable {
 			continue
 		}
 		if cred := c.credential(t.Credential); cred != nil {
-			tunnels = append(tunnels, usable{cred, t.LocalID})
+			tunnels = append(tunnels, usable{cred, t.LocalID, t.PeerIDs})
 		}
 	}
 	if m == AuthHybridRSA {
@@ -58,13 +59,31 @@ func (c *Config) credentialsAt(local netip.Addr, m AuthMethod) []usable {
 			continue
 		}
 		if cred := c.credential(t.Credential); cred != nil {
-			transports = append(transports, usable{cred, ""})
+			transports = append(transports, usable{cred: cred})
 		}
 	}
 	if m == AuthRSA {
 		return append(transports, tunnels...)
 	}
 	return append(tunnels, transports...)
+}
+
+// taking leaves those whose profile takes the identity, all if none does.
+func taking(us []usable, body []byte) []usable {
+	id, err := isakmp.Payload{Type: isakmp.TypeID, Body: body}.ID()
+	if err != nil {
+		return us
+	}
+	var out []usable
+	for _, u := range us {
+		if len(u.peers) == 0 || slices.ContainsFunc(u.peers, func(want string) bool { return idMatches(want, id) }) {
+			out = append(out, u)
+		}
+	}
+	if len(out) == 0 {
+		return us
+	}
+	return out
 }
 
 // choose picks the certificate that the peer's requests ask for, else the first.

@@ -122,6 +122,15 @@ func TestCertificateRequests(t *testing.T) {
 			}
 		}
 	}
+	// In aggressive mode the peer's group says whose certificate it wants to see.
+	r := newRig(t, at)
+	r.e.cfg.Tunnels = slices.Clone(at.Tunnels)
+	r.e.cfg.Tunnels[0].PeerIDs = []string{"keyid:headquarters"}
+	r.e.cfg.Tunnels[1].PeerIDs = []string{"keyid:off*"}
+	groupScript(r, offers.VPNCHybrid()).aggressive1()
+	if n := r.only(t).neg; n.Cred != "spare" || describe(n.Ours.Body) != `FQDN "gw.example.net"` {
+		t.Errorf("certificate %q, %s", n.Cred, describe(n.Ours.Body))
+	}
 	// Main mode: the authorities are named in message 4, unless they are too many.
 	for _, c := range []struct {
 		authorities [][]byte

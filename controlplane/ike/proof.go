@@ -303,7 +303,11 @@ func (e *Engine) certified(p *phase1, ps []isakmp.Payload) {
 	if p.neg.Cred != "" && len(requested) == 0 {
 		return
 	}
-	if u, ok := choose(e.cfg.credentialsAt(p.Local.Addr(), p.Method), requested); ok {
+	us := e.cfg.credentialsAt(p.Local.Addr(), p.Method)
+	if p.Aggressive {
+		us = taking(us, p.neg.PeerID)
+	}
+	if u, ok := choose(us, requested); ok {
 		p.neg.Cred, p.neg.Ours = u.cred.Name, u.id().Payload()
 	}
 }
