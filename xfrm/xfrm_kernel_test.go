@@ -195,8 +195,14 @@ func TestFlushSparesOthers(t *testing.T) {
 
 func TestHashThresholds(t *testing.T) {
 	space := netspace.New(t)
-	if err := SetHashThresholds(space.NetNS()); err != nil {
-		t.Fatal(err)
+	k := openKernel(t, space)
+	for i := range 2 { // the second time nothing is left to do
+		if set, err := k.hashThresholds(); set != (i > 0) || err != nil {
+			t.Errorf("call %d finds them set: %t, %v", i, set, err)
+		}
+		if err := SetHashThresholds(space.NetNS()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	text := space.Run(t, "ip", "-s", "-s", "xfrm", "policy", "count")
 	for _, want := range []string{"IPv4 thresholds: local 0 remote 32", "IPv6 thresholds: local 0 remote 128"} {

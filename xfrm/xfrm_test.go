@@ -365,6 +365,22 @@ func TestPolicyRoundTrip(t *testing.T) {
 	}
 }
 
+func FuzzParseThresholds(f *testing.F) {
+	good := nlattr.Append(appendUint32(nil, 0), attrSPDIPv4HThresh, []byte{0, 32})
+	good = nlattr.Append(good, attrSPDIPv6HThresh, []byte{0, 128})
+	f.Add(good)
+	f.Add(good[:12])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		set, err := parseThresholds(b)
+		if set && (err == nil) && (!bytes.Contains(b, []byte{0, 32}) || !bytes.Contains(b, []byte{0, 128})) {
+			t.Fatalf("%x has them", b)
+		}
+		if bytes.Equal(b, good) && !set {
+			t.Fatal("not recognised")
+		}
+	})
+}
+
 func FuzzParsePolicy(f *testing.F) {
 	b := make([]byte, sizePolicyInfo)
 	tmpl := make([]byte, sizeTemplate)

@@ -41,6 +41,7 @@ var features = []struct {
 	{"VRF", "vrf", tryLink(&netlink.Vrf{LinkAttrs: netlink.LinkAttrs{Name: "probe2"}, Table: 100})},
 	{"bridge", "bridge", tryLink(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "probe3"}})},
 	{"ESP", "esp4", tryESP},
+	{"XFRM interface", "xfrm_interface", tryLink(&netlink.Xfrmi{LinkAttrs: netlink.LinkAttrs{Name: "probe4"}, Ifid: 1})},
 	{"L2TP", "l2tp_netlink", func(h *netlink.Handle) error {
 		_, err := h.GenlFamilyGet("l2tp")
 		return err

@@ -142,8 +142,9 @@ func (d *dataplane) MoveConn(f ike.MoveConn) error {
 		d.mu.Lock()
 		delete(d.sas, old.ID())
 		d.sas[sa.ID()] = want.Dir
-		if u := d.usage[want.Conn]; u != nil {
+		if u := d.usage[want.Conn]; u != nil && want.Tunnel {
 			r := u.sas[old.ID()]
+			r.dir = want.Dir
 			delete(u.sas, old.ID())
 			u.sas[sa.ID()] = r
 		}
