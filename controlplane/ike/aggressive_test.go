@@ -462,3 +462,35 @@ func TestBusySigner(t *testing.T) {
 		}
 	}
 }
+
+// TestAggressiveLifetime: vpnc counts its transforms from 0 and wants 2147483 s; it gets
+// its transform back as it was, and the lifetime in a RESPONDER-LIFETIME.
+func TestAggressiveLifetime(t *testing.T) {
+	r := subscriberRig(t, ProfileLegacy)
+	s := groupScript(r, offers.VPNC())
+	if !s.aggressive1() {
+		t.Fatal("no message 2")
+	}
+	m, err := isakmp.Parse(r.sends[0].Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sa, err := m.Payloads[0].SA()
+	if err != nil || sa.Proposals[0].Number != 0 || sa.Proposals[0].Transforms[0].Number != 0 {
+		t.Errorf("choice %+v, %v", sa, err)
+	}
+	if t1, _ := sa.Proposals[0].Transforms[0].Phase1(); t1.Auth != isakmp.AuthXAuthInitPSK || t1.Life.Seconds != 2147483 {
+		t.Errorf("choice %v", t1)
+	}
+	for _, x := range s.send(s.aggressiveMessage3(true, 500)) {
+		h, _, err := isakmp.ParseHeader(x.Data)
+		if err != nil || h.Exchange != isakmp.Informational {
+			continue
+		}
+		_, ps, _ := s.unseal(x.Data, s.suite.MessageIV(s.last, h.MessageID))
+		if l, ok := responderLifetime(ps, isakmp.ProtocolISAKMP); ok && l.Seconds == 28800 {
+			return
+		}
+	}
+	t.Error("no RESPONDER-LIFETIME of 28800 s")
+}

@@ -31,7 +31,7 @@ func TestOffers(t *testing.T) {
 		{"macOS/iOS L2TP", "modern", "AES-256/SHA2-256/MODP2048", "AES-256/HMAC-SHA2-256", ""},
 		{"macOS/iOS L2TP", "compatible", "AES-256/SHA2-256/MODP2048", "AES-256/HMAC-SHA2-256", ""},
 		{"macOS/iOS L2TP", "legacy", "AES-256/SHA2-256/MODP2048", "AES-256/HMAC-SHA2-256", ""},
-		// XAuth is another issue.
+		// The only key is a group key, which is for L2TP (J19).
 		{"macOS/iOS Cisco IPSec", "modern", refused, "", ReasonNoProposal},
 		{"macOS/iOS Cisco IPSec", "compatible", refused, "", ReasonNoProposal},
 		{"macOS/iOS Cisco IPSec", "legacy", refused, "", ReasonNoProposal},
