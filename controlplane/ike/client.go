@@ -12,7 +12,7 @@ import (
 type client struct {
 	Passed     bool // XAuth is over
 	Configured bool
-	Answers    int // questions answered
+	Answers    int // questions answered since the last verdict
 	Lease      Lease
 }
 
@@ -59,6 +59,7 @@ func (e *Engine) clientSet(c *conn, p *phase1, r *request) {
 		e.closeConn(c, ReasonXAuthFailed, cmp.Or(text, "the server refuses the user"), true)
 		return
 	}
+	c.Client.Answers = 0 // the server may ask again at each phase 1 rekey
 	if !c.Client.Passed {
 		c.Client.Passed = true
 		c.Grace = e.now.Add(grace)
