@@ -163,6 +163,7 @@ type simServer struct {
 	started  map[subscriber.ID]int
 	carried  map[subscriber.ID]subscriber.Counters // what a session has carried; tests say
 	reports  map[string]int                        // what the engines reported, by reason
+	decides  int                                   // how often AAA was asked
 	// failing names the kernel calls that fail, and how often they still do.
 	failing map[string]int
 }
@@ -306,6 +307,7 @@ func (s *simServer) perform(f any) {
 			w.t.Errorf("sent through tunnel %d, which has no socket", f.Tunnel)
 		}
 	case subscriber.Decide:
+		s.decides++
 		s.answer(s.leases.decide(context.Background(), "sim", s.users, f))
 	case subscriber.ReleaseAddress:
 		s.leases.release("sim", f)
