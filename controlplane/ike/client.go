@@ -68,9 +68,6 @@ func (e *Engine) clientSet(c *conn, p *phase1, r *request) {
 	}
 }
 
-// configReply takes the answer to our REQUEST.
-func (e *Engine) configReply(c *conn, _ *phase1, set isakmp.AttributeSet) { e.configured(c, set) }
-
 // configured takes a configuration over and opens the child that waited for it.
 func (e *Engine) configured(c *conn, set isakmp.AttributeSet) {
 	if c.Client.Configured {

@@ -18,6 +18,8 @@
 //	phase1   one ISAKMP SA; several overlap in a conn while one is replaced
 //	quick    one quick mode exchange inside a phase1
 //	child    one pair of ESP SAs; several overlap in a conn while one is replaced
+//	dynamic  what the conn of a dynamic subscriber has beside: profile, stage, lease
+//	dialogue the transaction exchanges (XAuth, mode config) inside a phase1
 //
 // Stance towards strangers (style habits 15 and 16): the cheapest check comes
 // first, nothing that is not authenticated changes lasting state, answers to it

@@ -142,8 +142,9 @@ func (e *Engine) known(c *conn, p *phase1) *conn {
 		// member of a group can claim the name of another.
 		e.endConn(c, ReasonPeerDelete, "", true)
 		return nil
-	case d.Stage != stageIn && d.Stage != stageLeft && !d.Again:
-		// The client has given up its first attempt and begins again.
+	case d.Stage == stageDenied || d.Stage != stageIn && d.Stage != stageLeft && !d.Again:
+		// The client has given up its first attempt and begins again, or would not
+		// take a no.
 		e.closeConn(c, reasonOr(d.Why, ReasonInitialContact), cmp.Or(d.Text, "the peer begins again before it was in"), d.Why == "")
 		return nil
 	}
@@ -155,7 +156,7 @@ func (e *Engine) known(c *conn, p *phase1) *conn {
 func (e *Engine) welcome(c *conn, p *phase1, rekey bool) {
 	d := c.Dyn
 	t := e.cfg.tunnelByName(d.Profile)
-	if rekey && !asksAgain(t, p) {
+	if rekey && !d.Again && !asksAgain(t, p) {
 		// The interface keeps its address, and the user is left alone.
 		if d.Stage == stageLeft {
 			d.Stage = stageIn
@@ -210,7 +211,7 @@ func (e *Engine) expectsStatus(c *conn, p *phase1) bool {
 	return p.Method.xauth() || c.Dyn.Identifier != 0 || t != nil && t.XAuth != XAuthNone
 }
 
-// admit lets a subscriber in (J8).
+// admitted lets a subscriber in (J8).
 func (e *Engine) admitted(ev Admit) {
 	c := e.conns[ev.Conn]
 	if c == nil || c.Dyn == nil || c.Dyn.Stage != stageWaiting {
@@ -266,7 +267,9 @@ func (e *Engine) deny(ev Deny) {
 }
 
 // quickGate tells whether a quick mode may begin in p. hold: the question is open,
-// and the peer will repeat itself; text: it has to be refused (J8).
+// and the peer will repeat itself; text: it has to be refused (J8). Behind the ACK
+// to STATUS=OK nothing more is waited for: a selector that is the address we have
+// leased shows that the peer knows its configuration.
 func (c *conn) quickGate(p *phase1) (hold bool, text string) {
 	switch d := c.Dyn; {
 	case d == nil || p.Status == statusOK:
@@ -275,8 +278,6 @@ func (c *conn) quickGate(p *phase1) (hold bool, text string) {
 		// The ACK may have been lost or overtaken.
 		return true, ""
 	}
-	// Behind the ACK nothing more is waited for: a selector that is the address we
-	// have leased shows that the peer knows its configuration.
 	return false, "the subscriber has not been let in"
 }
 

@@ -364,3 +364,34 @@ func TestLeftWithCertificate(t *testing.T) {
 	}
 	agree(t, client, server)
 }
+
+// TestNoIsNo: who has been denied, or is being asked again, does not get in by
+// another phase 1, as an Apple client or otherwise.
+func TestNoIsNo(t *testing.T) {
+	r := dynRig(t, ProfileCompatible)
+	r.e.cfg.Tunnels[0].Reauthenticate = true
+	offer := offers.AppleCisco()
+	plain := offer // the same without what makes it Apple's
+	plain.Vendors = []isakmp.Payload{isakmp.VendorPayload(isakmp.VendorXAuth, 0), isakmp.VendorPayload(isakmp.VendorRFC3947, 0)}
+	s := newSubscriber(r, plain)
+	s.in()
+	if !s.tunnel(offer, "10.9.0.7", "0.0.0.0/0").run() {
+		t.Fatal("not up")
+	}
+	id := s.id()
+	asked := newSubscriber(r, plain)
+	asked.asked()
+	apple := newSubscriber(r, offer)
+	apple.asked() // not left alone
+	if u := r.dynamic[len(r.dynamic)-1].(DynamicUp); !u.Rekey || u.Conn.ID != id {
+		t.Errorf("%+v", u)
+	}
+	r.give(Deny{Conn: id, Reason: "bad-password"})
+	again := newSubscriber(r, offer)
+	if !again.phase1() || len(r.down) != 1 || r.down[0].Reason != "bad-password" || again.id() == id {
+		t.Fatalf("down %+v", r.down)
+	}
+	if again.tunnel(offer, "10.9.0.7", "0.0.0.0/0").run() {
+		t.Error("the denied subscriber is in")
+	}
+}

@@ -190,49 +190,6 @@ func (e *Engine) judgeQuick(c *conn, q *quick, ps []isakmp.Payload) (reason Reas
 	return "", 0, ""
 }
 
-// judgeTraffic finds the profile for a quick mode of the peer and measures its
-// selectors by it (J11, D2r).
-func (e *Engine) judgeTraffic(c *conn, q *quick, ids []isakmp.Payload) (t *TransportProfile, reason Reason, text string) {
-	p := q.p
-	if c.Dyn == nil && !c.subscribes() {
-		if t = e.cfg.transport(p.Local.Addr(), p.Remote.Addr()); t == nil {
-			return nil, ReasonNoProfile, fmt.Sprintf("no transport profile takes %v on %v", p.Remote.Addr(), p.Local.Addr())
-		}
-		if q.rid, q.lid, text = p.selectors(ids); text != "" {
-			return nil, ReasonSelectors, text
-		}
-		return t, "", ""
-	}
-	remote, local, text := tunnelNets(ids)
-	if text != "" {
-		return nil, ReasonSelectors, text
-	}
-	if c.subscribes() {
-		// The server may replace what we have opened, and open nothing else.
-		if t = e.cfg.phase2(c.Open.Profile); t == nil {
-			return nil, ReasonNoProfile, fmt.Sprintf("profile %q has been removed", c.Open.Profile)
-		}
-		if !c.hasTunnel(remote, local) {
-			return nil, ReasonSelectors, fmt.Sprintf("there is no tunnel from %v to %v", local, remote)
-		}
-	} else {
-		profile := e.cfg.tunnelByName(c.Dyn.Profile)
-		if profile == nil {
-			return nil, ReasonNoProfile, fmt.Sprintf("tunnel profile %q has been removed", c.Dyn.Profile)
-		}
-		if text = c.subscriberNets(profile, remote, local); text != "" {
-			return nil, ReasonSelectors, text
-		}
-		if !c.hasTunnel(remote, local) && c.tunnels() >= maxTunnels {
-			return nil, ReasonTooMany, fmt.Sprintf("the peer has %d tunnels already", maxTunnels)
-		}
-		t = profile.phase2()
-	}
-	q.tunnel, q.remote, q.local = true, remote, local
-	q.rid, q.lid = clone(ids[0].Body), clone(ids[1].Body)
-	return t, "", ""
-}
-
 // cloneTransform copies what aliases the datagram.
 func cloneTransform(t isakmp.Transform) isakmp.Transform {
 	t.Attributes = slices.Clone(t.Attributes)
@@ -248,43 +205,6 @@ func cloneTransform(t isakmp.Transform) isakmp.Transform {
 func (p *phase1) udpOK() bool {
 	return p.Marker && p.Vendor.NATT != isakmp.NATTNone && p.Vendor.NATT != isakmp.NATTDraft00
 }
-
-// selectors checks the traffic selectors of the peer's message 1 by D2r: our end
-// is the server address, UDP port 1701, the peer's end is the peer with any UDP
-// port. Behind a NAT the addresses may be those before translation. text says
-// what is wrong.
-func (p *phase1) selectors(ids []isakmp.Payload) (remote, local []byte, text string) {
-	if len(ids) != 2 {
-		return nil, nil, "the peer names no selectors, which asks for all traffic; only L2TP (UDP port 1701) is allowed"
-	}
-	idci, err := ids[0].ID()
-	if err != nil {
-		return nil, nil, err.Error()
-	}
-	idcr, err := ids[1].ID()
-	if err != nil {
-		return nil, nil, err.Error()
-	}
-	switch {
-	case idcr.Protocol != udp || idcr.Port != l2tpPort:
-		return nil, nil, fmt.Sprintf("selector %v for us: only L2TP (UDP port 1701) is allowed", idcr)
-	case idci.Protocol != udp:
-		return nil, nil, fmt.Sprintf("selector %v for the peer: only UDP is allowed", idci)
-	case !oneHost(idcr) || !p.NATLocal && !hostIs(idcr, p.Local):
-		return nil, nil, fmt.Sprintf("selector %v is not our address %v", idcr, p.Local.Addr())
-	case !p.NATPeer && !hostIs(idci, p.Remote):
-		return nil, nil, fmt.Sprintf("selector %v is not the peer's address %v, and there is no NAT", idci, p.Remote.Addr())
-	case !oneHost(idci) && idci.Type != isakmp.IDFQDN:
-		// Windows 2000 and XP behind a NAT send their host name.
-		return nil, nil, fmt.Sprintf("selector %v is not one host", idci)
-	}
-	return clone(ids[0].Body), clone(ids[1].Body), ""
-}
-
-const (
-	udp      = 17
-	l2tpPort = 1701
-)
 
 // refuseQuick answers an offer that we do not take.
 func (e *Engine) refuseQuick(p *phase1, q *quick, t isakmp.NotifyType) {

@@ -203,3 +203,23 @@ func TestPFS(t *testing.T) {
 		}
 	}
 }
+
+// TestNetOf: every way of naming a network.
+func TestNetOf(t *testing.T) {
+	for _, c := range []struct {
+		from, to string
+		want     string
+	}{
+		{"10.0.0.0", "10.255.255.255", "10.0.0.0/8"}, {"10.0.0.0", "10.0.0.1", "10.0.0.0/31"}, {"10.0.0.1", "10.0.0.1", "10.0.0.1/32"},
+		{"0.0.0.0", "255.255.255.255", "0.0.0.0/0"}, {"10.0.0.1", "10.0.0.2", ""}, {"10.0.0.0", "10.0.0.2", ""},
+	} {
+		data := append(netip.MustParseAddr(c.from).AsSlice(), netip.MustParseAddr(c.to).AsSlice()...)
+		n, ok := netOf(isakmp.ID{Type: isakmp.IDIPv4Range, Data: data})
+		if ok != (c.want != "") || ok && n.String() != c.want {
+			t.Errorf("%s-%s: %v %v, want %s", c.from, c.to, n, ok, c.want)
+		}
+	}
+	if _, ok := netOf(isakmp.TextID(isakmp.IDFQDN, "x")); ok {
+		t.Error("a name is a network")
+	}
+}

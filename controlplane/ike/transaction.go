@@ -182,7 +182,7 @@ func (e *Engine) transactionAnswer(c *conn, p *phase1, t *transaction, pk Packet
 	case forStatus:
 		e.statusAcked(c, p)
 	case forConfig:
-		e.configReply(c, p, set)
+		e.configured(c, set)
 	}
 }
 
