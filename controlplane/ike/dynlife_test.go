@@ -395,3 +395,42 @@ func TestNoIsNo(t *testing.T) {
 		t.Error("the denied subscriber is in")
 	}
 }
+
+// TestSubscribersForADay keeps subscribers through a day of rekeys of both phases
+// on a network that loses, duplicates and reorders.
+func TestSubscribersForADay(t *testing.T) {
+	if testing.Short() {
+		t.Skip("short")
+	}
+	w, server, clients := dynCrowd(t, 60)
+	server.e.cfg.DPD = junos
+	server.traffic = func(ConnID) (in, out uint64) { return uint64(w.now.Unix()), uint64(w.now.Unix()) }
+	for _, x := range clients {
+		x.subscribe()
+	}
+	w.run(time.Minute)
+	w.loss, w.dup, w.jitter = 0.1, 0.1, time.Second
+	w.run(24 * time.Hour)
+	w.loss, w.dup, w.jitter = 0, 0, 0
+	w.run(10 * time.Minute)
+	alive := 0
+	for _, x := range clients {
+		if len(x.up) == 1 && len(x.down) == 0 {
+			alive++
+			agreeWithin(t, x, serverPart(server, x))
+		}
+	}
+	if alive < 58 || len(server.decide.ups) > 62 {
+		t.Errorf("%d of 60 left, %d were asked\n%v", alive, len(server.decide.ups), server.e.Counters())
+	}
+	for _, d := range server.down {
+		t.Logf("%v: %s %s", d.Conn.Remote, d.Reason, d.Text)
+	}
+	for _, x := range clients {
+		x.step(CloseAll{Reason: ReasonShutdown})
+		x.step(Reconfigure{})
+	}
+	w.run(12 * time.Hour)
+	empty(t, server)
+	empty(t, clients...)
+}
