@@ -64,6 +64,27 @@ func dnMatches(want string, der []byte) bool {
 	if err != nil || len(parts) != len(got) {
 		return false
 	}
+	return sameSequence(parts, got) || sameSequence(turned(parts), got)
+}
+
+// turned is a name with its RDNs in the other order. RFC 4514 writes the last one
+// first; openssl and strongSwan print them as they come ("C=CH, O=Example,
+// CN=x"), and that is what people copy.
+func turned(parts []dnPart) []dnPart {
+	out := make([]dnPart, 0, len(parts))
+	for to := len(parts); to > 0; {
+		from := to - 1
+		for parts[from].more {
+			from--
+		}
+		out = append(out, parts[from:to]...)
+		to = from
+	}
+	return out
+}
+
+// sameSequence compares names RDN by RDN.
+func sameSequence(parts, got []dnPart) bool {
 	for from := 0; from < len(parts); {
 		to := from + 1
 		for to < len(parts) && parts[to].more {

@@ -59,7 +59,7 @@ func TestIDMatches(t *testing.T) {
 		{"dn:*", jo, true},
 		{"dn:*", key, false}, {"dn:*", isakmp.ID{Type: isakmp.IDDERDN, Data: []byte("no DER")}, false},
 		// The sequence counts, and so does its length.
-		{"dn:C=DE,O=*,CN=Jo", jo, false}, {"dn:CN=Jo", jo, false}, {"dn:CN=Jo,O=*,C=*,L=*", jo, false},
+		{"dn:C=DE,O=*,CN=Jo", jo, true}, {"dn:O=*,C=DE,CN=Jo", jo, false}, {"dn:CN=Jo", jo, false}, {"dn:CN=Jo,O=*,C=*,L=*", jo, false},
 		{"dn:CN=Jo+O=*,C=DE", jo, false},
 		// But not among the attributes of one part.
 		{"dn:CN=Jo+UID=7,O=Example", multi, true}, {"dn:UID=*+CN=*,O=*", multi, true},
