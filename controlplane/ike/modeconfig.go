@@ -232,7 +232,7 @@ func parseLease(as []isakmp.Attribute) Lease {
 		case isakmp.UnityDefaultDomain:
 			l.Domain = str(a.Value)
 		case isakmp.UnitySplitDNS:
-			l.SplitDNS = strings.FieldsFunc(str(a.Value), func(r rune) bool { return r == ',' || r == ' ' })
+			l.SplitDNS = strings.FieldsFunc(str(a.Value), func(r rune) bool { return r == ',' || r == ' ' || r == 0 })
 		case isakmp.UnitySplitInclude:
 			for b := a.Value; len(b) >= unityNetLen; b = b[unityNetLen:] {
 				network(b[:8])
