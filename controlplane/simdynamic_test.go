@@ -115,7 +115,7 @@ func TestDynamicRefused(t *testing.T) {
 			spoil: func(w *simWorld) *simClient {
 				return w.newSpoiled(true, func(c *peer.Config) { c.Key = keymat.Secret("guess") })
 			},
-			// The client sees the server's proof first and is the one to notice.
+			report: ike.ReasonPSKMismatch, // the client sees the server's proof first, and says so
 		},
 		{
 			name: "unknown group",

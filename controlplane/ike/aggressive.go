@@ -147,6 +147,24 @@ func (e *Engine) sendAggressive2(p *phase1, proof []isakmp.Payload) {
 	e.arm(p)
 }
 
+// gaveUp reports a peer that says anything else instead of message 3. It sees our
+// proof first, so it is the one to notice that the keys differ. What it says in
+// clear is told at once; what is encrypted only when message 3 has not come until
+// the end, and vpnc says nothing at all. The cookies are right, so message 2 has
+// reached somebody there. Nothing else changes, since who else saw message 2 could
+// say the same.
+func (e *Engine) gaveUp(p *phase1) {
+	n := p.neg
+	if p.State != StateAMDoneR || n == nil || n.Key == nil || n.Notified {
+		return
+	}
+	n.Notified = true
+	e.count(ReasonPSKMismatch)
+	e.reportStranger(ReasonPSKMismatch, func() string {
+		return fmt.Sprintf("%s gives up at our proof: it has another key than %q", describe(n.PeerID), n.Key.Name)
+	}, p.Local, p.Remote)
+}
+
 // aggressive3 takes the peer's proof.
 func (e *Engine) aggressive3(p *phase1, pk Packet, h isakmp.Header, body []byte, d digest) {
 	n := p.neg
@@ -302,7 +320,9 @@ func (e *Engine) aggressiveProof(p *phase1) {
 	if e.checkProof(p, n.proof) {
 		return
 	}
-	// Whoever answered, the right one would have to be asked anew.
+	// Whoever answered, the right one would have to be asked anew. The server learns no
+	// other way that a client with another key has been there.
+	e.refuseClear(p.Local, p.Remote, p.Marker, p.Cookies, isakmp.AuthenticationFailed)
 	e.failInitiate(p, ReasonPSKMismatch, fmt.Sprintf("%s answers, but its proof is wrong: the pre-shared keys differ", describe(n.PeerID)))
 }
 

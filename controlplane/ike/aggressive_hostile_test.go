@@ -109,7 +109,8 @@ func TestAggressiveForeign(t *testing.T) {
 		copy(bad[isakmp.HeaderLen:], randomBytes(16))
 		s.send(bad)
 	}
-	if r.e.Counters()[ReasonPSKMismatch] != maxKeyAttempts || r.e.Counters()[DropLimit] != 2 {
+	// And once for the notify, which is what a client with another key sends.
+	if r.e.Counters()[ReasonPSKMismatch] != maxKeyAttempts+1 || r.e.Counters()[DropLimit] != 2 {
 		t.Errorf("%v", r.e.Counters())
 	}
 	r.pass(2 * time.Minute)
@@ -408,4 +409,52 @@ func FuzzAggressive(f *testing.F) {
 			t.Error("something is left")
 		}
 	})
+}
+
+// TestAggressiveGivesUp: a client with another key sees our proof first. What it says then is told
+// once, as the reason that it is, and changes nothing: in clear at once, and encrypted with keys that
+// we do not have when message 3 never came.
+func TestAggressiveGivesUp(t *testing.T) {
+	for name, encrypted := range map[string]bool{"in clear": false, "encrypted": true} {
+		for _, proves := range []bool{true, false} {
+			r := subscriberRig(t, ProfileLegacy)
+			s := groupScript(r, offers.VPNC())
+			if !s.aggressive1() {
+				t.Fatal("no message 2")
+			}
+			h := s.header(isakmp.Informational, 7)
+			m := isakmp.Message{Header: h, Payloads: []isakmp.Payload{isakmp.Notify{DOI: 1, Protocol: 1, Type: isakmp.AuthenticationFailed}.Payload()}}.Append(nil)
+			if encrypted {
+				m = isakmp.AppendEncrypted(nil, h, isakmp.TypeHash, randomBytes(48))
+			}
+			for range 3 {
+				s.send(m)
+			}
+			told := func() (n int) {
+				for _, f := range r.reports {
+					if f.Level == LevelInfo && f.Reason == ReasonPSKMismatch && strings.Contains(f.Text, "another key than") {
+						n++
+					}
+				}
+				return n
+			}
+			want := 1
+			if encrypted {
+				want = 0
+			}
+			if told() != want || r.only(t).State != StateAMDoneR {
+				t.Errorf("%s: told %d times, want %d; %v", name, told(), want, r.e.Counters())
+			}
+			if proves { // it was somebody else
+				if s.send(s.aggressiveMessage3(true, 500)); r.only(t).State != StateDone {
+					t.Errorf("%s: the peer that has the key is in state %v", name, r.only(t).State)
+				}
+				continue
+			}
+			r.pass(2 * time.Minute)
+			if told() != 1 || len(r.e.sas) != 0 {
+				t.Errorf("%s: told %d times at the end, %v", name, told(), r.e.Counters())
+			}
+		}
+	}
 }

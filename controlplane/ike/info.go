@@ -80,6 +80,9 @@ func (e *Engine) clearInfo(p *phase1, h isakmp.Header, body []byte) {
 			if p.neg != nil && p.neg.attempt != nil && n.Type.IsError() {
 				p.neg.Hint = n.Type
 			}
+			if n.Type.IsError() {
+				e.gaveUp(p)
+			}
 			e.report(LevelDebug, ReasonPeerRefused, fmt.Sprintf("unauthenticated notify %v ignored in state %v", n.Type, p.State), p)
 		}
 	}

@@ -73,7 +73,8 @@ func (e *Engine) received(p *phase1, pk Packet, h isakmp.Header, body []byte) {
 	if p.State == StateAMDoneR && h.Encrypted() && h.Exchange != isakmp.Aggressive {
 		// The peer believes that all is well: its message 3 was lost. Those that
 		// do not repeat it by themselves (racoon, strongSwan) do when they see
-		// message 2 again.
+		// message 2 again. Or it has another key, and that is its farewell.
+		p.neg.Talked = true
 		e.repeat(p, pk)
 		return
 	}

@@ -37,6 +37,9 @@ func (p *phase1) expire(e *Engine) {
 			e.failInitiate(p, ReasonTimeout, "no answer from the worker")
 		case reached(e.now, n.Expires):
 			e.count(DropTimeout)
+			if n.Talked {
+				e.gaveUp(p)
+			}
 			e.dropPhase1(p, DropTimeout)
 		case n.attempt != nil && reached(e.now, n.Next):
 			e.retransmit(p)

@@ -167,6 +167,7 @@ type negotiation struct {
 	Counted  bool           // among the half-open
 	Verified bool           // the peer has shown that it receives what we send
 	Notified bool           // the one error notify was sent
+	Talked   bool           // aggressive mode: something encrypted came instead of message 3
 	LifeCut  bool           // the peer wanted a longer lifetime
 	Attempts uint8          // last messages of the peer whose proof is wrong
 	Expires  time.Time      // when it is given up, zero: by retransmission
