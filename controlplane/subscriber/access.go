@@ -20,6 +20,11 @@ func (e *Engine) authenticate(now time.Time, s *session, r pppd.AuthRequest) {
 		e.end(now, s, ReasonUserChanged, "the peer authenticated again as another user", true)
 		return
 	}
+	if ok, text := e.mayGuess(now, s.Remote, r.User); !ok {
+		e.note(s, ReasonGuessing, text, false)
+		e.run(now, s, pppd.AuthDecision{Reason: pppd.Reason(ReasonGuessing)})
+		return
+	}
 	if s.State == StateLink {
 		s.State = StateDeciding
 	}
@@ -45,6 +50,11 @@ func (e *Engine) decided(now time.Time, ev Decided) {
 		return
 	}
 	s.asked = false
+	user := s.login
+	if s.dyn != nil {
+		user = s.dyn.Name
+	}
+	e.guessed(now, s.Remote, user, ev.Decision)
 	if s.over {
 		e.giveBack(s, ev)
 		e.settle(now, s)

@@ -44,6 +44,9 @@ const (
 	connTimeout = time.Minute
 	// defaultAttempts is how often a user may answer wrongly.
 	defaultAttempts = 3
+	// warnEvery is how often a full tunnel profile is warned of: those that are rejected may be
+	// strangers, and come as often as they like.
+	warnEvery = time.Minute
 	// defaultMTU of a dynamic subscriber's route, bytes (J14: tunnel mtu).
 	defaultMTU = 1440
 )
@@ -95,7 +98,10 @@ func (e *Engine) Admitted(profile string) int { return e.admitted[profile] }
 
 func (e *Engine) reject(now time.Time, s *session) {
 	text := fmt.Sprintf("tunnel profile %s has its maximum of %d subscribers", s.Profile, s.dyn.Tunnel.MaxSubscribers)
-	e.emit(Report{Warn: true, Reason: ReasonMaxSubscribers, Text: text, ID: s.ID, Conn: s.Conn, Remote: s.Remote})
+	if last, before := e.warned[s.Profile]; !before || now.Sub(last) >= warnEvery {
+		e.warned[s.Profile] = now
+		e.emit(Report{Warn: true, Reason: ReasonMaxSubscribers, Text: text, ID: s.ID, Conn: s.Conn, Remote: s.Remote})
+	}
 	e.end(now, s, ReasonMaxSubscribers, text, false)
 }
 

@@ -356,10 +356,16 @@ func TestMaxSubscribers(t *testing.T) {
 		report: max-subscribers
 		deny 11: max-subscribers`)
 	b.left()
+	b.assertLog("ended: max-subscribers")
+	b.dynamicUp(19, "few") // one warning is enough
+	b.left()
+	b.assertLog(`
+		deny 19: max-subscribers
+		ended: max-subscribers`)
+	b.now = b.now.Add(warnEvery)
 	id := b.dynamicUp(20, "few") // now that it is full, nobody is asked any more
 	b.left()
 	b.assertLog(`
-		ended: max-subscribers
 		report: max-subscribers
 		deny 20: max-subscribers
 		ended: max-subscribers`)

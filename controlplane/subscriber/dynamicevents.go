@@ -147,6 +147,8 @@ func (ReadCounters) subscriberEffect() {}
 const (
 	ReasonMaxSubscribers Reason = "max-subscribers"
 	ReasonUserRefused    Reason = "user-refused"
+	// AAA was not asked: see maxUserGuesses and maxSourceGuesses. L2TP subscribers have it too.
+	ReasonGuessing       Reason = "too-many-wrong-answers"
 	ReasonSessionTimeout Reason = "session-timeout"
 	ReasonIdleTimeout    Reason = "idle-timeout"
 	ReasonNoAnswer       Reason = "xauth-no-answer"

@@ -19,6 +19,8 @@ type Engine struct {
 	// admitted counts by tunnel profile the dynamic subscribers that AAA has accepted and that
 	// are not ending.
 	admitted map[string]int
+	warned   map[string]time.Time // when a tunnel profile was last reported to be full
+	guesses  guesses
 	timers   timers
 	counts   map[Reason]uint64
 	out      []Effect
@@ -29,7 +31,7 @@ func New(cfg Config, random io.Reader) *Engine {
 	return &Engine{
 		cfg: withDefaults(cfg), random: random, nextID: max(cfg.FirstID, 1),
 		byID: map[ID]*session{}, byCall: map[CallKey]*session{}, byConn: map[uint32]*session{}, conns: map[uint32]*conn{},
-		admitted: map[string]int{}, counts: map[Reason]uint64{},
+		admitted: map[string]int{}, warned: map[string]time.Time{}, guesses: guesses{wrong: map[guesser]*wrongAnswers{}}, counts: map[Reason]uint64{},
 	}
 }
 

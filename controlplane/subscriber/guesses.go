@@ -1,0 +1,113 @@
+package subscriber
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"vrgate/controlplane/aaa"
+)
+
+// Bounds on guessing names and passwords. Whoever has a group's key, and with hybrid
+// authentication anybody, gets as far as the question for them, as often as it likes. At
+// the bound AAA is not asked any more: the answer is a no, be it right or wrong.
+const (
+	// guessPeriod is how long wrong answers count; their number halves with every such period.
+	guessPeriod = time.Minute
+	// maxUserGuesses is for one user from one source: a stored password that is wrong, which a
+	// phone tries again and again, keeps nobody else out.
+	maxUserGuesses = 10
+	// maxSourceGuesses is for one source, behind which there may be many users.
+	maxSourceGuesses = 100
+	// maxGuessers bounds the table; what does not fit is not bounded. Its sources have shown
+	// that they receive, so nobody fills it with addresses that are not his.
+	maxGuessers = 32768
+)
+
+// guesser is a user at a source or, without user, the source.
+type guesser struct {
+	source netip.Addr
+	user   string
+}
+
+// guesses are the wrong answers that still count. They are no part of snapshots: a restart
+// forgives them.
+type guesses struct {
+	wrong   map[guesser]*wrongAnswers
+	sweepAt time.Time
+}
+
+type wrongAnswers struct {
+	n     int
+	since time.Time // start of the current period
+}
+
+// guesserOf makes the addresses of one IPv6 customer one source.
+func guesserOf(remote netip.AddrPort, user string) guesser {
+	a := remote.Addr().Unmap().WithZone("")
+	if a.Is6() {
+		if p, err := a.Prefix(64); err == nil {
+			a = p.Addr()
+		}
+	}
+	return guesser{a, user}
+}
+
+// count returns how many wrong answers of a guesser still count.
+func (g *guesses) count(now time.Time, who guesser) int {
+	w := g.wrong[who]
+	if w == nil {
+		return 0
+	}
+	for w.n > 0 && now.Sub(w.since) >= guessPeriod {
+		w.n /= 2
+		w.since = w.since.Add(guessPeriod)
+	}
+	return w.n
+}
+
+// add counts one wrong answer.
+func (g *guesses) add(now time.Time, who guesser) {
+	if !now.Before(g.sweepAt) {
+		g.sweepAt = now.Add(guessPeriod)
+		for k := range g.wrong {
+			if g.count(now, k) == 0 {
+				delete(g.wrong, k)
+			}
+		}
+	}
+	w := g.wrong[who]
+	if w == nil {
+		if len(g.wrong) >= maxGuessers {
+			return
+		}
+		w = &wrongAnswers{}
+		g.wrong[who] = w
+	}
+	if g.count(now, who) == 0 {
+		w.since = now
+	}
+	w.n++
+}
+
+// guessed keeps account of what AAA has said about a user at a source.
+func (e *Engine) guessed(now time.Time, remote netip.AddrPort, user string, d aaa.Decision) {
+	switch {
+	case d.Accept:
+		delete(e.guesses.wrong, guesserOf(remote, user))
+	case d.Prompt == nil && answerHelps(d.Reason):
+		e.guesses.add(now, guesserOf(remote, user))
+		e.guesses.add(now, guesserOf(remote, ""))
+	}
+}
+
+// mayGuess says whether AAA is asked about a user at a source; else text says why not.
+func (e *Engine) mayGuess(now time.Time, remote netip.AddrPort, user string) (ok bool, text string) {
+	if n := e.guesses.count(now, guesserOf(remote, user)); user != "" && n >= maxUserGuesses {
+		return false, fmt.Sprintf("%d wrong answers for user %q from %v in the last minutes", n, user, remote.Addr())
+	}
+	if n := e.guesses.count(now, guesserOf(remote, "")); n >= maxSourceGuesses {
+		return false, fmt.Sprintf("%d wrong answers from %v in the last minutes", n, remote.Addr())
+	}
+	return true, ""
+}

@@ -1,0 +1,170 @@
+package subscriber
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"vrgate/controlplane/aaa"
+)
+
+// guess has a subscriber of a new connection answer until it is denied, and returns why and how
+// often AAA was asked.
+func (b *bed) guess(conn uint32, user, password string) (why Reason, asked int) {
+	b.t.Helper()
+	id := b.dynamicUp(conn, "staff")
+	for len(b.leaving) == 0 {
+		b.answer(user, password)
+		if len(b.decides) == 0 {
+			break
+		}
+		asked++
+		b.decide("")
+		if len(b.accesses) > 0 {
+			b.answerAll()
+			b.dynamicDown(conn, "peer-deleted")
+			b.answerAll()
+			return "", asked
+		}
+	}
+	b.answerAll()
+	return b.calls[id].ended.Reason, asked
+}
+
+// TestGuessing: who has the group's key guesses the password of a user no faster than
+// maxUserGuesses allow, though each connection brings new attempts; the right one does not
+// help then either. Others behind the same NAT are let in, and so is the user after a while.
+func TestGuessing(t *testing.T) {
+	b := newBed(t)
+	asked, why := 0, Reason("")
+	for conn := range uint32(20) {
+		r, n := b.guess(1+conn, testUser, "wrong")
+		asked, why = asked+n, r
+	}
+	if asked != maxUserGuesses || why != ReasonGuessing {
+		t.Errorf("AAA was asked %d times, then %s", asked, why)
+	}
+	if why, asked := b.guess(30, testUser, testPassword); why != ReasonGuessing || asked != 0 {
+		t.Errorf("the right password is told from the wrong ones: %q, %d", why, asked)
+	}
+	if why, _ := b.guess(31, otherUser, testPassword); why != "" {
+		t.Errorf("another user is refused: %s", why)
+	}
+	b.pass(guessPeriod)
+	asked = 0
+	for conn := range uint32(20) {
+		_, n := b.guess(40+conn, testUser, "wrong")
+		asked += n
+	}
+	if asked != maxUserGuesses/2 {
+		t.Errorf("AAA was asked %d times in the second minute", asked)
+	}
+	b.pass(guessPeriod)
+	if why, _ := b.guess(70, testUser, testPassword); why != "" {
+		t.Errorf("the user is kept out: %s", why)
+	}
+	for n := range maxUserGuesses / 3 { // a success wipes the slate
+		if why, _ := b.guess(uint32(80+n), testUser, "wrong"); why != Reason(aaa.ReasonWrongPassword) {
+			t.Errorf("attempt %d after a success: %s", n, why)
+		}
+	}
+	if got := b.e.Counters()[ReasonGuessing]; got == 0 {
+		t.Error("nothing is counted")
+	}
+}
+
+// TestGuessingNames: one source has maxSourceGuesses, however many names it tries, and whether
+// AAA's answers are waited for or not.
+func TestGuessingNames(t *testing.T) {
+	b := newBed(t)
+	asked := 0
+	for conn := range uint32(2 * maxSourceGuesses) {
+		id := b.dynamicUp(1+conn, "staff")
+		b.answer(fmt.Sprint("user ", conn), "wrong")
+		if len(b.decides) == 0 {
+			break
+		}
+		asked++
+		if conn%2 == 0 {
+			b.dynamicDown(1+conn, "peer-deleted") // gone before the answer
+		}
+		b.decide("")
+		b.dynamicDown(1+conn, "peer-deleted")
+		b.asks = nil
+		if b.calls[id].ended == nil {
+			t.Fatalf("subscriber %d has not ended", id)
+		}
+	}
+	b.answerAll()
+	if asked != maxSourceGuesses {
+		t.Errorf("AAA was asked %d times", asked)
+	}
+	// PPP inside L2TP/IPsec from the same address.
+	b.connUp(900)
+	b.callUp(first, 900)
+	b.log = nil
+	b.speak(first, "mallory")
+	b.pass(10 * time.Second)
+	b.assertLog(`
+		hang up: too-many-wrong-answers
+		ended: too-many-wrong-answers`)
+}
+
+// TestGuessingL2TP: sessions of L2TP count like dynamic subscribers.
+func TestGuessingL2TP(t *testing.T) {
+	b := newBed(t)
+	var reasons []Reason
+	for n := range uint16(maxUserGuesses + 1) {
+		call := CallKey{1, 1 + n}
+		id := b.callUp(call, 0)
+		b.speak(call, "mallory")
+		if len(b.decides) > 0 {
+			b.decide("")
+		}
+		b.pass(time.Second) // and four have passed already
+		delete(b.peers, call)
+		if r := b.calls[id].ended; r != nil {
+			reasons = append(reasons, r.Reason)
+		}
+	}
+	want := slices.Repeat([]Reason{Reason(aaa.ReasonUnknownUser)}, maxUserGuesses)
+	if want = append(want, ReasonGuessing); !slices.Equal(reasons, want) {
+		t.Errorf("ends %v", reasons)
+	}
+	b.assertEmpty()
+}
+
+// TestGuessesBounded: the table has a limit, forgets what counts no more, and takes the addresses
+// of one IPv6 customer for one source.
+func TestGuessesBounded(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	g := guesses{wrong: map[guesser]*wrongAnswers{}}
+	for n := range 2 * maxGuessers {
+		g.add(now, guesser{testRemote.Addr(), fmt.Sprint(n)})
+	}
+	if len(g.wrong) != maxGuessers {
+		t.Errorf("%d entries", len(g.wrong))
+	}
+	g.add(now.Add(guessPeriod), guesser{testRemote.Addr(), "x"})
+	if len(g.wrong) != 1 {
+		t.Errorf("%d entries when all but one are forgiven", len(g.wrong))
+	}
+	same := []guesser{}
+	for _, a := range []string{"[2001:db8:1:2::1]:500", "[2001:db8:1:2:3::1%eth0]:4500", "[2001:db8:1:3::1]:500", "[::ffff:192.0.2.1]:500", "192.0.2.1:4500"} {
+		same = append(same, guesserOf(netip.MustParseAddrPort(a), ""))
+	}
+	if got := slices.Compact(same); len(got) != 3 {
+		t.Errorf("sources %v", got)
+	}
+	// Refusals that no other answer would change are no guesses.
+	e := newBed(t).e
+	for _, r := range []aaa.Reason{aaa.ReasonPoolEmpty, aaa.ReasonTimeout, aaa.ReasonNoTunnelLicence} {
+		e.guessed(now, testRemote, testUser, aaa.Decision{Reason: r})
+	}
+	e.guessed(now, testRemote, testUser, aaa.Decision{Prompt: &aaa.Prompt{}})
+	if len(e.guesses.wrong) != 0 {
+		t.Errorf("%d entries", len(e.guesses.wrong))
+	}
+}
