@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"context"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"vrgate/controlplane/config"
 	"vrgate/controlplane/l2tp"
+	"vrgate/controlplane/subscriber"
 )
 
 // TestStrangersTunnels: whoever opens L2TP tunnels in clear text, and lets them die half open,
@@ -66,5 +68,42 @@ func TestStrangersTunnels(t *testing.T) {
 				t.Errorf("connection %d: %v %s", tc.conn, e.Level, e.Message)
 			}
 		}
+	}
+}
+
+// TestRefusalStorm: strangers that were not let in write so many summary lines and no more; those
+// of subscribers that were up are always there.
+func TestRefusalStorm(t *testing.T) {
+	core, logs := observer.New(zapcore.InfoLevel)
+	r := newRouter(&config.Router{Name: "red"}, machineConfig{}, nil, nil, nil, zap.New(core), rand.NewChaCha8([32]byte{}))
+	now := time.Unix(1_800_000_000, 0)
+	storm := func() (lines int) {
+		before := logs.Len()
+		for range 10 * refusalsPerSecond {
+			r.log.Log(r.endLevel(now, subscriber.Record{}), "subscriber ended")
+		}
+		return logs.Len() - before
+	}
+	if n := storm(); n != refusalsPerSecond {
+		t.Errorf("%d lines", n)
+	}
+	if r.endLevel(now, subscriber.Record{Up: now}) != zapcore.InfoLevel {
+		t.Error("the end of a subscriber that was up is not told")
+	}
+	if n := storm(); n != 0 {
+		t.Errorf("%d lines more in the same second", n)
+	}
+	now = now.Add(time.Second)
+	if n := storm(); n != refusalsPerSecond {
+		t.Errorf("%d lines a second later", n)
+	}
+	for range 10 * refusalsPerSecond {
+		r.performSubscriber(context.Background(), subscriber.Ended{})
+	}
+	if n := r.stats.ended.Load(); n != 10*refusalsPerSecond {
+		t.Errorf("%d are counted", n)
+	}
+	if n := logs.Len(); n > 4*refusalsPerSecond {
+		t.Errorf("%d lines in all", n)
 	}
 }

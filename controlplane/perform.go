@@ -253,7 +253,7 @@ func (r *router) performSubscriber(ctx context.Context, f subscriber.Effect) {
 		r.log.Info("subscriber up", recordFields(f.Record)...)
 	case subscriber.Ended:
 		r.stats.ended.Add(1)
-		r.log.Info("subscriber ended", append(recordFields(f.Record), endFields(f.Record)...)...)
+		r.log.Log(r.endLevel(time.Now(), f.Record), "subscriber ended", append(recordFields(f.Record), endFields(f.Record)...)...)
 	case subscriber.Report:
 		level := uint8(ike.LevelInfo)
 		if f.Warn {
@@ -273,6 +273,24 @@ func recordFields(s subscriber.Record) []zap.Field {
 		return append(out, zap.String("profile", s.Profile), zap.String("peer_id", s.PeerID))
 	}
 	return append(out, zap.Uint16("tunnel", s.Call.Tunnel), zap.Uint16("session", s.Call.Session))
+}
+
+// refusalsPerSecond bounds the summary lines of subscribers that never were up: with hybrid
+// authentication and L2TP in clear text anybody can be one of these.
+const refusalsPerSecond = 20
+
+// endLevel keeps what strangers could flood the log with out of it. Everything is counted.
+func (r *router) endLevel(now time.Time, s subscriber.Record) zapcore.Level {
+	if !s.Up.IsZero() {
+		return zapcore.InfoLevel
+	}
+	if now.Sub(r.refusedAt) >= time.Second {
+		r.refusedAt, r.refused = now, 0
+	}
+	if r.refused++; r.refused > refusalsPerSecond {
+		return zapcore.DebugLevel
+	}
+	return zapcore.InfoLevel
 }
 
 // addressText is empty for a subscriber that has no address (yet).

@@ -42,6 +42,9 @@ type router struct {
 	stopping stopPhase
 	phaseEnd time.Time
 	grace    time.Duration
+	// How many summary lines of subscribers that never were up there were since refusedAt.
+	refused   int
+	refusedAt time.Time
 }
 
 // shared is what all virtual routers of the process use together.

@@ -27,7 +27,7 @@ func newCollector(source Source, version string) *collector {
 		build:        desc("build_info", "Always 1; the label is the version.", "version"),
 		vrUp:         desc("vr_up", "1 if the virtual router runs, 0 if it has failed or is not up yet.", "vr", "kind"),
 		ikeSAs:       desc("ike_sas", "Phase 1 SAs, half-open ones included.", "vr"),
-		halfOpen:     desc("ike_half_open", "Phase 1 negotiations that are not yet authenticated.", "vr"),
+		halfOpen:     desc("ike_half_open", "Phase 1 negotiations that are not yet authenticated, and subscribers without certificate whose user is not in yet.", "vr"),
 		connections:  desc("ipsec_connections", "IPsec connections.", "vr"),
 		tunnels:      desc("l2tp_tunnels", "L2TP tunnels.", "vr"),
 		sessions:     desc("l2tp_sessions", "L2TP sessions.", "vr"),

@@ -25,7 +25,8 @@ type VR struct {
 	NATT      bool   `json:"nat_t"`
 	Proposals string `json:"proposals"`
 	// IKESAs counts phase 1 SAs, half-open ones included; HalfOpen those that
-	// are not yet authenticated.
+	// are not yet authenticated, and dynamic subscribers without certificate
+	// whose user has not been let in.
 	IKESAs      int          `json:"ike_sas"`
 	HalfOpen    int          `json:"half_open"`
 	Connections int          `json:"ipsec_connections"`

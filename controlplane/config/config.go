@@ -69,7 +69,8 @@ type Workers struct {
 	Kernel int
 }
 
-// HalfOpen bounds phase 1 negotiations that are not yet authenticated, in each
+// HalfOpen bounds phase 1 negotiations that are not yet authenticated, and dynamic
+// subscribers without certificate whose user has not been let in, in each
 // virtual router: a flood of one tenant's addresses leaves the others alone.
 type HalfOpen struct {
 	// Total is the number at which new negotiations are refused, 1 to 1000000,

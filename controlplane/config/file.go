@@ -19,7 +19,7 @@ type fileProcess struct {
 	StateDir text `yaml:"state-dir" default:"/var/lib/vrgate" len:"1..4000"`
 	// Sizes of the pools for slow work.
 	Workers fileWorkers `yaml:"workers"`
-	// Bounds on phase 1 negotiations that are not yet authenticated, in each virtual router.
+	// Bounds on phase 1 negotiations that are not yet authenticated, and on dynamic subscribers without certificate whose user has not been let in, in each virtual router.
 	HalfOpen fileHalfOpen `yaml:"half-open"`
 	// Bounds on subscribers of all virtual routers together.
 	Licences fileLicences `yaml:"licences"`
@@ -54,7 +54,7 @@ type fileWorkers struct {
 	Kernel number `yaml:"kernel" default:"32" range:"1..1024"`
 }
 
-// fileHalfOpen bounds phase 1 negotiations that are not yet authenticated.
+// fileHalfOpen bounds phase 1 negotiations that are not yet authenticated, and dynamic subscribers without certificate whose user has not been let in.
 type fileHalfOpen struct {
 	section
 	// The number at which new negotiations are refused.

@@ -40,7 +40,7 @@ type dynamic struct {
 	Lease      Lease
 	Identifier uint16     // of the XAuth transaction, 0 before it
 	Question   AskUser    // in stageAsking
-	Unproven   netip.Addr // with hybrid authentication: counts among the half-open until admitted
+	Unproven   netip.Addr // without a certificate: counts among the half-open until admitted
 	Challenge  []byte     // of the question, with RADIUS-CHAP
 	Why        Reason     // of the denial
 	Text       string
@@ -296,10 +296,12 @@ func (c *conn) speaker() *phase1 {
 	return nil
 }
 
-// unproven counts a subscriber in of whom phase 1 has proven nothing, so that
-// strangers cannot make us hold more of them than of half-open SAs.
+// unproven counts a subscriber in of whom phase 1 has proven nothing, or no more
+// than that it knows what a whole group knows. So strangers, and one who has left
+// the group, cannot make us hold more of them than of half-open SAs, and what they
+// fail at is charged to their source.
 func (e *Engine) unproven(c *conn, p *phase1) {
-	if c.Dyn == nil || p.Method != AuthHybridRSA {
+	if c.Dyn == nil || p.Method.signs(true) {
 		return
 	}
 	c.Dyn.Unproven = p.Remote.Addr()

@@ -16,15 +16,26 @@ func hybrid(c *Config) {
 
 func hybridMethod(i *Initiate) { i.Method, i.Key = AuthHybridRSA, "" }
 
-// TestHybridStrangers: with hybrid authentication anybody gets through phase 1. As
-// long as nobody has been let in, they count among the half-open, and failures
-// against their source.
-func TestHybridStrangers(t *testing.T) {
+// TestUnproven: with hybrid authentication anybody gets through phase 1, and with the
+// key of a group whoever was ever told it. As long as nobody has been let in, they
+// count among the half-open, and failures against their source.
+func TestUnproven(t *testing.T) {
+	t.Run("hybrid", func(t *testing.T) { unprovenCrowd(t, true) })
+	t.Run("group key", func(t *testing.T) { unprovenCrowd(t, false) })
+}
+
+func unprovenCrowd(t *testing.T, anybody bool) {
 	w, server, clients := dynCrowd(t, 40)
-	hybrid(&server.e.cfg)
+	if anybody {
+		hybrid(&server.e.cfg)
+	}
 	server.e.cfg.HalfOpen.Total, server.e.cfg.HalfOpen.Resume = 10, 8
 	server.decide.silent = true
 	for _, x := range clients {
+		if !anybody {
+			x.subscribe()
+			continue
+		}
 		hybrid(&x.e.cfg)
 		x.subscribe(hybridMethod)
 	}
@@ -43,7 +54,7 @@ func TestHybridStrangers(t *testing.T) {
 			infos++
 		}
 	}
-	if infos > len(clients) {
+	if anybody && infos > len(clients) {
 		t.Errorf("%d sentences about %d strangers", infos, len(clients))
 	}
 	server.restart(t)
