@@ -22,7 +22,7 @@ type PingOptions struct {
 	Interval     time.Duration // 0: 200 ms
 	Size         int           // bytes of payload; 0: 56
 	DontFragment bool
-	Wait         time.Duration // for the last answer; 0: 2 s
+	Wait         time.Duration // how long the answers to Count packets may come late; 0: 6 s
 }
 
 // PingResult counts packets.
@@ -62,6 +62,7 @@ func (c *Client) Ping(ctx context.Context, to netip.Addr, o PingOptions) (PingRe
 type Pinger struct {
 	cmd      *exec.Cmd
 	interval time.Duration
+	count    int
 	out      bytes.Buffer
 	done     chan struct{} // closed when ping has ended; out is valid then
 	once     sync.Once
@@ -75,11 +76,13 @@ func (h *Host) StartPing(to netip.Addr, o PingOptions) (*Pinger, error) {
 		o.Interval = 200 * time.Millisecond
 	}
 	if o.Wait == 0 {
-		o.Wait = 2 * time.Second
+		o.Wait = 6 * time.Second
 	}
-	args := []string{"-n", "-i", seconds(o.Interval), "-W", seconds(o.Wait)}
+	args := []string{"-n", "-i", seconds(o.Interval)}
 	if o.Count > 0 {
-		args = append(args, "-c", strconv.Itoa(o.Count))
+		// With a count alone ping waits for the last answer no longer than for twice the slowest one before,
+		// which a busy machine exceeds. With a deadline too it goes on until so many answers have come.
+		args = append(args, "-c", strconv.Itoa(o.Count), "-w", strconv.Itoa(int((time.Duration(o.Count)*o.Interval+o.Wait)/time.Second)+1))
 	}
 	if o.Size > 0 {
 		args = append(args, "-s", strconv.Itoa(o.Size))
@@ -87,7 +90,7 @@ func (h *Host) StartPing(to netip.Addr, o PingOptions) (*Pinger, error) {
 	if o.DontFragment {
 		args = append(args, "-M", "do")
 	}
-	p := &Pinger{cmd: exec.Command("ping", append(args, to.String())...), interval: o.Interval, done: make(chan struct{})}
+	p := &Pinger{cmd: exec.Command("ping", append(args, to.String())...), interval: o.Interval, count: o.Count, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	if err := h.Namespace.Start(p.cmd); err != nil {
 		return nil, err
@@ -118,7 +121,7 @@ func (p *Pinger) Stop() (PingResult, error) {
 		_ = p.cmd.Process.Kill()
 		<-p.done
 	}
-	return parsePing(p.out.String(), p.grace)
+	return parsePing(p.out.String(), p.count, p.grace)
 }
 
 var (
@@ -126,8 +129,9 @@ var (
 	pingAnswer = regexp.MustCompile(`(?m)^\d+ bytes from .*icmp_seq=(\d+) `)
 )
 
-// parsePing reads the output of iputils' ping. Up to grace unanswered packets at the end do not count.
-func parsePing(out string, grace int) (PingResult, error) {
+// parsePing reads the output of iputils' ping. Up to grace unanswered packets at the end do not count, and none
+// of those that were sent after as many as count were answered.
+func parsePing(out string, count, grace int) (PingResult, error) {
 	m := pingCounts.FindStringSubmatch(out)
 	if m == nil {
 		return PingResult{Output: out}, errors.New("topo: ping: " + strings.TrimSpace(out))
@@ -140,6 +144,9 @@ func parsePing(out string, grace int) (PingResult, error) {
 		if n, err := strconv.Atoi(answer[1]); err == nil {
 			last = max(last, n)
 		}
+	}
+	if count > 0 && received >= count {
+		grace = sent
 	}
 	r.Sent -= min(grace, max(0, sent-last))
 	return r, errors.Join(err1, err2)

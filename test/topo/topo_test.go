@@ -64,20 +64,22 @@ func TestParsePing(t *testing.T) {
 --- 10.1.0.2 ping statistics ---
 5 packets transmitted, 2 received, 60% packet loss, time 805ms
 `
-	for _, c := range []struct{ grace, sent, lost int }{
-		{0, 5, 3}, // a finished ping: all that were sent count
-		{1, 4, 2},
-		{6, 3, 1}, // never more than those after the last answer
+	for _, c := range []struct{ count, grace, sent, lost int }{
+		{0, 0, 5, 3}, // a finished ping: all that were sent count
+		{0, 1, 4, 2},
+		{0, 6, 3, 1}, // never more than those after the last answer
+		{3, 0, 5, 3}, // it was ended by its deadline
+		{2, 0, 3, 1}, // two answers were wanted: the last two packets went out before the second came
 	} {
-		r, err := parsePing(log, c.grace)
+		r, err := parsePing(log, c.count, c.grace)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if r.Sent != c.sent || r.Lost() != c.lost {
-			t.Errorf("grace %d: sent %d, lost %d; want %d, %d", c.grace, r.Sent, r.Lost(), c.sent, c.lost)
+			t.Errorf("count %d, grace %d: sent %d, lost %d; want %d, %d", c.count, c.grace, r.Sent, r.Lost(), c.sent, c.lost)
 		}
 	}
-	if _, err := parsePing("ping: connect: Network is unreachable\n", 0); err == nil || !strings.Contains(err.Error(), "unreachable") {
+	if _, err := parsePing("ping: connect: Network is unreachable\n", 0, 0); err == nil || !strings.Contains(err.Error(), "unreachable") {
 		t.Errorf("error %v, want ping's own words", err)
 	}
 }
