@@ -40,6 +40,7 @@ func (e *Engine) decide(s *session, r aaa.Request) {
 		s.User, s.login = r.User, r.User
 	}
 	s.Protocol, s.asked = r.Protocol, true
+	e.asking(s, r.User)
 	e.emit(Decide{ID: s.ID, Profile: s.profile, Again: s.leased, Request: r})
 }
 
@@ -50,11 +51,7 @@ func (e *Engine) decided(now time.Time, ev Decided) {
 		return
 	}
 	s.asked = false
-	user := s.login
-	if s.dyn != nil {
-		user = s.dyn.Name
-	}
-	e.guessed(now, s.Remote, user, ev.Decision)
+	e.guesses.guessed(now, s.guesser, ev.Decision)
 	if s.over {
 		e.giveBack(s, ev)
 		e.settle(now, s)

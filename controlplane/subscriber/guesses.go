@@ -17,6 +17,10 @@ const (
 	// maxUserGuesses is for one user from one source: a stored password that is wrong, which a
 	// phone tries again and again, keeps nobody else out.
 	maxUserGuesses = 10
+	// maxUserAsked is for answers of one user from one source that AAA is deciding on, besides
+	// the wrong ones: who answers on many connections at once gets no further. It is larger for
+	// the sake of the many devices in an office that share an account.
+	maxUserAsked = 50
 	// maxSourceGuesses is for one source, behind which there may be many users.
 	maxSourceGuesses = 100
 	// maxGuessers bounds the table; what does not fit is not bounded. Its sources have shown
@@ -30,10 +34,11 @@ type guesser struct {
 	user   string
 }
 
-// guesses are the wrong answers that still count. They are no part of snapshots: a restart
-// forgives them.
+// guesses are the wrong answers that still count, and the answers that may be wrong. The
+// former are no part of snapshots: a restart forgives them.
 type guesses struct {
 	wrong   map[guesser]*wrongAnswers
+	asked   map[guesser]int // users about whom AAA is deciding
 	sweepAt time.Time
 }
 
@@ -90,24 +95,39 @@ func (g *guesses) add(now time.Time, who guesser) {
 	w.n++
 }
 
+// asking notes that AAA is deciding about a user.
+func (e *Engine) asking(s *session, user string) {
+	s.guesser = guesserOf(s.Remote, user)
+	e.guesses.asked[s.guesser]++
+}
+
 // guessed keeps account of what AAA has said about a user at a source.
-func (e *Engine) guessed(now time.Time, remote netip.AddrPort, user string, d aaa.Decision) {
+func (g *guesses) guessed(now time.Time, who guesser, d aaa.Decision) {
+	if g.asked[who]--; g.asked[who] <= 0 {
+		delete(g.asked, who)
+	}
 	switch {
 	case d.Accept:
-		delete(e.guesses.wrong, guesserOf(remote, user))
+		delete(g.wrong, who)
 	case d.Prompt == nil && answerHelps(d.Reason):
-		e.guesses.add(now, guesserOf(remote, user))
-		e.guesses.add(now, guesserOf(remote, ""))
+		g.add(now, who)
+		g.add(now, guesser{source: who.source})
 	}
 }
 
 // mayGuess says whether AAA is asked about a user at a source; else text says why not.
 func (e *Engine) mayGuess(now time.Time, remote netip.AddrPort, user string) (ok bool, text string) {
-	if n := e.guesses.count(now, guesserOf(remote, user)); user != "" && n >= maxUserGuesses {
-		return false, fmt.Sprintf("%d wrong answers for user %q from %v in the last minutes", n, user, remote.Addr())
-	}
-	if n := e.guesses.count(now, guesserOf(remote, "")); n >= maxSourceGuesses {
+	who := guesserOf(remote, user)
+	if n := e.guesses.count(now, guesser{source: who.source}); n >= maxSourceGuesses {
 		return false, fmt.Sprintf("%d wrong answers from %v in the last minutes", n, remote.Addr())
+	}
+	n, asked := e.guesses.count(now, who), e.guesses.asked[who]
+	switch {
+	case user == "":
+	case n >= maxUserGuesses:
+		return false, fmt.Sprintf("%d wrong answers for user %q from %v in the last minutes", n, user, remote.Addr())
+	case n+asked >= maxUserAsked:
+		return false, fmt.Sprintf("%d answers of user %q from %v at once", asked, user, remote.Addr())
 	}
 	return true, ""
 }

@@ -140,7 +140,7 @@ func TestGuessingL2TP(t *testing.T) {
 // of one IPv6 customer for one source.
 func TestGuessesBounded(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
-	g := guesses{wrong: map[guesser]*wrongAnswers{}}
+	g := guesses{wrong: map[guesser]*wrongAnswers{}, asked: map[guesser]int{}}
 	for n := range 2 * maxGuessers {
 		g.add(now, guesser{testRemote.Addr(), fmt.Sprint(n)})
 	}
@@ -159,12 +159,43 @@ func TestGuessesBounded(t *testing.T) {
 		t.Errorf("sources %v", got)
 	}
 	// Refusals that no other answer would change are no guesses.
-	e := newBed(t).e
+	g = guesses{wrong: map[guesser]*wrongAnswers{}, asked: map[guesser]int{}}
 	for _, r := range []aaa.Reason{aaa.ReasonPoolEmpty, aaa.ReasonTimeout, aaa.ReasonNoTunnelLicence} {
-		e.guessed(now, testRemote, testUser, aaa.Decision{Reason: r})
+		g.guessed(now, guesserOf(testRemote, testUser), aaa.Decision{Reason: r})
 	}
-	e.guessed(now, testRemote, testUser, aaa.Decision{Prompt: &aaa.Prompt{}})
-	if len(e.guesses.wrong) != 0 {
-		t.Errorf("%d entries", len(e.guesses.wrong))
+	g.guessed(now, guesserOf(testRemote, testUser), aaa.Decision{Prompt: &aaa.Prompt{}})
+	if len(g.wrong)+len(g.asked) != 0 {
+		t.Errorf("%d entries, %d asked", len(g.wrong), len(g.asked))
+	}
+}
+
+// TestGuessingAtOnce: answers on many connections at once, before AAA has said anything, get no
+// further than those one after the other; the many devices of an office do.
+func TestGuessingAtOnce(t *testing.T) {
+	b := newBed(t)
+	for conn := range uint32(2 * maxUserAsked) {
+		b.dynamicUp(1+conn, "staff")
+		b.answer(testUser, "wrong")
+	}
+	if len(b.decides) != maxUserAsked {
+		t.Errorf("AAA decides about %d answers at once", len(b.decides))
+	}
+	b.dynamicUp(500, "staff")
+	b.answer(otherUser, testPassword)
+	if len(b.decides) != maxUserAsked+1 {
+		t.Error("another user is not asked about")
+	}
+	b.restart()
+	for conn := range uint32(500) {
+		b.dynamicDown(1+conn, "peer-deleted")
+	}
+	b.asks = nil
+	b.answerAll()
+	b.assertEmpty()
+	if n := len(b.e.guesses.asked); n != 0 {
+		t.Errorf("%d users are still asked about", n)
+	}
+	if why, asked := b.guess(600, testUser, testPassword); why != ReasonGuessing || asked != 0 {
+		t.Errorf("after a burst of wrong answers: %q, %d", why, asked)
 	}
 }

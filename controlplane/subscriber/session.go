@@ -17,7 +17,8 @@ type session struct {
 	carrierGone bool   // nothing can be sent to the peer any more
 	over        bool   // nothing is negotiated any more: it only waits for what settle wants
 	kernel      kernelState
-	asked       bool // a Decide is without its Decided
+	asked       bool    // a Decide is without its Decided
+	guesser     guesser // as whom it asked
 	leased      bool
 	started     bool
 	decision    aaa.Decision

@@ -151,6 +151,13 @@ func (e *Engine) restore(n sessionSnapshot) error {
 		s.link = link
 	}
 	e.byID[s.ID] = s
+	if s.asked {
+		user := s.login
+		if s.dyn != nil {
+			user = s.dyn.Name
+		}
+		e.asking(s, user)
+	}
 	switch {
 	case s.dyn != nil:
 		if s.dyn.Counted {
