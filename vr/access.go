@@ -30,11 +30,13 @@ type Access struct {
 	table int             // of the terminating router
 	nl    *netlink.Handle // in its namespace: the router may close first
 
-	news int // netlink socket with the kernel's messages about the interface
+	news int    // netlink socket with the kernel's messages about the interface
+	mark uint32 // see Mark
 
 	mu     sync.Mutex // guards what follows
 	mtu    int
 	fate   fate
+	gate   *gate // nil where none is needed
 	closed bool
 }
 
@@ -46,8 +48,7 @@ const accessTries = 16
 // Access makes the interface for r's tunnels whose subscribers end in router to, which may be r itself, with an MTU in bytes of at least
 // mtu. What a predecessor has left under its name is replaced. The caller makes one for each pair and closes it before r.
 //
-// Errors: *MissingFeature; *BadSpec, also when r is in a VRF and to in another namespace, between which the kernel passes
-// nothing; ErrClosed; and what the kernel says.
+// Errors: *MissingFeature; *BadSpec; ErrClosed; and what the kernel says.
 func (r *Router) Access(to *Router, mtu int) (*Access, error) {
 	from, err := r.device()
 	if err != nil {
@@ -61,19 +62,15 @@ func (r *Router) Access(to *Router, mtu int) (*Access, error) {
 	if err != nil {
 		return nil, err
 	}
-	if from.index != 0 && !same {
-		// The kernel checks what crosses namespaces against the policies of the device by which the VRF took the
-		// encrypted packet, finds none and drops it (xfrmi_decode_session takes the outer packet's sdif).
-		return nil, &BadSpec{Router: r.name, Reason: "subscribers of a router in a VRF cannot end in another network namespace (that of " + to.name + ")"}
-	}
 	if mtu < minAccessMTU || mtu > maxAccessMTU {
 		return nil, &BadSpec{Router: r.name, Reason: fmt.Sprintf("an access interface's MTU of %d is not %d to %d", mtu, minAccessMTU, maxAccessMTU)}
 	}
 	a := &Access{name: accessLink(r.name, to.name), alias: accessAlias(r.name, to.name), table: to.table, mtu: mtu, news: -1}
-	if a.nl, err = netlink.NewHandleAt(to.space.handle(), unix.NETLINK_ROUTE); err != nil {
-		return nil, failed(err, "virtual router %s: route netlink", to.name)
+	if a.nl, err = netlink.NewHandleAt(to.space.handle(), unix.NETLINK_ROUTE, unix.NETLINK_XFRM); err != nil {
+		return nil, failed(err, "virtual router %s: route and IPsec netlink", to.name)
 	}
-	if err := a.open(r, to, from.index, master.index); err != nil {
+	gated := from.index != 0 && !same
+	if err := a.open(r, to, from.index, master.index, gated); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
 	return a, nil
@@ -85,11 +82,11 @@ const (
 	maxAccessMTU = 9000
 )
 
-func (a *Access) open(r, to *Router, link, master int) error {
-	if err := errors.Join(r.removeLink(a.name), to.removeLink(a.name)); err != nil {
+func (a *Access) open(r, to *Router, link, master int, gated bool) error {
+	if err := errors.Join(r.removeAccessLink(a.name), to.removeAccessLink(a.name)); err != nil {
 		return err
 	}
-	made, err := a.make(r, to, link)
+	made, err := a.make(r, to, link, gated)
 	if err != nil {
 		return err
 	}
@@ -126,9 +123,18 @@ func (a *Access) open(r, to *Router, link, master int) error {
 
 // make makes the interface in r's namespace, which its SAs and policies are in, with a free number. Its packets
 // leave by the table of r's VRF, whose index is link; 0 is the main table.
-func (a *Access) make(r, to *Router, link int) (netlink.Link, error) {
+func (a *Access) make(r, to *Router, link int, gated bool) (netlink.Link, error) {
 	for try := range uint32(accessTries) {
 		a.ifID = accessNumber(r.name, to.name) + try
+		if gated {
+			free, err := a.openGate()
+			if err != nil {
+				return nil, err
+			}
+			if !free {
+				continue
+			}
+		}
 		attrs := netlink.NewLinkAttrs()
 		attrs.Name, attrs.ParentIndex = a.name, link
 		x := &netlink.Xfrmi{LinkAttrs: attrs, Ifid: a.ifID}
@@ -136,8 +142,11 @@ func (a *Access) make(r, to *Router, link int) (netlink.Link, error) {
 		if errors.Is(err, unix.EOPNOTSUPP) {
 			return nil, &MissingFeature{Feature: FeatureAccess, Module: "xfrm_interface"}
 		}
-		if errors.Is(err, unix.EEXIST) {
-			continue // the number, because the name has just been removed
+		if errors.Is(err, unix.EEXIST) { // the number, because the name has just been removed
+			if err := a.closeGate(); err != nil {
+				return nil, err
+			}
+			continue
 		}
 		if err != nil {
 			return nil, failed(err, "virtual router %s: make access interface %s", r.name, a.name)
@@ -153,6 +162,29 @@ func (a *Access) make(r, to *Router, link int) (netlink.Link, error) {
 		return made, nil
 	}
 	return nil, failed(unix.EEXIST, "virtual router %s: a number for access interface %s", r.name, a.name)
+}
+
+// openGate opens the gate of the interface's number; false when another interface to the namespace has the number.
+func (a *Access) openGate() (bool, error) {
+	g := gate{nl: a.nl, mark: a.ifID}
+	err := g.open()
+	if errors.Is(err, unix.EEXIST) {
+		return false, nil
+	}
+	if err != nil {
+		return false, failed(err, "access interface %s: policy for what it brings from another namespace", a.name)
+	}
+	a.gate, a.mark = &g, g.mark
+	return true, nil
+}
+
+func (a *Access) closeGate() error {
+	if a.gate == nil {
+		return nil
+	}
+	g := *a.gate
+	a.gate = nil
+	return g.close()
 }
 
 // move puts the interface into the namespace of its subscribers and returns its index there.
@@ -181,6 +213,9 @@ func (a *Access) Index() int { return a.index }
 // IfID is the number that SAs and policies are tied to the interface by. It is unique in the transport router's
 // namespace.
 func (a *Access) IfID() uint32 { return a.ifID }
+
+// Mark is what the inbound SAs have to set on the packets that they decrypt; 0 where they need not.
+func (a *Access) Mark() uint32 { return a.mark }
 
 // AddRoute adds an access route: dst by the interface, in the terminating router's table, with prefsrc as source
 // of what the router itself sends (invalid: the kernel's choice) and an MTU of at most mtu bytes. The interface's MTU
@@ -289,6 +324,7 @@ func (a *Access) Close() error {
 			err = nil
 		}
 	}
+	err = errors.Join(err, a.closeGate())
 	a.nl.Close()
 	if a.news >= 0 {
 		err = errors.Join(err, unix.Close(a.news))
@@ -404,7 +440,7 @@ func (r *Router) removeAccess() error {
 	errs := []error{err}
 	for _, l := range links {
 		if from, to, ours := accessOf(l); ours && (from == r.name || to == r.name) {
-			errs = append(errs, r.removeLink(l.Attrs().Name))
+			errs = append(errs, r.removeAccessLink(l.Attrs().Name))
 		}
 	}
 	return errors.Join(errs...)

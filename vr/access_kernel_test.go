@@ -43,7 +43,7 @@ func TestAccess(t *testing.T) {
 	from.batch(t, "link del taken\n")
 	link := to.run(t, "", "ip", "-d", "link", "show", a.Name())
 	for _, want := range []string{
-		fmt.Sprintf("%d: %s@", a.Index(), a.Name()), "mtu 1300", "master vrfb", fmt.Sprintf("group %d", blue.LinkGroup()), ",UP", "alias vrgate red to blue", fmt.Sprintf("if_id %#x", a.IfID()),
+		fmt.Sprintf("%d: %s@", a.Index(), a.Name()), "mtu 1300", "qdisc noqueue", "master vrfb", fmt.Sprintf("group %d", blue.LinkGroup()), ",UP", "alias vrgate red to blue", fmt.Sprintf("if_id %#x", a.IfID()),
 	} {
 		if !strings.Contains(link, want) {
 			t.Errorf("no %q in\n%s", want, link)
@@ -111,6 +111,98 @@ func TestAccess(t *testing.T) {
 	}
 	if _, err := red.Access(blue, 1300); !errors.Is(err, ErrClosed) {
 		t.Errorf("an interface to a closed router: %v", err)
+	}
+	if err := red.Close(); err != nil {
+		t.Error(err)
+	}
+	if after := state(t, from) + state(t, to); after != before {
+		t.Errorf("before:\n%s\nafter:\n%s", before, after)
+	}
+}
+
+// TestGate: between a VRF and another namespace there is a policy for the interface's number, which goes with the interface,
+// whoever removes it; and one of somebody else with the number is left alone.
+func TestGate(t *testing.T) {
+	from, to := testNamespace(t, "f"), testNamespace(t, "t")
+	before := state(t, from) + state(t, to)
+	red, err := Open(Spec{Name: "red", Namespace: from.name, VRF: "vrfr", Table: 1001})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func() (*Router, *Access) {
+		t.Helper()
+		blue, err := Open(Spec{Name: "blue", Namespace: to.name})
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := red.Access(blue, 1300)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return blue, a
+	}
+	gates := func(n *namespace) string { return n.run(t, "", "ip", "-o", "xfrm", "policy") }
+	number := accessNumber("red", "blue")
+	blue, a := open()
+	want := fmt.Sprintf("mark %#x/0xffffffff", number)
+	if s := gates(to); strings.Count(s, "dir in") != 1 || !strings.Contains(s, want) || a.Mark() != a.IfID() || a.IfID() != number {
+		t.Errorf("mark %#x, no %q in %q", a.Mark(), want, s)
+	}
+	// The next one of the pair, which a process makes that knows nothing of the first.
+	b, err := red.Access(blue, 1300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := gates(to); strings.Count(s, "dir in") != 1 || b.Mark() != number {
+		t.Errorf("mark %#x: %q", b.Mark(), s)
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+	if s := gates(to); s != "" {
+		t.Errorf("left: %q", s)
+	}
+	// The first has nothing to close any more.
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	// Somebody has a policy for the number.
+	to.run(t, "", "ip", "xfrm", "policy", "add", "dir", "in", "src", "0.0.0.0/0", "dst", "0.0.0.0/0", "mark", fmt.Sprint(number))
+	c, err := red.Access(blue, 1300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Mark() != number+1 || c.IfID() != c.Mark() {
+		t.Errorf("mark %#x, number %#x", c.Mark(), c.IfID())
+	}
+	// The terminating router takes interface and policy along.
+	if err := blue.Close(); err != nil {
+		t.Error(err)
+	}
+	if s := gates(to); strings.Count(s, "dir in") != 1 || !strings.Contains(s, want) {
+		t.Errorf("somebody else's is to stay: %q", s)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+	to.run(t, "", "ip", "xfrm", "policy", "del", "dir", "in", "src", "0.0.0.0/0", "dst", "0.0.0.0/0", "mark", fmt.Sprint(number))
+	// What a crash has left goes when the router is swept.
+	blue, a = open()
+	link := a.Name()
+	if err := blue.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := a.Close(); err != nil {
+		t.Error(err)
+	}
+	to.batch(t, fmt.Sprintf("link add %s type xfrm if_id %d\n", link, number))
+	to.run(t, "", "ip", "link", "set", link, "alias", accessAlias("red", "blue"))
+	to.run(t, "", "ip", "xfrm", "policy", "add", "dir", "in", "src", "0.0.0.0/0", "dst", "0.0.0.0/0", "mark", fmt.Sprint(number))
+	if _, err := Sweep(to.name, nil); err != nil {
+		t.Error(err)
+	}
+	if s := gates(to); s != "" {
+		t.Errorf("left by the sweep: %q", s)
 	}
 	if err := red.Close(); err != nil {
 		t.Error(err)

@@ -9,8 +9,9 @@
 // what is ours and nothing else.
 //
 // What is ours is recognisable without any file of our own: the nftables table vrgate-NAME, a dummy device
-// whose alias is "vrgate NAME", XFRM interfaces whose alias is "vrgate NAME to NAME", a VRF device or a namespace
-// (its loopback) with the alias "vrgate", and routes whose protocol is [RouteProtocol].
+// whose alias is "vrgate NAME", XFRM interfaces whose alias is "vrgate NAME to NAME" and policies for marks that are
+// their numbers (file gate.go), a VRF device or a namespace (its loopback) with the alias "vrgate", and routes
+// whose protocol is [RouteProtocol].
 //
 // One process runs a router at a time, and one router uses a routing table: Open holds the names of both in the
 // namespace (file lock.go). [Sweep] removes what a crashed predecessor left for routers that are gone from the

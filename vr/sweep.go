@@ -55,7 +55,7 @@ func (n *namespace) sweepAccess(keep []string) error {
 		return failed(err, "network namespace %s: route netlink", n.name)
 	}
 	defer nl.Close()
-	r := &Router{nl: nl}
+	r := &Router{space: n, nl: nl}
 	links, err := r.links()
 	errs := []error{err}
 	for _, l := range links {
@@ -68,7 +68,7 @@ func (n *namespace) sweepAccess(keep []string) error {
 			continue
 		}
 		if err == nil {
-			err = errors.Join(r.removeLink(l.Attrs().Name), mine.release())
+			err = errors.Join(r.removeAccessLink(l.Attrs().Name), mine.release())
 		}
 		errs = append(errs, err)
 	}

@@ -217,5 +217,8 @@ func (d *dataplane) sa(f ike.SA) (xfrm.SA, error) {
 		return sa, errNoAccess
 	}
 	sa.IfID = a.link.IfID()
+	if sa.Dir == xfrm.In {
+		sa.SetMark = a.link.Mark()
+	}
 	return sa, nil
 }

@@ -266,21 +266,6 @@ func TestAccessRefused(t *testing.T) {
 	w.check(w.plane.Close())
 }
 
-// TestAccessAcrossFromVRF: what the kernel would drop is refused, with a sentence.
-func TestAccessAcrossFromVRF(t *testing.T) {
-	w := newWorld(t, routerPlace{"red", "T", "vrfr", 1001}, routerPlace{"blue", "R", "", 0})
-	before := w.state()
-	var e *controlplane.DataplaneError
-	if _, _, err := w.plane.OpenAccess(w.openAccess(w.peers[0])); !errors.As(err, &e) || e.Reason != "bad-router" || !strings.Contains(err.Error(), "another network namespace") {
-		t.Errorf("%v", err)
-	}
-	if after := w.state(); after != before {
-		t.Errorf("left\n%s\nbefore\n%s", after, before)
-	}
-	w.check(w.plane.Close())
-	w.check(w.other.Close())
-}
-
 // TestAccessExpires: an SA that reaches its hard limit counts to the last packet.
 func TestAccessExpires(t *testing.T) {
 	w := newWorld(t, layouts[0].transport, layouts[0].end)

@@ -68,8 +68,8 @@ func transportMode(sa *xfrm.SA) {
 	}
 }
 
-// tunnelMode is for dynamic subscribers. No mark: it would say L2TP client to the rules of
-// package vr, and the inner packets belong to another router perhaps.
+// tunnelMode is for dynamic subscribers. Not the mark of an L2TP client: it would say so to the rules
+// of package vr.
 func tunnelMode(sa *xfrm.SA, f ike.SA) {
 	sa.Mode = xfrm.Tunnel
 	sa.Selector = xfrm.Selector{Proto: f.Protocol, Src: f.LocalNet, Dst: f.RemoteNet}

@@ -85,6 +85,8 @@ var layouts = []struct {
 	{"VRF to VRF", routerPlace{"red", "T", "vrfr", 1001}, routerPlace{"blue", "T", "vrfb", 1002}},
 	{"another namespace", routerPlace{"red", "T", "", 0}, routerPlace{"blue", "R", "", 0}},
 	{"VRF in another namespace", routerPlace{"red", "T", "", 0}, routerPlace{"blue", "R", "vrfb", 1002}},
+	{"VRF to another namespace", routerPlace{"red", "T", "vrfr", 1001}, routerPlace{"blue", "R", "", 0}},
+	{"VRF to VRF in another namespace", routerPlace{"red", "T", "vrfr", 1001}, routerPlace{"blue", "R", "vrfb", 1002}},
 }
 
 // events keeps what comes up from the kernel.
