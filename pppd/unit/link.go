@@ -2,6 +2,7 @@ package unit
 
 import (
 	"encoding/binary"
+	"errors"
 
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
@@ -14,6 +15,9 @@ const (
 	statsLink64  = 1 // IFLA_STATS_LINK_64
 	sizeStatsMsg = 12
 	sizeStats64  = 8 * 8 // of rtnl_link_stats64, what is read
+
+	sizeTrafficControl = 20 // struct tcmsg
+	attrQdiscKind      = 1  // TCA_KIND
 )
 
 var native = binary.NativeEndian
@@ -80,6 +84,25 @@ func (n *Net) setFlags(index int, flags, change uint32) error {
 
 func (n *Net) setMTU(index, mtu int) error {
 	_, err := n.execute(unix.RTM_NEWLINK, netlink.Acknowledge, nlattr.AppendUint32(ifinfo(index, 0, 0), unix.IFLA_MTU, uint32(mtu)))
+	return err
+}
+
+// noqueue takes the queue from an interface that has not been up. PPP on L2TP hands every packet on at once, so a
+// queue never holds one; the usual default, fq_codel, costs each subscriber 64 KiB of kernel memory nonetheless.
+// What queues is the link below. A kernel without traffic control has no such default.
+func (n *Net) noqueue(index int) error {
+	const (
+		root  = 0xffffffff // TC_H_ROOT
+		title = "noqueue"
+	)
+	// struct tcmsg: family u8, pad 3, ifindex s32, handle u32, parent u32, info u32
+	b := make([]byte, sizeTrafficControl)
+	native.PutUint32(b[4:], uint32(index))
+	native.PutUint32(b[12:], root)
+	_, err := n.execute(unix.RTM_NEWQDISC, netlink.Create|netlink.Replace|netlink.Acknowledge, nlattr.AppendString(b, attrQdiscKind, title))
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return nil
+	}
 	return err
 }
 

@@ -89,7 +89,7 @@ type Unit struct {
 }
 
 // Open attaches to a channel and makes its interface: down, both network
-// protocols dropped. When a step fails nothing is left, and the channel is as it
+// protocols dropped, without a queue. When a step fails nothing is left, and the channel is as it
 // was, less the frames that its queue held. Errors: ErrInvalid, ErrExists,
 // ErrNotFound, ErrBusy, *vr.MissingFeature.
 func Open(spec Spec) (*Unit, error) {
@@ -136,6 +136,9 @@ func (u *Unit) open(spec Spec) (err error) {
 	}
 	if u.index, err = spec.Target.indexByName(u.name); err != nil {
 		return mapError("find interface "+u.name, err)
+	}
+	if err := spec.Target.noqueue(u.index); err != nil {
+		return mapError("take the queue from "+u.name, err)
 	}
 	if err := unix.IoctlSetPointerInt(u.Channel.fd, unix.PPPIOCCONNECT, u.number); err != nil {
 		return mapError(fmt.Sprintf("connect channel %d to %s", spec.Channel, u.name), err)
