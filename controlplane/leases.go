@@ -127,7 +127,8 @@ func (l *leases) address(g *grant, who holder, poolName string, d aaa.Decision) 
 
 // leaseKey is by what a pool remembers who had an address. Of L2TP that is the user. The
 // devices of one user that come by XAuth are told apart by their phase 1 identity and, because
-// that of a group key is everybody's, by where they are, so that each finds its own again.
+// that of a group key is everybody's, by where they are, so that each finds its own again. The
+// place comes last: a phone that has changed networks is its own kin.
 func leaseKey(r aaa.Request, user string) string {
 	if r.Access != aaa.AccessXAuth {
 		return user

@@ -171,6 +171,10 @@ func TestLeaseOfDevice(t *testing.T) {
 	if a, b := lease(3, "203.0.113.2:1024"), lease(4, "203.0.113.1:500"); a != laptop || b != phone {
 		t.Errorf("the laptop has %v and then %v, the phone %v and then %v", laptop, a, phone, b)
 	}
+	release(4, phone) // into another network
+	if a := lease(5, "192.0.2.77:4500"); a != phone {
+		t.Errorf("elsewhere the phone has %v, had %v", a, phone)
+	}
 	if used := l.usage("blue"); used[0].Used != 2 {
 		t.Errorf("usage of the terminating virtual router: %+v", used)
 	}

@@ -4,6 +4,9 @@
 // A lease belongs to a key (the user and device), never to a source address: users
 // behind one NAT must not get one address (clients.md, complaint 25). An address that
 // was released is kept for its last holder as long as others are free.
+//
+// What a key has before its last NUL names its kin: one device that is known by
+// different keys in different places. Who comes by a new key gets what its kin had last.
 package pool
 
 import (
@@ -12,6 +15,7 @@ import (
 	"math/bits"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // Errors of Lease and Claim. Their text is the typed reason shown to operators.
@@ -46,6 +50,7 @@ type Pool struct {
 	held    map[netip.Addr]string
 	sticky  map[string]netip.Addr
 	past    map[netip.Addr]string // last holder of a free address
+	kin     map[string]string     // the key of each kin that released an address last
 	exclude map[netip.Addr]bool
 }
 
@@ -59,7 +64,7 @@ type span struct {
 
 // New checks the configuration: IPv4 only, ranges ordered and disjoint, at most MaxAddresses.
 func New(c Config) (*Pool, error) {
-	p := &Pool{held: map[netip.Addr]string{}, sticky: map[string]netip.Addr{}, past: map[netip.Addr]string{}, exclude: map[netip.Addr]bool{}}
+	p := &Pool{held: map[netip.Addr]string{}, sticky: map[string]netip.Addr{}, past: map[netip.Addr]string{}, kin: map[string]string{}, exclude: map[netip.Addr]bool{}}
 	total := uint64(0)
 	for _, r := range c.Ranges {
 		if !r.First.Is4() || !r.Last.Is4() || r.Last.Less(r.First) {
@@ -102,9 +107,14 @@ func New(c Config) (*Pool, error) {
 	return p, nil
 }
 
-// Lease gives key a free address, the one it held last when that is still free.
+// Lease gives key a free address, the one that it or else its kin held last when that is
+// still free.
 func (p *Pool) Lease(key string) (netip.Addr, error) {
-	if a, ok := p.sticky[key]; ok && p.take(a, key) {
+	last := key
+	if _, known := p.sticky[key]; !known {
+		last = p.kin[kinOf(key)]
+	}
+	if a, ok := p.sticky[last]; ok && p.take(a, key) {
 		return a, nil
 	}
 	// Prefer an address nobody is remembered for; fall back to any free one.
@@ -178,7 +188,13 @@ func (p *Pool) Release(key string, a netip.Addr) {
 	}
 	p.sticky[key] = a
 	p.past[a] = key
+	if kin := kinOf(key); kin != "" {
+		p.kin[kin] = key
+	}
 }
+
+// kinOf is the name of a key's kin, "" if it has none.
+func kinOf(key string) string { return key[:strings.LastIndexByte(key, 0)+1] }
 
 // Holder returns the key that holds a.
 func (p *Pool) Holder(a netip.Addr) (string, bool) {
@@ -199,7 +215,7 @@ func (p *Pool) take(a netip.Addr, key string) bool {
 	if last, ok := p.past[a]; ok {
 		delete(p.past, a)
 		if last != key {
-			delete(p.sticky, last)
+			p.unstick(last)
 		}
 	}
 	p.held[a] = key
@@ -212,12 +228,21 @@ func (p *Pool) take(a netip.Addr, key string) bool {
 func (p *Pool) forget() {
 	for k, a := range p.sticky {
 		if p.past[a] != k && p.held[a] != k {
-			delete(p.sticky, k)
+			p.unstick(k)
 		}
 	}
 	if len(p.sticky) >= stickyLimit*p.total {
 		clear(p.sticky)
 		clear(p.past)
+		clear(p.kin)
+	}
+}
+
+// unstick forgets what a key held.
+func (p *Pool) unstick(key string) {
+	delete(p.sticky, key)
+	if kin := kinOf(key); p.kin[kin] == key {
+		delete(p.kin, kin)
 	}
 }
 

@@ -55,6 +55,46 @@ func TestStickyLease(t *testing.T) {
 	}
 }
 
+// TestKin: one device of a user that comes by another key gets its address again; one that has
+// its own keeps it, and nobody else is given it while others are free (clients.md, complaint 25).
+func TestKin(t *testing.T) {
+	p := mustNew(t, Config{Ranges: []Range{{addr("10.0.0.1"), addr("10.0.0.9")}}})
+	lease := func(key string) netip.Addr {
+		t.Helper()
+		a, err := p.Lease(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	home := lease("anna\x00home")
+	p.Release("anna\x00home", home)
+	if b := lease("bert\x00home"); b == home {
+		t.Errorf("bert got anna's %v", b)
+	}
+	street := lease("anna\x00street")
+	if street != home {
+		t.Errorf("anna has %v in the street, had %v at home", street, home)
+	}
+	if second := lease("anna\x00home"); second == home {
+		t.Errorf("two devices have %v", second)
+	} else {
+		p.Release("anna\x00home", second)
+		p.Release("anna\x00street", street)
+		if a, b := lease("anna\x00home"), lease("anna\x00street"); a != second || b != street {
+			t.Errorf("%v and %v, want each its own %v and %v", a, b, second, street)
+		}
+	}
+	// What is remembered of kin is bounded like the rest.
+	for n := range 1000 {
+		k := fmt.Sprintf("user %d\x00place", n)
+		p.Release(k, lease(k))
+	}
+	if len(p.kin) > stickyLimit*p.total || len(p.kin) > len(p.sticky) {
+		t.Errorf("%d kin, %d keys remembered", len(p.kin), len(p.sticky))
+	}
+}
+
 func TestClaim(t *testing.T) {
 	p := mustNew(t, Config{Ranges: []Range{{addr("10.0.0.1"), addr("10.0.0.2")}}, Exclude: []netip.Addr{addr("10.0.0.1")}})
 	for _, c := range []struct {
