@@ -60,9 +60,10 @@ func filterFlags(c *cobra.Command) (filter func() (api.Filter, error)) {
 	user := f.String("user", "", "only sessions of this user `name`")
 	address := f.String("address", "", "only the session with this inside `address`")
 	profile := f.String("profile", "", "only dynamic subscribers of this tunnel profile (`name`)")
+	domain := f.String("domain", "", "only users of this `domain`, which is what their names have behind the @")
 	vr := f.String("vr", "", "only sessions that arrive or terminate in this virtual router (`name`)")
 	return func() (api.Filter, error) {
-		out := api.Filter{ID: *id, User: *user, VR: *vr, Profile: *profile}
+		out := api.Filter{ID: *id, User: *user, VR: *vr, Profile: *profile, Domain: *domain}
 		if *address != "" {
 			a, err := netip.ParseAddr(*address)
 			if err != nil {
@@ -77,7 +78,7 @@ func filterFlags(c *cobra.Command) (filter func() (api.Filter, error)) {
 func disconnectCommand(dir *string) *cobra.Command {
 	ask := &asking{dir: dir}
 	c := &cobra.Command{
-		Use:   "disconnect {--id ID | --user NAME | --address ADDR | --vr NAME | --profile NAME | --all} [--dry-run]",
+		Use:   "disconnect {--id ID | --user NAME | --address ADDR | --vr NAME | --profile NAME | --domain DOMAIN | --all} [--dry-run]",
 		Short: "End subscribers",
 		Long: "End the selected subscribers politely, as if they had been logged out. Several\n" +
 			"selections narrow each other down. With --dry-run only print who it would be.",
@@ -93,7 +94,7 @@ func disconnectCommand(dir *string) *cobra.Command {
 			return err
 		}
 		if f.Empty() == !*all {
-			return &usageError{errors.New("say whom: --id, --user, --address, --vr or --profile, or else --all")}
+			return &usageError{errors.New("say whom: --id, --user, --address, --vr, --profile or --domain, or else --all")}
 		}
 		client, err := ask.client()
 		if err != nil {

@@ -257,8 +257,8 @@ func TestUsage(t *testing.T) {
 		{[]string{"check", "--frob"}, `vrgate: unknown flag: --frob`},
 		{[]string{"schema"}, `vrgate: say which schema: vrgate schema process, or vrgate schema router`},
 		{[]string{"schema", "x"}, `vrgate: say which schema: vrgate schema process, or vrgate schema router`},
-		{[]string{"disconnect"}, `vrgate: say whom: --id, --user, --address, --vr or --profile, or else --all`},
-		{[]string{"disconnect", "--all", "--user", "x"}, `vrgate: say whom: --id, --user, --address, --vr or --profile, or else --all`},
+		{[]string{"disconnect"}, `vrgate: say whom: --id, --user, --address, --vr, --profile or --domain, or else --all`},
+		{[]string{"disconnect", "--all", "--user", "x"}, `vrgate: say whom: --id, --user, --address, --vr, --profile or --domain, or else --all`},
 		{[]string{"disconnect", "--address", "x"}, `vrgate: --address: "x" is not an IP address`},
 	} {
 		status, out, stderr := vrgate(t, test.args...)

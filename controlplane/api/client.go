@@ -92,7 +92,7 @@ func (c *Client) Disconnect(ctx context.Context, q DisconnectRequest) (Disconnec
 
 func query(f Filter) string {
 	q := url.Values{}
-	for key, v := range map[string]string{"vr": f.VR, "id": f.ID, "user": f.User, "profile": f.Profile} {
+	for key, v := range map[string]string{"vr": f.VR, "id": f.ID, "user": f.User, "profile": f.Profile, "domain": f.Domain} {
 		if v != "" {
 			q.Set(key, v)
 		}

@@ -85,7 +85,7 @@ func (f *fakeSource) Subscribers(ctx context.Context) ([]Subscriber, error) {
 		{ID: "1001", User: "alice", VR: "blue", TerminatingVR: "blue", Address: netip.MustParseAddr("10.0.0.7"), State: "up", Up: since, InBytes: 5},
 		{ID: "1002", User: "bob", VR: "blue", TerminatingVR: "red", State: "link"},
 		{ID: "1003", User: "alice", VR: "red", TerminatingVR: "red", Address: netip.MustParseAddr("10.0.0.7"), State: "up", Up: since},
-		{ID: "1004", User: "carol", Type: "ipsec", Access: "xauth", VR: "blue", TerminatingVR: "blue", Profile: "staff", PeerID: "staff", State: "up", Up: since},
+		{ID: "1004", User: "carol@Example.net", Type: "ipsec", Access: "xauth", VR: "blue", TerminatingVR: "blue", Profile: "staff", PeerID: "staff", State: "up", Up: since},
 	}, f.result(ctx)
 }
 

@@ -169,6 +169,8 @@ func filterOf(r *http.Request) (Filter, error) {
 			f.User = v
 		case key == "profile" && subscribers:
 			f.Profile = v
+		case key == "domain" && subscribers:
+			f.Domain = v
 		case key == "address" && subscribers:
 			a, err := netip.ParseAddr(v)
 			if err != nil {

@@ -141,6 +141,8 @@ func TestDisconnect(t *testing.T) {
 		"all":            {DisconnectRequest{All: true}, []string{"1001", "1002", "1003", "1004"}, []string{"1001", "1002", "1003", "1004"}, "", ""},
 		"all, dry":       {DisconnectRequest{All: true, DryRun: true}, []string{"1001", "1002", "1003", "1004"}, nil, "", ""},
 		"profile":        {DisconnectRequest{Filter: Filter{Profile: "staff"}}, []string{"1004"}, []string{"1004"}, "", ""},
+		"domain":         {DisconnectRequest{Filter: Filter{Domain: "example.NET"}}, []string{"1004"}, []string{"1004"}, "", ""},
+		"other domain":   {DisconnectRequest{Filter: Filter{Domain: "carol"}}, []string{}, nil, "", ""},
 		"user":           {DisconnectRequest{Filter: Filter{User: "alice"}}, []string{"1001", "1003"}, []string{"1001", "1003"}, "", ""},
 		"user in vr":     {DisconnectRequest{Filter: Filter{User: "alice", VR: "blue"}}, []string{"1001"}, []string{"1001"}, "", ""},
 		"unknown":        {DisconnectRequest{Filter: Filter{User: "eve"}}, []string{}, nil, "", ""},

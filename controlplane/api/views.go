@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -376,6 +377,8 @@ type Filter struct {
 	VR string `json:"vr,omitempty"`
 	// Profile matches the tunnel profile of dynamic subscribers.
 	Profile string `json:"profile,omitempty"`
+	// Domain matches what a user name has behind its last "@", upper or lower case.
+	Domain string `json:"domain,omitempty"`
 }
 
 // Empty says whether the filter selects everybody.
@@ -387,7 +390,17 @@ func (f Filter) Match(s *Subscriber) bool {
 		(f.User == "" || f.User == s.User) &&
 		(!f.Address.IsValid() || f.Address == s.Address) &&
 		(f.VR == "" || f.VR == s.VR || f.VR == s.TerminatingVR) &&
-		(f.Profile == "" || f.Profile == s.Profile)
+		(f.Profile == "" || f.Profile == s.Profile) &&
+		(f.Domain == "" || strings.EqualFold(f.Domain, domainOf(s.User)))
+}
+
+// domainOf is the domain of a user name, "" if it has none (R1).
+func domainOf(user string) string {
+	at := strings.LastIndexByte(user, '@')
+	if at < 0 {
+		return ""
+	}
+	return user[at+1:]
 }
 
 // DisconnectRequest asks for the end of subscribers (J9 event 2).

@@ -49,6 +49,21 @@ func (b *builder) tunnelProfiles(f *fileRouter, r *Router) {
 		r.TunnelProfiles = append(r.TunnelProfiles, p)
 	}
 	b.tellApart(f, r)
+	b.vanished(f)
+}
+
+// vanished warns of users that lock themselves out: a client that is switched off leaves
+// its session behind, which holds the user's address.
+func (b *builder) vanished(f *fileRouter) {
+	if len(f.IPsec.TunnelProfiles) == 0 || !f.IPsec.sound("tunnel-profiles") || f.IPsec.DPD.Enabled.v {
+		return
+	}
+	for i := range f.Users {
+		if u := &f.Users[i]; u.Address.given() && u.IdleTimeout.v == 0 {
+			b.warnf(u.Address.pos, "a client that vanishes keeps the address until its SAs expire, and its user out; switch on \"dead-peer-detection\" or give the user an \"idle-timeout\"")
+			return
+		}
+	}
 }
 
 // placed is a scalar of the file for [distinct].

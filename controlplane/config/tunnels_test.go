@@ -357,6 +357,31 @@ func TestTunnelWarnings(t *testing.T) {
 	}
 }
 
+// TestVanishedWarning: a fixed address that nothing frees when the client is switched off.
+func TestVanishedWarning(t *testing.T) {
+	fixed := change(t, "{name: alice, password: secret of alice}", "{name: alice, password: secret of alice, address: 10.0.0.7}")
+	const warning = `vr/a.yaml:18:55: a client that vanishes keeps the address until its SAs expire, and its user out; switch on "dead-peer-detection" or give the user an "idle-timeout"`
+	for name, test := range map[string]struct {
+		in   string
+		want bool
+	}{
+		"fixed":      {fixed, true},
+		"from pool":  {tunnels, false},
+		"idle":       {strings.Replace(fixed, "address: 10.0.0.7}", "address: 10.0.0.7, idle-timeout: 10m}", 1), false},
+		"detection":  {strings.Replace(fixed, "  tunnel-profiles:", "  dead-peer-detection: {enabled: true}\n  tunnel-profiles:", 1), false},
+		"no tunnels": {good + "    address: 10.0.0.7\n", false},
+	} {
+		_, warnings, errs := parseFiles(map[string]string{"a": test.in})
+		if len(errs) > 0 {
+			t.Fatal(Errors(errs))
+		}
+		got := slices.Contains(lines(warnings), warning)
+		if got != test.want || !got && strings.Contains(strings.Join(lines(warnings), "\n"), "vanishes") {
+			t.Errorf("%s: %q", name, lines(warnings))
+		}
+	}
+}
+
 // TestTunnelMessagesHoldNoSecrets: keys and passwords of files stay out of messages.
 func TestTunnelMessagesHoldNoSecrets(t *testing.T) {
 	const marker = "hunter2hunter2"
