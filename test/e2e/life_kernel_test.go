@@ -32,11 +32,12 @@ func TestRekeyByClient(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		child := func() error { return c.RekeyChild(w.ctx) }
+		sas := func() []string { return w.sas("") }
 		for range 3 {
-			replaced("new phase 2 SAs", child, w.sas)
+			replaced("new phase 2 SAs", child, sas)
 		}
-		replaced("a new phase 1 SA", func() error { return c.RekeyIKE(w.ctx) }, w.cookies)
-		replaced("new phase 2 SAs under the new phase 1", child, w.sas)
+		replaced("a new phase 1 SA", func() error { return c.RekeyIKE(w.ctx) }, func() []string { return w.cookies("") })
+		replaced("new phase 2 SAs under the new phase 1", child, sas)
 	})
 }
 
@@ -48,13 +49,24 @@ func TestRekeyByServer(t *testing.T) {
 	w.runOne(vrConfig{IPsec: "ike-policy-rules: [{priority: 1, encryption: [aes256], hash: [sha256], group: [modp2048], lifetime: 60s}]"})
 	c := w.client(nil, "user0", func(c *topo.ClientConfig) { c.NeverRekeys, c.ESPLifetime = true, 45*time.Second })
 	w.connect(c)
-	old, cookies := w.sas(), w.cookies()
+	old, cookies := w.sas(""), w.cookies("")
 	w.pingWhile(c, func() {
-		w.eventually("new phase 2 SAs", func() bool { return hasNew(old, w.sas()) })
-		w.eventually("a new phase 1 SA", func() bool { return hasNew(cookies, w.cookies()) })
+		w.eventually("new phase 2 SAs", func() bool { return hasNew(old, w.sas("")) })
+		w.eventually("a new phase 1 SA", func() bool { return hasNew(cookies, w.cookies("")) })
 	})
 	if subs := w.subscribers(); len(subs) != 1 || subs[0].State != "up" {
 		t.Errorf("after rekeying: %+v", subs)
+	}
+	w.neverRekeyed(c.Logs())
+}
+
+// neverRekeyed checks that a client left rekeying to us. logs are strongSwan's.
+func (w *world) neverRekeyed(logs string) {
+	w.t.Helper()
+	for _, sign := range []string{"creating rekey job", "initiator did not reauthenticate as requested", "reauthenticating"} {
+		if strings.Contains(logs, sign) {
+			w.t.Errorf("the client has rekeyed by itself: %s", sign)
+		}
 	}
 }
 
@@ -74,30 +86,44 @@ func (w *world) pingWhile(c peer, do func()) {
 	}
 }
 
-// sas returns the SPIs in use.
-func (w *world) sas() []string {
+// sas returns the SPIs in use, of one user's connection or for "" of all.
+func (w *world) sas(user string) []string {
 	w.t.Helper()
 	list, err := w.daemon.API().IPsec(w.ctx, api.Filter{})
 	w.check(err)
 	var out []string
 	for _, c := range list {
-		for _, s := range append(c.Inbound, c.Outbound...) {
-			out = append(out, s.SPI)
+		if user == "" || c.Connection == w.connection(user) {
+			for _, s := range append(c.Inbound, c.Outbound...) {
+				out = append(out, s.SPI)
+			}
 		}
 	}
 	return out
 }
 
-// cookies returns the responder cookies of phase 1 SAs.
-func (w *world) cookies() []string {
+// cookies returns the responder cookies of phase 1 SAs, of one user's connection or for "" of all.
+func (w *world) cookies(user string) []string {
 	w.t.Helper()
 	list, err := w.daemon.API().IKESAs(w.ctx, api.Filter{})
 	w.check(err)
 	var out []string
 	for _, s := range list {
-		out = append(out, s.LocalCookie)
+		if user == "" || s.Connection == w.connection(user) {
+			out = append(out, s.LocalCookie)
+		}
 	}
 	return out
+}
+
+// connection is the number of a subscriber's IPsec connection.
+func (w *world) connection(user string) uint32 {
+	w.t.Helper()
+	s, ok := w.subscriber(user)
+	if !ok || s.Connection == 0 {
+		w.t.Fatalf("%s has no IPsec connection: %+v", user, s)
+	}
+	return s.Connection
 }
 
 // hasNew says whether now holds something that was not in old. One that has been replaced

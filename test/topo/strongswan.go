@@ -158,6 +158,7 @@ func (c connection) settings() string {
 	switch {
 	case c.NeverRekeys:
 		w.line("rekey_time = 0s")
+		w.line("rand_time = 0")
 	case c.IKELifetime > 0:
 		w.line("rekey_time = %ds", int(c.IKELifetime.Seconds()))
 		w.line("over_time = %ds", max(1, int(c.IKELifetime.Seconds())/2))
@@ -195,6 +196,7 @@ func (c connection) settings() string {
 	case c.NeverRekeys:
 		w.line("rekey_time = 0s")
 		w.line("life_time = %ds", int(c.ESPLifetime.Seconds()))
+		w.line("rand_time = 0") // else it is the whole life, and the kernel asks for a rekeying after a second
 	case c.ESPLifetime > 0:
 		w.line("rekey_time = %ds", int(c.ESPLifetime.Seconds()))
 		w.line("life_time = %ds", 2*int(c.ESPLifetime.Seconds()))

@@ -64,7 +64,7 @@ func (v *VPNC) script() string {
 	fmt.Fprintf(&b, `#!/bin/sh -e
 case "$reason" in
 connect)
-	ip link set "$TUNDEV" up mtu "$INTERNAL_IP4_MTU"
+	ip link set "$TUNDEV" up mtu "${INTERNAL_IP4_MTU:-1390}"
 	ip addr add "$INTERNAL_IP4_ADDRESS/32" dev "$TUNDEV"
 `)
 	for _, n := range v.config.Networks {
