@@ -151,7 +151,7 @@ func (c *child) deadline() time.Time {
 	if c.Rekeying || !c.Replaced.IsZero() || c.Deleted {
 		soft = time.Time{}
 	}
-	return earliest(soft, c.Hard, c.Replaced)
+	return earliest(soft, c.Hard, c.Replaced, c.Switch)
 }
 
 func (ch *child) expire(e *Engine) {
@@ -168,6 +168,9 @@ func (ch *child) expire(e *Engine) {
 			return
 		}
 		e.prune(c, ch)
+	case reached(e.now, ch.Switch):
+		e.installOut(ch)
+		e.arm(ch)
 	case reached(e.now, ch.Soft):
 		e.rekeyChild(c, ch)
 	}
@@ -247,11 +250,12 @@ func (e *Engine) tellDeleted(c *conn, ch *child) {
 
 // dropOutbound removes the outbound SA alone.
 func (e *Engine) dropOutbound(ch *child) {
-	if ch.OutState == saNone {
-		return
-	}
+	ch.Switch = time.Time{}
 	if e.outs[ch.Out.SPI] == ch {
 		delete(e.outs, ch.Out.SPI)
+	}
+	if ch.OutState == saNone {
+		return
 	}
 	if ch.OutState != saFailed {
 		e.emit(RemoveSA{Conn: ch.Conn, Dir: Outbound, SPI: ch.Out.SPI, Local: ch.Out.Local.Addr(), Remote: ch.Out.Remote.Addr()})
@@ -287,6 +291,11 @@ func (e *Engine) peerDeleted(c *conn, ch *child) {
 		return
 	}
 	ch.Deleted = true
+	for _, o := range c.Children {
+		if o != ch && !o.Switch.IsZero() && o.rivals(ch) {
+			e.installOut(o) // the peer has switched
+		}
+	}
 	var next *child
 	for _, o := range c.Children {
 		if o != ch && !o.Deleted && o.rivals(ch) && (o.OutState == saUp || o.OutState == saPending) {

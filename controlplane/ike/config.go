@@ -38,6 +38,7 @@ const (
 	maxSeenInfo      = 16               // informational message ids remembered per phase 1 SA
 	grace            = 60 * time.Second // of a connection without phase 2 SA (J9)
 	overlap          = 60 * time.Second // an SA that has been replaced is deleted after it
+	switchDelay      = 2 * time.Second  // after message 3 of a rekeying before we send by the new SA
 	lateInbound      = 5 * time.Second  // an inbound SA the peer has deleted still takes stragglers
 	answerKept       = 60 * time.Second // last answer of a finished exchange
 	maxLife          = 100 * 365 * 24 * time.Hour

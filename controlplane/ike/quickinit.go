@@ -270,10 +270,18 @@ func (e *Engine) sendQuick3(q *quick) {
 	q.Expires = e.now.Add(answerKept)
 	q.pair.Private.Wipe()
 	e.transmit(p, data)
-	ch := q.child
+	ch, old := q.child, q.old
 	q.child, q.old = nil, nil
 	e.arm(q)
-	e.installOut(ch)
+	if old == nil || !old.ready() || old.Hard.Before(e.now.Add(2*switchDelay)) {
+		e.installOut(ch)
+		return
+	}
+	// strongSwan installs its inbound SA when it has read message 3, and what we send
+	// by it before that is lost. The old one is good for a moment longer.
+	ch.Switch = e.now.Add(switchDelay)
+	e.outs[ch.Out.SPI] = ch
+	e.arm(ch)
 }
 
 // childFailed is called when a quick mode of ours has not led to a child.

@@ -390,7 +390,7 @@ func (e *Engine) quickMode3(q *quick, pk Packet, o opened) {
 
 // installOut has the outbound SA installed.
 func (e *Engine) installOut(ch *child) {
-	ch.OutState = saPending
+	ch.OutState, ch.Switch = saPending, time.Time{}
 	e.outs[ch.Out.SPI] = ch
 	e.emit(InstallSA{SA: ch.Out})
 }

@@ -122,6 +122,64 @@ func TestRekeyRace(t *testing.T) {
 	}
 }
 
+// TestRekeySwitch: after a rekeying of ours we go on sending by the old SA for a moment, because
+// the peer takes the new one only when it has read message 3. A peer that deletes the old one at
+// once, as Windows does, has switched.
+func TestRekeySwitch(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		during func(w *world, client, server *node, old *child)
+		after  time.Duration // from message 3
+	}{
+		{"undisturbed", func(*world, *node, *node, *child) {}, switchDelay},
+		{"the peer deletes the old pair", func(_ *world, client, _ *node, old *child) {
+			cc := client.only(t)
+			for _, ch := range cc.Children {
+				if ch.In.SPI == old.Out.SPI {
+					client.e.prune(cc, ch)
+				}
+			}
+			fs := client.e.out
+			client.e.out = nil
+			client.perform(fs)
+			client.alarm()
+		}, 500 * time.Millisecond},
+		{"the daemon is replaced", func(_ *world, _, server *node, _ *child) {
+			server.restart(t)
+		}, switchDelay},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w, client, server := pair(t)
+			client.dial("192.0.2.1", 1, 1701)
+			w.run(5 * time.Second)
+			mustUp(t, client, server)
+			old := server.only(t).Children[0]
+			server.step(Rekey{Conn: server.up[0].ID})
+			w.run(400 * time.Millisecond)
+			sc := server.only(t)
+			if len(sc.Children) != 2 {
+				t.Fatalf("%d children", len(sc.Children))
+			}
+			next := sc.Children[1]
+			has := func(sa SA) bool { _, ok := server.kernel[saKey(sa.Dir, sa.SPI, client.addr)]; return ok }
+			if !has(next.In) || has(next.Out) || !has(old.In) || !has(old.Out) {
+				t.Fatalf("right after message 3: new in %v out %v, old in %v out %v; want all but new out", has(next.In), has(next.Out), has(old.In), has(old.Out))
+			}
+			in, out := next.In, next.Out
+			c.during(w, client, server, old)
+			w.run(c.after)
+			if !has(in) || !has(out) {
+				t.Errorf("after %v: new in %v out %v", c.after, has(in), has(out))
+			}
+			w.run(2 * time.Minute)
+			agree(t, client, server)
+			if len(server.down)+len(client.down) != 0 || len(server.only(t).Children) != 1 {
+				t.Errorf("in the end: down %v %v, %d children", server.down, client.down, len(server.only(t).Children))
+			}
+		})
+	}
+}
+
 // TestRekeyVolume has the kernel report the soft limit of kilobytes.
 func TestRekeyVolume(t *testing.T) {
 	w, client, server := pair(t)

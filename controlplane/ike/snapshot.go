@@ -83,10 +83,10 @@ func (e *Engine) Restore(now time.Time, b []byte) ([]Effect, error) {
 		}
 		for _, ch := range slices.Clone(c.Children) {
 			e.spis[ch.In.SPI] = ch
-			if ch.OutState != saNone {
+			if ch.OutState != saNone || !ch.Switch.IsZero() {
 				e.outs[ch.Out.SPI] = ch
 			}
-			if ch.InState != saUp || ch.OutState != saUp && !ch.Deleted {
+			if ch.InState != saUp || ch.OutState != saUp && !ch.Deleted && ch.Switch.IsZero() {
 				// The peer may have finished with it; it is told, so that it does not
 				// send into the void.
 				e.deleteChild(c, ch)

@@ -242,6 +242,7 @@ type child struct {
 	Soft     time.Time // when we start to replace it
 	Hard     time.Time // when it ends
 	Rekeying bool
+	Switch   time.Time // when its outbound SA is to be installed, while the one that it replaces still serves
 	Replaced time.Time // when to delete it since a newer one took over
 	Deleted  bool      // by the peer or by us; what is left waits for stragglers
 	Pruned   bool      // deleted by us
