@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"slices"
 	"time"
 
 	"vrgate/controlplane/isakmp"
@@ -107,7 +108,7 @@ func (e *Engine) trafficRead(ev TrafficRead) {
 		}
 		return
 	}
-	if first || p == nil || !c.probed() || !p.Vendor.DPD || p.DPD.Tries > 0 {
+	if first || p == nil || !c.probed() || !p.Vendor.DPD || p.DPD.Tries > 0 || !c.atRest(p) {
 		return
 	}
 	x, heard := e.cfg.DPD, later(p.DPD.Heard, t.InAt)
@@ -118,6 +119,13 @@ func (e *Engine) trafficRead(ev TrafficRead) {
 		e.sendProbe(p)
 		e.arm(p)
 	}
+}
+
+// atRest tells whether a probe cannot disturb. vpnc gives its connection up when one
+// comes instead of the quick mode message that it waits for, and a user who types
+// slowly is not dead. Until then the exchanges have deadlines of their own.
+func (c *conn) atRest(p *phase1) bool {
+	return c.Announced && !slices.ContainsFunc(p.quicks, func(q *quick) bool { return !q.Initiator })
 }
 
 // alone begins to watch a peer whose last phase 1 SA has gone while it has ESP SAs.

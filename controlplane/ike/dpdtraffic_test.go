@@ -73,6 +73,28 @@ func TestDPDOfSubscribers(t *testing.T) {
 	}
 }
 
+// TestDPDAfterConnecting: while the user is decided about, and until there is a tunnel, no probe goes
+// out, however slow that is; vpnc would give up.
+func TestDPDAfterConnecting(t *testing.T) {
+	w, client, server := dynPair(t)
+	server.e.cfg.DPD = DPDTimers{Sent: 5 * time.Second, Unanswered: 5 * time.Second, Silent: 10 * time.Second}
+	server.traffic = func(ConnID) (in, out uint64) { return 0, 0 }
+	server.decide.took = 50 * time.Second
+	client.subscribe()
+	w.run(100 * time.Second)
+	if server.reads == 0 || len(server.up) != 0 {
+		t.Fatalf("traffic read %d times, %d connections up", server.reads, len(server.up))
+	}
+	if server.only(t).newest().DPD.Acked {
+		t.Error("probed while connecting")
+	}
+	w.run(time.Minute)
+	mustUp(t, client, server)
+	if !server.only(t).newest().DPD.Acked {
+		t.Error("not probed once it was up")
+	}
+}
+
 // TestDPDNeverTowardsL2TP: K10, whatever the timers are.
 func TestDPDNeverTowardsL2TP(t *testing.T) {
 	w, client, server := pair(t)

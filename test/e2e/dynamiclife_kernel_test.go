@@ -106,9 +106,13 @@ func TestDynamicEnds(t *testing.T) {
 				w.ping(c.client, topo.PingOptions{})
 				c.end(w, c.client)
 				w.eventually("the subscriber is gone", func() bool { _, there := w.subscriber(c.user); return !there })
-				line := w.logLine("subscriber ended", map[string]string{"user": c.user, "reason": c.reason})
-				if line == nil || line["in_bytes"].(float64) < 3*84 {
-					t.Errorf("no summary line with reason %s and traffic: %v", c.reason, line)
+				var line map[string]any
+				w.eventually("summary line with reason "+c.reason, func() bool {
+					line = w.logLine("subscriber ended", map[string]string{"user": c.user, "reason": c.reason})
+					return line != nil
+				})
+				if line["in_bytes"].(float64) < 3*84 {
+					t.Errorf("summary line without traffic: %v", line)
 				}
 				c.client.Close()
 			})
