@@ -194,13 +194,13 @@ type fileTunnel struct {
 	LocalIdentity peerID `yaml:"local-identity" len:"1..1024"`
 	// Our certificate for RSA signatures and hybrid authentication.
 	Certificate text `yaml:"certificate" len:"1..64"`
-	// Accepted identities of peers, written as local-identity, where * stands for any text; without it any.
+	// Accepted identities of peers, written as local-identity, where * stands for any text; without it any. The users of a domain are *@example.net, its hosts @*.example.net.
 	PeerIdentities []peerID `yaml:"peer-identities" items:"0..64" len:"1..1024" wildcard:"true"`
 	// Pre-shared keys of the profile.
 	Keys []fileTunnelKey `yaml:"keys" items:"0..1000"`
 	// How users are asked by XAuth: generic (name and password), chap (a challenge), none (phase 1 alone authenticates).
 	XAuth word[XAuth] `yaml:"extended-authentication" default:"generic"`
-	// Ask the user again when phase 1 is renewed.
+	// Ask the user again when phase 1 is renewed, except on Apple clients, which would show a dialogue in the middle of the work. Without it whoever knows the group key and can send from the address and port of a client, as on the same LAN, may renew in its place; with hybrid authentication the user is always asked.
 	Reauthenticate boolean `yaml:"reauthenticate" default:"false"`
 	// How often a user may answer wrongly.
 	Attempts number `yaml:"attempts" default:"3" range:"1..10"`
