@@ -46,6 +46,7 @@ func (b *builder) tunnelProfiles(f *fileRouter, r *Router) {
 			SavePassword:      t.SavePassword.v,
 		}
 		b.tunnelMethods(t, f)
+		b.ruledOut(t, f)
 		r.TunnelProfiles = append(r.TunnelProfiles, p)
 	}
 	b.tellApart(f, r)
@@ -126,6 +127,24 @@ func (b *builder) tunnelMethods(t *fileTunnel, f *fileRouter) {
 				b.warnf(k.Identity.pos, "clients send the group name %s in aggressive mode, which no IKE policy rule allows", quoteShort(k.Identity.v))
 			}
 		}
+	}
+}
+
+// ruledOut warns of keys and certificates that no IKE policy rule lets anybody use: the rules
+// alone decide about phase 1 (J15), and allow pre-shared keys alone unless they say more.
+func (b *builder) ruledOut(t *fileTunnel, f *fileRouter) {
+	rules := f.IPsec.Policy
+	if len(rules) == 0 || !f.IPsec.sound("ike-policy-rules") {
+		return
+	}
+	allowed := func(methods ...AuthMethod) bool {
+		return slices.ContainsFunc(rules, func(p filePolicyRule) bool { return p.Auth.v == AuthAny || slices.Contains(methods, p.Auth.v) })
+	}
+	if t.Certificate.given() && !allowed(AuthRSA, AuthHybrid) {
+		b.warnf(t.Certificate.pos, "the certificate is never used: no IKE policy rule allows \"rsa\" or \"hybrid\"")
+	}
+	if len(t.Keys) > 0 && !allowed(AuthPSK) {
+		b.warnf(t.Keys[0].pos, "the keys are never used: no IKE policy rule allows \"psk\"")
 	}
 }
 

@@ -18,6 +18,9 @@
 // kinds; what differs is in link.go and conn.go for the first, dynamic.go and dialogue.go
 // for the second.
 //
+// Who guesses names and passwords is refused after so many wrong answers, without asking AAA
+// (guesses.go).
+//
 // Coupling rules (K12): when IPsec has gone its tunnels end at once; when the last
 // tunnel of an IPsec connection has gone, the connection is closed at the end of the
 // destruct period (timeout table of requirements.md 1.8, standard tunnels).
