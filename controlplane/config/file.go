@@ -216,7 +216,7 @@ type fileTunnel struct {
 	Networks []prefix `yaml:"networks" items:"0..64"`
 	// Networks that the client may ask for on our side in phase 2; without it any.
 	Phase2Local []prefix `yaml:"phase2-local-identities" items:"0..64"`
-	// Networks that the client may ask for on its own side in phase 2; without it the address that it was given.
+	// Networks that the client may name as its own side in phase 2 instead of the address that it was given, which must lie within; only packets of that address pass.
 	Phase2Peer []prefix `yaml:"phase2-peer-identities" items:"0..64"`
 	// Longest life of a phase 2 SA.
 	Lifetime duration `yaml:"lifetime" default:"28800" range:"1800..864000"`

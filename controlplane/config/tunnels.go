@@ -44,7 +44,8 @@ type TunnelProfile struct {
 	// [MaxTunnelNetworks]; none for everything.
 	Networks []netip.Prefix
 	// Phase2Local and Phase2Peer are the acceptable phase 2 identities; empty:
-	// anything on our side, the assigned address on the peer's.
+	// anything on our side, the assigned address on the peer's. What the peer names
+	// must contain its address, which alone passes.
 	Phase2Local, Phase2Peer []netip.Prefix
 	// Lifetime and LifetimeKilobytes as in [TransportProfile].
 	Lifetime          time.Duration

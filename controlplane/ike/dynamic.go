@@ -47,7 +47,8 @@ type TunnelProfile struct {
 	Lifetime time.Duration // 0: 28800 s
 	LifeKB   uint64        // 0: none
 	// LocalNets and PeerNets are the phase 2 selectors acceptable on our side and the
-	// peer's; empty: anything on ours, the assigned address on the peer's.
+	// peer's; empty: anything on ours, the assigned address on the peer's. One on the
+	// peer's side must contain that address, and nothing but the address passes.
 	LocalNets, PeerNets []netip.Prefix
 }
 

@@ -225,8 +225,12 @@ func TestDynamicSelectors(t *testing.T) {
 		{name: "inside our networks", setup: ourNets, own: "10.9.0.7", net: "172.16.5.0/24"},
 		{name: "everything, with networks", setup: ourNets, own: "10.9.0.7", net: "0.0.0.0/0"},
 		{name: "outside our networks", setup: ourNets, own: "10.9.0.7", net: "172.16.0.0/8", notify: isakmp.InvalidIDInformation, reason: ReasonSelectors},
-		{name: "its own network", setup: theirNets, own: "192.168.50.0/24", net: "0.0.0.0/0"},
-		{name: "not its own network", setup: theirNets, own: "192.168.51.0/24", net: "0.0.0.0/0", notify: isakmp.InvalidIDInformation, reason: ReasonSelectors},
+		{name: "a network around its address", setup: theirNets, own: "10.9.0.0/24", net: "0.0.0.0/0"},
+		{name: "a part of it", setup: theirNets, own: "10.9.0.0/28", net: "0.0.0.0/0"},
+		{name: "a part that its address is not in", setup: theirNets, own: "10.9.0.16/28", net: "0.0.0.0/0", notify: isakmp.InvalidIDInformation, reason: ReasonSelectors},
+		{name: "more than the network", setup: theirNets, own: "10.9.0.0/16", net: "0.0.0.0/0", notify: isakmp.InvalidIDInformation, reason: ReasonSelectors},
+		{name: "another's address in the network", setup: theirNets, own: "10.9.0.8", net: "0.0.0.0/0", notify: isakmp.InvalidIDInformation, reason: ReasonSelectors},
+		{name: "a network behind it", setup: theirNets, own: "192.168.50.0/24", net: "0.0.0.0/0", notify: isakmp.InvalidIDInformation, reason: ReasonSelectors},
 		{name: "no selectors", own: "10.9.0.7", net: "0.0.0.0/0", change: func(q *quickScript) { q.noIDs = true }, notify: isakmp.InvalidIDInformation, reason: ReasonSelectors},
 		{name: "L2TP", own: "10.9.0.7", net: "0.0.0.0/0", change: func(q *quickScript) {
 			q.idi, q.idr = isakmp.AddrID(q.s.inner, udp, 0), isakmp.AddrID(q.s.outer, udp, 1701)
@@ -261,7 +265,7 @@ func TestDynamicSelectors(t *testing.T) {
 func ourNets(t *TunnelProfile) { t.LocalNets = []netip.Prefix{netip.MustParsePrefix("172.16.0.0/12")} }
 
 func theirNets(t *TunnelProfile) {
-	t.PeerNets = []netip.Prefix{netip.MustParsePrefix("192.168.50.0/24")}
+	t.PeerNets = []netip.Prefix{netip.MustParsePrefix("10.9.0.0/24"), netip.MustParsePrefix("192.168.50.0/24")}
 }
 
 // TestPFSOfTunnels: K9 with a tunnel profile, either demanded or only accepted.

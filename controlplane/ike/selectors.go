@@ -152,14 +152,14 @@ func tunnelNets(ids []isakmp.Payload) (remote, local netip.Prefix, text string) 
 }
 
 // subscriberNets checks the selectors of a dynamic subscriber: on its side the
-// address it was given, or what the profile allows; on ours everything or what
+// address it was given, or a network around it that the profile allows; on ours everything or what
 // lies within the profile's networks. vpnc, Shrew and most others ask for
 // everything whatever networks they were told, and route by those.
 func (c *conn) subscriberNets(t *TunnelProfile, remote, local netip.Prefix) (text string) {
-	own := remote.IsSingleIP() && remote.Addr() == c.Dyn.Lease.Address
+	own := c.Dyn.Lease.Address
 	switch {
-	case !own && !covers(t.PeerNets, remote):
-		return fmt.Sprintf("selector %v is not the address %v that the peer was given", remote, c.Dyn.Lease.Address)
+	case !remote.Contains(own) || !remote.IsSingleIP() && !covers(t.PeerNets, remote):
+		return fmt.Sprintf("selector %v is not the address %v that the peer was given", remote, own)
 	case local.Bits() > 0 && len(t.LocalNets) > 0 && !covers(t.LocalNets, local):
 		return fmt.Sprintf("selector %v is in none of the networks of tunnel profile %q", local, t.Name)
 	}

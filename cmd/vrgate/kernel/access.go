@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 
 	"vrgate/controlplane"
@@ -216,9 +217,15 @@ func (d *dataplane) sa(f ike.SA) (xfrm.SA, error) {
 	if a == nil {
 		return sa, errNoAccess
 	}
-	sa.IfID = a.link.IfID()
-	if sa.Dir == xfrm.In {
-		sa.SetMark = a.link.Mark()
+	if !f.RemoteNet.Contains(a.address.Addr()) {
+		return sa, fmt.Errorf("%w: an SA for %v of a subscriber whose address is %v", xfrm.ErrInvalid, f.RemoteNet, a.address.Addr())
 	}
+	// A wider selector that the profile allows the peer to name is its idea of its side. What passes is its address.
+	if sa.Dir == xfrm.In {
+		sa.Selector.Src, sa.SetMark = a.address, a.link.Mark()
+	} else {
+		sa.Selector.Dst = a.address
+	}
+	sa.IfID = a.link.IfID()
 	return sa, nil
 }

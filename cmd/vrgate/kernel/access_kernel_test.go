@@ -141,13 +141,20 @@ func TestAccessRekey(t *testing.T) {
 	w.check(w.plane.Close())
 }
 
-// TestAccessMoves: a peer that its NAT gives another port, then another address, goes on (K9), and what was
+// TestAccessMoves: a peer that comes from another address goes on (K9), and what was
 // counted before counts.
 func TestAccessMoves(t *testing.T) {
-	for i, name := range []string{"ESP in UDP", "ESP"} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, layouts[5].transport, layouts[5].end)
-			p := w.peers[i]
+	for _, tc := range []struct {
+		name   string
+		layout string
+		peer   int
+	}{
+		{"ESP in UDP", "another namespace", 0}, {"ESP", "another namespace", 1},
+		{"ESP in UDP from a VRF", "VRF to VRF in another namespace", 0}, {"ESP from a VRF", "VRF to VRF in another namespace", 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			w := placed(t, tc.layout)
+			p := w.peers[tc.peer]
 			w.connect(p)
 			if n := ping(t, p.space, p.inner.String(), intranetText, 3, 100); n != 3 {
 				t.Fatalf("%d of 3 answered", n)
@@ -174,8 +181,85 @@ func TestAccessMoves(t *testing.T) {
 			if c, ok := w.plane.SessionCounters(subscriber.ID(p.number)); !ok || c.InPackets != 9 || c.OutPackets != 9 {
 				t.Errorf("%+v, want 9 packets each way", c)
 			}
-			w.check(w.plane.Close())
-			w.check(w.other.Close())
+			w.close()
+		})
+	}
+}
+
+// TestAccessMovesPort: a peer that its NAT gives another port is told of and goes on; not one packet is lost on
+// the way, either way, and the sums go on (K9).
+func TestAccessMovesPort(t *testing.T) {
+	for _, layout := range []string{"one router", "VRF to VRF in another namespace"} {
+		t.Run(layout, func(t *testing.T) {
+			w := placed(t, layout)
+			p := w.peers[0]
+			w.connect(p)
+			const packets, port = 300, 4501
+			p.listen(t, port)
+			var pings [2]*exec.Cmd
+			var said [2]strings.Builder
+			for i, way := range [][]string{{p.space, p.inner.String(), intranetText}, {w.intranet, intranetText, p.inner.String()}} {
+				pings[i] = exec.Command("ip", "netns", "exec", way[0], "ping", "-n", "-q", "-i", "0.01", "-c", fmt.Sprint(packets), "-W", "2", "-s", "72", "-I", way[1], way[2])
+				pings[i].Stdout = &said[i]
+				w.check(pings[i].Start())
+			}
+			time.Sleep(500 * time.Millisecond)
+			old := netip.AddrPortFrom(p.outer, p.port)
+			was := w.mirror(p, *p.in)
+			p.port = port
+			in, out := *p.in, *p.out
+			in.Remote, out.Remote = netip.AddrPortFrom(p.outer, port), netip.AddrPortFrom(p.outer, port)
+			w.check(p.kernel.Update(was, w.mirror(p, in)))
+			w.events.await(t, "the move", func() bool { return len(w.events.moved) > 0 && w.events.moved[0] == in.Remote })
+			w.check(w.plane.MoveConn(ike.MoveConn{Conn: ike.ConnID(p.number), Old: old, New: in.Remote, SAs: []ike.SA{in, out}}))
+			p.in, p.out = &in, &out
+			for i, ping := range pings {
+				w.check(ping.Wait())
+				if !strings.Contains(said[i].String(), fmt.Sprintf("%d packets transmitted, %d received", packets, packets)) {
+					t.Errorf("lost: %s\n%s", &said[i], w.diagnosis())
+				}
+			}
+			// The old port is nobody's any more.
+			p.closed()
+			w.rekey(p)
+			if n := ping(t, w.intranet, intranetText, p.inner.String(), 3, 100); n != 3 {
+				t.Errorf("after the next rekey %d of 3 answered\n%s", n, w.diagnosis())
+			}
+			want := subscriber.Counters{InBytes: 2*packets*100 + 300, OutBytes: 2*packets*100 + 300, InPackets: 2*packets + 3, OutPackets: 2*packets + 3}
+			if c, ok := w.plane.SessionCounters(subscriber.ID(p.number)); !ok || c != want {
+				t.Errorf("%+v, want %+v", c, want)
+			}
+			w.close()
+		})
+	}
+}
+
+// TestAccessWideSelector: a peer that may name a network around its address as its own side, which some clients
+// do, gets no more than its address by it, wherever the routers are (J14).
+func TestAccessWideSelector(t *testing.T) {
+	for _, layout := range []string{"one router", "another namespace", "VRF to another namespace"} {
+		t.Run(layout, func(t *testing.T) {
+			w := placed(t, layout)
+			a, b := w.peers[0], w.peers[1]
+			a.named = netip.MustParsePrefix("10.9.0.0/24")
+			w.connect(a)
+			for _, way := range [][]string{{a.space, a.inner.String(), intranetText}, {w.intranet, intranetText, a.inner.String()}} {
+				if n := ping(t, way[0], way[1], way[2], 3, 100); n != 3 {
+					t.Errorf("%s to %s: %d of 3 answered\n%s", way[1], way[2], n, w.diagnosis())
+				}
+			}
+			batch(t, a.space, fmt.Sprintf("address add %v/32 dev lo\n", b.inner))
+			a.policies(t, b.inner)
+			before := w.received(t)
+			if n := ping(t, a.space, b.inner.String(), intranetText, 3, 100); n != 0 || w.received(t) != before {
+				t.Errorf("%d packets from %v, which is not its own address, arrived", n, b.inner)
+			}
+			wrong := *a.in
+			wrong.SPI, wrong.RemoteNet = 0x7000, netip.MustParsePrefix("10.9.1.0/24")
+			if err := w.plane.InstallSA(wrong); err == nil {
+				t.Error("an SA for a network without its address")
+			}
+			w.close()
 		})
 	}
 }

@@ -4,7 +4,6 @@ package kernel
 
 import (
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -70,7 +69,9 @@ type peer struct {
 	encap   bool
 	port    uint16
 	kernel  *xfrm.Kernel
-	in, out *ike.SA // as the server sees them
+	in, out *ike.SA      // as the server sees them
+	named   netip.Prefix // its side in phase 2
+	closed  func()       // stops listening on port 4500
 }
 
 // layouts are the ways in which two routers can be placed.
@@ -215,6 +216,7 @@ func newWorld(t testing.TB, transport, end routerPlace) *world {
 		if p.encap {
 			p.port = 4500
 		}
+		p.named = netip.PrefixFrom(p.inner, 32)
 		w.peers[i] = p
 		batch(t, w.transport.space, fmt.Sprintf("link add %s type veth peer name ext netns %s\n%slink set %s up\naddress add 198.51.%d.1/24 dev %s\n",
 			p.dev, p.space, master(w.transport, p.dev), p.dev, i+1, p.dev))
@@ -254,18 +256,32 @@ func newWorld(t testing.TB, transport, end routerPlace) *world {
 	return w
 }
 
+// placed builds the world with its routers as a layout says.
+func placed(t testing.TB, layout string) *world {
+	t.Helper()
+	for _, l := range layouts {
+		if l.name == layout {
+			return newWorld(t, l.transport, l.end)
+		}
+	}
+	t.Fatalf("no layout %q", layout)
+	return nil
+}
+
+// close closes the routers.
+func (w *world) close() {
+	w.t.Helper()
+	w.check(w.plane.Close())
+	if w.other != nil {
+		w.check(w.other.Close())
+	}
+}
+
 // open makes what the peer needs before it has SAs: a socket for ESP in UDP, and policies for its
 // address with the peer's reqid.
 func (p *peer) open(t testing.TB) {
 	t.Helper()
-	inSpace(t, p.space, func() error {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		t.Cleanup(func() { unix.Close(fd) })
-		return errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_ENCAP, unix.UDP_ENCAP_ESPINUDP), unix.Bind(fd, &unix.SockaddrInet4{Port: 4500}))
-	})
+	p.closed = p.listen(t, 4500)
 	inSpace(t, p.space, func() error {
 		fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
@@ -277,6 +293,21 @@ func (p *peer) open(t testing.TB) {
 		return err
 	})
 	p.policies(t, p.inner)
+}
+
+// listen takes ESP in UDP that comes to a port, until the function that it returns is called.
+func (p *peer) listen(t testing.TB, port int) (stop func()) {
+	t.Helper()
+	var fd int
+	inSpace(t, p.space, func() (err error) {
+		if fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
+			return err
+		}
+		return errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_UDP, unix.UDP_ENCAP, unix.UDP_ENCAP_ESPINUDP), unix.Bind(fd, &unix.SockaddrInet4{Port: port}))
+	})
+	stop = sync.OnceFunc(func() { unix.Close(fd) })
+	t.Cleanup(stop)
+	return stop
 }
 
 // policies sends what has a source address, and takes what is for it, by the peer's SAs.
@@ -322,12 +353,16 @@ func (w *world) rekey(p *peer) {
 		_, _ = rand.Read(b)
 		return b
 	}
+	local := uint16(500)
+	if p.encap {
+		local = 4500
+	}
 	pair := func(dir ike.Direction) *ike.SA {
 		w.spi++
 		return &ike.SA{
-			Conn: ike.ConnID(p.number), Dir: dir, SPI: w.spi, Local: netip.AddrPortFrom(netip.MustParseAddr(serverAddress), p.port),
+			Conn: ike.ConnID(p.number), Dir: dir, SPI: w.spi, Local: netip.AddrPortFrom(netip.MustParseAddr(serverAddress), local),
 			Remote: netip.AddrPortFrom(p.outer, p.port), Encap: p.encap, Tunnel: true, Cipher: ike.ESPAESCBC, Auth: ike.ESPAuthSHA1, AuthBits: 96,
-			EncKey: key(16), AuthKey: key(20), HardLife: time.Hour, LocalNet: anywhere, RemoteNet: netip.PrefixFrom(p.inner, 32),
+			EncKey: key(16), AuthKey: key(20), HardLife: time.Hour, LocalNet: anywhere, RemoteNet: p.named,
 		}
 	}
 	oldIn, oldOut := p.in, p.out
@@ -389,77 +424,6 @@ func ping(t testing.TB, space, from, to string, n, size int, more ...string) int
 	}
 	t.Fatalf("ping %s: %v\n%s", to, err, out)
 	return 0
-}
-
-// sniffer counts what leaves by the links to the peers and is neither encrypted nor the server's own.
-type sniffer struct {
-	mu    sync.Mutex
-	clear []string
-	esp   int
-}
-
-func (w *world) sniff() *sniffer {
-	s := &sniffer{}
-	for _, p := range w.peers {
-		var fd int
-		inSpace(w.t, w.transport.space, func() (err error) {
-			const all = unix.ETH_P_ALL>>8 | unix.ETH_P_ALL<<8&0xff00
-			if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, all); err != nil {
-				return err
-			}
-			index, err := linkIndex(p.dev)
-			if err != nil {
-				return err
-			}
-			return errors.Join(unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all, Ifindex: index}),
-				unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Usec: 100000}))
-		})
-		stop, done := make(chan struct{}), make(chan struct{})
-		go s.read(fd, p.dev, stop, done)
-		w.t.Cleanup(func() { close(stop); <-done; unix.Close(fd) })
-	}
-	return s
-}
-
-func (s *sniffer) read(fd int, dev string, stop, done chan struct{}) {
-	defer close(done)
-	b := make([]byte, 64<<10)
-	for {
-		select {
-		case <-stop:
-			return
-		default:
-		}
-		n, from, err := unix.Recvfrom(fd, b, 0)
-		ll, ok := from.(*unix.SockaddrLinklayer)
-		if err != nil || !ok || ll.Pkttype != unix.PACKET_OUTGOING || n < 28 || b[0]>>4 != 4 {
-			continue
-		}
-		src, dst := netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20]))
-		s.mu.Lock()
-		if b[9] == unix.IPPROTO_ESP || b[9] == unix.IPPROTO_UDP && binary.BigEndian.Uint16(b[20:]) == 4500 {
-			s.esp++
-		} else if !strings.HasPrefix(src.String(), "198.51.") || !strings.HasPrefix(dst.String(), "198.51.") {
-			s.clear = append(s.clear, fmt.Sprintf("%s: %v to %v protocol %d", dev, src, dst, b[9]))
-		}
-		s.mu.Unlock()
-	}
-}
-
-func linkIndex(name string) (int, error) {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return 0, err
-	}
-	defer unix.Close(fd)
-	req, err := unix.NewIfreq(name)
-	if err != nil {
-		return 0, err
-	}
-	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, req); err != nil {
-		return 0, err
-	}
-	return int(req.Uint32()), nil
 }
 
 // state is everything that a router of ours could leave.
