@@ -46,7 +46,8 @@ type Access struct {
 const accessTries = 16
 
 // Access makes the interface for r's tunnels whose subscribers end in router to, which may be r itself, with an MTU in bytes of at least
-// mtu. What a predecessor has left under its name is replaced. The caller makes one for each pair and closes it before r.
+// mtu. What a predecessor has left under its name is replaced. The caller makes one for each pair, and closes it
+// before it makes the next and before it closes r: the policy of gate.go is known by the number alone.
 //
 // Errors: *MissingFeature; *BadSpec; ErrClosed; and what the kernel says.
 func (r *Router) Access(to *Router, mtu int) (*Access, error) {
