@@ -7,6 +7,7 @@ import (
 
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/keymat"
+	"vrgate/vr"
 	"vrgate/xfrm"
 )
 
@@ -65,5 +66,40 @@ func TestOldAndroidTruncation(t *testing.T) {
 	f.AuthBits = 128
 	if sa, err := xfrmSA(f); err != nil || sa.Integrity != xfrm.SHA256 {
 		t.Errorf("128 bits: %v %v", sa.Integrity, err)
+	}
+}
+
+// TestSubscriberSelector: whatever the peer has named as its side, its address alone passes; what does not contain it
+// is no SA of the subscriber's, and an SA of nobody's is none either (J8, J14).
+func TestSubscriberSelector(t *testing.T) {
+	address, server := netip.MustParsePrefix("10.9.0.7/32"), netip.MustParsePrefix("10.1.0.0/16")
+	d := &dataplane{accessOf: map[ike.ConnID]*access{7: {address: address, link: &vr.Access{}}}}
+	for _, tc := range []struct {
+		conn  ike.ConnID
+		named string
+		ok    bool
+	}{
+		{7, "10.9.0.7/32", true}, {7, "10.9.0.0/24", true}, {7, "0.0.0.0/0", true},
+		{7, "10.9.0.8/32", false}, {7, "10.9.1.0/24", false}, {7, "::/0", false}, {8, "10.9.0.7/32", false},
+	} {
+		for _, dir := range []ike.Direction{ike.Inbound, ike.Outbound} {
+			sa, err := d.sa(ike.SA{
+				Conn: tc.conn, Dir: dir, SPI: 0x1000, Local: netip.MustParseAddrPort("192.0.2.1:500"), Remote: netip.MustParseAddrPort("198.51.100.1:500"),
+				Tunnel: true, Cipher: ike.ESPAESCBC, Auth: ike.ESPAuthSHA1, AuthBits: 96, LocalNet: server, RemoteNet: netip.MustParsePrefix(tc.named),
+			})
+			if (err == nil) != tc.ok {
+				t.Errorf("%v of %d named %s: %v", dir, tc.conn, tc.named, err)
+			}
+			if err != nil {
+				continue
+			}
+			want := xfrm.Selector{Src: address, Dst: server}
+			if dir == ike.Outbound {
+				want = xfrm.Selector{Src: server, Dst: address}
+			}
+			if sa.Selector != want {
+				t.Errorf("%v named %s: selector %+v, want %+v", dir, tc.named, sa.Selector, want)
+			}
+		}
 	}
 }
