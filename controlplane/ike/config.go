@@ -65,6 +65,9 @@ func (c Config) withDefaults() Config {
 	c.HalfOpen.PerSource = cmp.Or(c.HalfOpen.PerSource, defaultPerSource)
 	c.HalfOpen.Timeout = cmp.Or(c.HalfOpen.Timeout, defaultHalfOpenLife)
 	c.Keys = slices.Clone(c.Keys)
+	for i := range c.Keys {
+		c.Keys[i].id = newIDPattern(c.Keys[i].ID)
+	}
 	slices.SortStableFunc(c.Keys, func(a, b PresharedKey) int { return b.rank() - a.rank() })
 	return c
 }

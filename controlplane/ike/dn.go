@@ -51,22 +51,6 @@ type dnPart struct {
 	more  bool // belongs to the same RDN as the part before it
 }
 
-// dnMatches compares a distinguished name in DER with one in text.
-func dnMatches(want string, der []byte) bool {
-	got, err := decodeDN(der)
-	if err != nil {
-		return false
-	}
-	if want == anyText {
-		return true
-	}
-	parts, err := parseDN(want)
-	if err != nil || len(parts) != len(got) {
-		return false
-	}
-	return sameSequence(parts, got) || sameSequence(turned(parts), got)
-}
-
 // turned is a name with its RDNs in the other order. RFC 4514 writes the last one
 // first; openssl and strongSwan print them as they come ("C=CH, O=Example,
 // CN=x"), and that is what people copy.
@@ -98,11 +82,12 @@ func sameSequence(parts, got []dnPart) bool {
 	return true
 }
 
-// sameSet compares one RDN with another. The attributes of a set have no order.
+// sameSet compares one RDN with another; the values are folded. The attributes of a set have
+// no order.
 func sameSet(want, got []dnPart) bool {
-	used := make([]bool, len(got))
+	var used [maxRDNs]bool
 	for _, w := range want {
-		i := slices.IndexFunc(got, func(g dnPart) bool { return g.text && g.oid.Equal(w.oid) && wildcard(fold(w.value), fold(g.value)) })
+		i := slices.IndexFunc(got, func(g dnPart) bool { return g.text && g.oid.Equal(w.oid) && wildcard(w.value, g.value) })
 		if i < 0 || used[i] || i > 0 != got[i].more {
 			return false
 		}
@@ -114,6 +99,16 @@ func sameSet(want, got []dnPart) bool {
 // fold prepares a value for comparison without regard to case and to the number
 // of blanks (RFC 4518 section 2.6.1).
 func fold(s string) string { return strings.ToLower(strings.Join(strings.Fields(s), " ")) }
+
+// folded folds all values.
+func folded(parts []dnPart) []dnPart {
+	out := make([]dnPart, len(parts))
+	for i, p := range parts {
+		p.value = fold(p.value)
+		out[i] = p
+	}
+	return out
+}
 
 // parseDN reads a distinguished name as RFC 4514 writes it.
 func parseDN(s string) ([]dnPart, error) {

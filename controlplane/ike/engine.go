@@ -139,6 +139,8 @@ type PresharedKey struct {
 	// LocalID is the identity we present with this key, in the syntax of ID;
 	// "": the local address.
 	LocalID string
+
+	id *idPattern // see pattern
 }
 
 // TransportProfile accepts transport-mode connections that carry L2TP.

@@ -67,23 +67,7 @@ func parseID(s string) isakmp.ID {
 // distinguished names; key ids compare as they are. The parts of a distinguished
 // name must be those of want, in its order.
 func idMatches(want string, id isakmp.ID) bool {
-	if want == "" || want == anyText {
-		return true
-	}
-	if strings.HasPrefix(want, prefixDN) {
-		return id.Type == isakmp.IDDERDN && dnMatches(want[len(prefixDN):], id.Data)
-	}
-	w := parseID(want)
-	if w.Type != id.Type {
-		return false
-	}
-	switch w.Type {
-	case isakmp.IDFQDN, isakmp.IDUserFQDN:
-		return wildcard(strings.ToLower(string(w.Data)), strings.ToLower(string(id.Data)))
-	case isakmp.IDKeyID:
-		return wildcard(string(w.Data), string(id.Data))
-	}
-	return string(w.Data) == string(id.Data)
+	return newIDPattern(want).matches(newShownID(id))
 }
 
 // wildcard tells whether text is pattern with any text for each "*". The time is
@@ -178,12 +162,12 @@ func (c *Config) keysFor(local, peer netip.Addr, m AuthMethod) []*PresharedKey {
 			continue
 		}
 		switch {
-		case k.ID == "" || k.ID == anyText:
+		case k.pattern().any:
 			if len(open) < maxOpenKeys {
 				open = append(open, k)
 			}
 		case len(named) == maxNamedKeys:
-		case parseID(k.ID).Type != isakmp.IDKeyID:
+		case k.pattern().typ != isakmp.IDKeyID:
 			named = append(named, k)
 		case len(ids) < maxNamedKeys:
 			ids = append(ids, k)
@@ -196,8 +180,9 @@ func (c *Config) keysFor(local, peer netip.Addr, m AuthMethod) []*PresharedKey {
 // keyFor returns the most specific key that may authenticate a peer of that
 // identity, nil if there is none.
 func (c *Config) keyFor(local, peer netip.Addr, m AuthMethod, id isakmp.ID) *PresharedKey {
+	shown := newShownID(id)
 	for i := range c.Keys {
-		if k := &c.Keys[i]; k.serves(local, peer, m) && idMatches(k.ID, id) {
+		if k := &c.Keys[i]; k.serves(local, peer, m) && k.pattern().matches(shown) {
 			return k
 		}
 	}
