@@ -139,8 +139,8 @@ func TestDynamicEnds(t *testing.T) {
 func (w *world) told(c *topo.XAuthClient) {
 	w.t.Helper()
 	w.eventually("the client knows that it is over", func() bool {
-		sas, err := c.SAs(w.ctx)
-		return err == nil && strings.TrimSpace(sas) == ""
+		up, err := c.Connected(w.ctx)
+		return err == nil && !up
 	})
 }
 

@@ -153,7 +153,7 @@ func (c *Client) Connect(ctx context.Context) (Session, error) {
 		return Session{}, err
 	}
 	if c.charon != nil {
-		if _, err := c.charon.swanctl(ctx, "--initiate", "--child", childName); err != nil {
+		if err := c.charon.initiate(ctx, childName); err != nil {
 			return Session{}, &ConnectError{Stage: StageIKE, Err: err}
 		}
 	}

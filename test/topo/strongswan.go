@@ -336,15 +336,24 @@ func (c *charon) swanctl(ctx context.Context, args ...string) (string, error) {
 	return string(out), nil
 }
 
+// initiate brings a child up, and its connection.
+func (c *charon) initiate(ctx context.Context, child string) error {
+	_, _, err := c.vici(ctx, "initiate", "", viciPair{"child", child})
+	if err != nil {
+		err = fmt.Errorf("%w\n%s", err, tailOf(c.file))
+	}
+	return err
+}
+
 // rekeyIKE makes charon negotiate a new phase 1.
 func (c *charon) rekeyIKE(ctx context.Context) error {
-	_, err := c.swanctl(ctx, "--rekey", "--ike", connectionName, "--reauth")
+	_, _, err := c.vici(ctx, "rekey", "", viciPair{"ike", connectionName}, viciPair{"reauth", "yes"})
 	return err
 }
 
 // rekeyChild makes charon negotiate new IPsec SAs.
 func (c *charon) rekeyChild(ctx context.Context, child string) error {
-	_, err := c.swanctl(ctx, "--rekey", "--child", child)
+	_, _, err := c.vici(ctx, "rekey", "", viciPair{"child", child})
 	return err
 }
 
@@ -353,18 +362,24 @@ func (c *charon) sas(ctx context.Context) (string, error) {
 	return c.swanctl(ctx, "--list-sas")
 }
 
-// terminate ends IPsec. swanctl is not asked to wait: it does so in vain when the server was quicker with one
-// of the SAs. What counts is that none is left.
+// list returns what charon says of each of its phase 1 SAs.
+func (c *charon) list(ctx context.Context) ([][]viciPair, error) {
+	_, sas, err := c.vici(ctx, "list-sas", "list-sa")
+	return sas, err
+}
+
+// terminate ends IPsec. It is not asked to wait: it does so in vain when the server was quicker with one of the
+// SAs. What counts is that none is left.
 func (c *charon) terminate(ctx context.Context) error {
-	_, failed := c.swanctl(ctx, "--terminate", "--ike", connectionName, "--timeout", "-1")
-	var left string
+	_, _, failed := c.vici(ctx, "terminate", "", viciPair{"ike", connectionName}, viciPair{"timeout", "-1"})
+	var left [][]viciPair
 	var err error
 	waitErr := c.until(ctx, "ending its SAs", func() bool {
-		left, err = c.sas(ctx)
-		return err != nil || strings.TrimSpace(left) == ""
+		left, err = c.list(ctx)
+		return err != nil || len(left) == 0
 	})
 	if err = errors.Join(err, waitErr); err != nil {
-		return errors.Join(failed, err, errors.New(left))
+		return errors.Join(failed, err, fmt.Errorf("%d are left", len(left)))
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package topo
 
 import (
+	"bytes"
 	"errors"
 	"net/netip"
 	"slices"
@@ -102,22 +103,44 @@ func TestProbeErrors(t *testing.T) {
 	}
 }
 
-// What swanctl 5.9.8 lists.
 func TestParseAssigned(t *testing.T) {
-	const sas = `vpn: #1, ESTABLISHED, IKEv1, 1a2b_i* 3c4d_r
-  local  'sales' @ 198.18.0.2[4500] [10.9.0.10]
-  remote '192.0.2.2' @ 192.0.2.2[4500]
-  AES_CBC-256/HMAC_SHA2_256_128/PRF_HMAC_SHA2_256/MODP_2048
-  tunnel: #1, reqid 1, INSTALLED, TUNNEL, ESP:AES_CBC-256/HMAC_SHA1_96
-`
+	sas := [][]viciPair{{{"uniqueid", "1"}, {"local-vips", "10.9.0.10"}, {"state", "ESTABLISHED"}}}
 	const resolv = "nameserver 10.1.0.53   # by strongSwan\nnameserver 10.1.0.54   # by strongSwan\n"
 	got, ok := parseAssigned(sas, resolv)
 	want := Assigned{Address: netip.MustParseAddr("10.9.0.10"), DNS: []netip.Addr{netip.MustParseAddr("10.1.0.53"), netip.MustParseAddr("10.1.0.54")}}
 	if !ok || got.Address != want.Address || !slices.Equal(got.DNS, want.DNS) {
 		t.Errorf("%v %v, want %v", got, ok, want)
 	}
-	if _, ok := parseAssigned(strings.ReplaceAll(sas, " [10.9.0.10]", ""), resolv); ok {
+	if _, ok := parseAssigned([][]viciPair{{{"uniqueid", "1"}}}, resolv); ok {
 		t.Error("an address found where there is none")
+	}
+}
+
+// What charon 5.9.8 sends: a section with a key, and in it a list.
+func TestVICI(t *testing.T) {
+	message := "\x01\x03vpn\x03\x08uniqueid\x00\x011\x04\x0alocal-vips\x05\x00\x0910.9.0.10\x06\x02"
+	want := []viciPair{{"uniqueid", "1"}, {"local-vips", "10.9.0.10"}}
+	if got, err := viciParse([]byte(message)); err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v", got, err)
+	}
+	for i := range message {
+		if got, err := viciParse([]byte(message[:i])); err == nil && len(got) > len(want) {
+			t.Errorf("cut at %d: %q", i, got)
+		}
+	}
+	if _, err := viciParse([]byte(message[:10])); err == nil {
+		t.Error("a message that is cut in a key is taken")
+	}
+	var b bytes.Buffer
+	if err := viciWrite(&b, viciRequest, "initiate", []viciPair{{"child", "l2tp"}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := b.String(), "\x00\x00\x00\x17\x00\x08initiate\x03\x05child\x00\x04l2tp"; got != want {
+		t.Errorf("request %q, want %q", got, want)
+	}
+	kind, body, err := viciRead(&b)
+	if err != nil || kind != viciRequest || string(body[:9]) != "\x08initiate" {
+		t.Errorf("read %d %q %v", kind, body, err)
 	}
 }
 

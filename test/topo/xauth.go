@@ -136,10 +136,10 @@ func (c *XAuthClient) Connect(ctx context.Context) (Assigned, error) {
 	if err := c.Start(ctx); err != nil {
 		return Assigned{}, err
 	}
-	if _, err := c.charon.swanctl(ctx, "--initiate", "--child", tunnelName); err != nil {
+	if err := c.charon.initiate(ctx, tunnelName); err != nil {
 		return Assigned{}, &ConnectError{Stage: StageIKE, Err: err}
 	}
-	sas, err := c.SAs(ctx)
+	sas, err := c.charon.list(ctx)
 	if err != nil {
 		return Assigned{}, err
 	}
@@ -149,34 +149,34 @@ func (c *XAuthClient) Connect(ctx context.Context) (Assigned, error) {
 	}
 	a, ok := parseAssigned(sas, string(resolv))
 	if !ok {
-		return a, &ConnectError{Stage: StageIKE, Err: fmt.Errorf("no virtual address:\n%s", sas)}
+		return a, &ConnectError{Stage: StageIKE, Err: fmt.Errorf("no virtual address: %q", sas)}
 	}
 	return a, nil
 }
 
-// What swanctl 5.9 lists of our side, and strongSwan's resolve plugin writes.
-var (
-	virtualAddress = regexp.MustCompile(`(?m)^  local .* \[(\d+\.\d+\.\d+\.\d+)\]$`)
-	nameServer     = regexp.MustCompile(`(?m)^nameserver (\S+)`)
-)
+// nameServer is what strongSwan's resolve plugin writes.
+var nameServer = regexp.MustCompile(`(?m)^nameserver (\S+)`)
 
 // parseAssigned finds the address; false if there is none.
-func parseAssigned(sas, resolv string) (Assigned, bool) {
+func parseAssigned(sas [][]viciPair, resolv string) (Assigned, bool) {
 	var a Assigned
-	m := virtualAddress.FindStringSubmatch(sas)
-	if m == nil {
-		return a, false
-	}
-	var err error
-	if a.Address, err = netip.ParseAddr(m[1]); err != nil {
-		return a, false
+	for _, sa := range sas {
+		if addr, err := netip.ParseAddr(viciValue(sa, "local-vips")); err == nil {
+			a.Address = addr
+		}
 	}
 	for _, m := range nameServer.FindAllStringSubmatch(resolv, -1) {
 		if dns, err := netip.ParseAddr(m[1]); err == nil {
 			a.DNS = append(a.DNS, dns)
 		}
 	}
-	return a, true
+	return a, a.Address.IsValid()
+}
+
+// Connected says whether the client has any SA, of either phase.
+func (c *XAuthClient) Connected(ctx context.Context) (bool, error) {
+	sas, err := c.charon.list(ctx)
+	return len(sas) > 0, err
 }
 
 // Ping is Host.Ping from the client's machine.
