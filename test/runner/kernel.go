@@ -8,6 +8,7 @@ import (
 	"go/parser"
 	"go/token"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -205,13 +206,32 @@ func (j job) script(bin string) string {
 	return b.String()
 }
 
-// runJob runs a machine.
+// machineFrozen is the status of test/vm when the emulator stood still.
+const machineFrozen = 123
+
+// runJob runs a machine. When the emulator under it stands still, which says nothing about the tests, those of
+// the packages that have not ended run once more in a fresh one, and the output says so.
 func runJob(ctx context.Context, r *results, machine, root, bin string, j job) error {
-	cmd := groupCommand(ctx, machine, "-kernel", j.kernel, "-timeout", jobLimit.String(), "-q",
-		"-share", root, "-share", bin, "-e", "VRGATE_BINARY="+filepath.Join(bin, "vrgate"), "--", "sh", "-c", j.script(bin))
-	err := stream(cmd, r, j.kernel)
+	err := runMachine(ctx, r, machine, root, bin, j)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == machineFrozen {
+		again := job{kernel: j.kernel}
+		for _, p := range j.packages {
+			if r.forget(testKey{environment: j.kernel, pkg: p.path}) {
+				again.packages = append(again.packages, p)
+			}
+		}
+		r.printf("runner: %v\nrunner: once more in a fresh machine: %v", err, again)
+		err = runMachine(ctx, r, machine, root, bin, again)
+	}
 	for _, p := range j.packages {
 		r.abandon(testKey{environment: j.kernel, pkg: p.path})
 	}
 	return err
+}
+
+func runMachine(ctx context.Context, r *results, machine, root, bin string, j job) error {
+	cmd := groupCommand(ctx, machine, "-kernel", j.kernel, "-timeout", jobLimit.String(), "-q",
+		"-share", root, "-share", bin, "-e", "VRGATE_BINARY="+filepath.Join(bin, "vrgate"), "--", "sh", "-c", j.script(bin))
+	return stream(cmd, r, j.kernel)
 }

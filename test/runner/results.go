@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -166,6 +167,21 @@ func (r *results) abandon(k testKey) {
 	if !ended {
 		r.event(k.environment, event{Action: "fail", Package: k.pkg})
 	}
+}
+
+// forget drops what is known of a package that has not ended, but for its failures, so that it can run again.
+// It returns false, and drops nothing, when the package has ended.
+func (r *results) forget(k testKey) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended[k] {
+		return false
+	}
+	same := func(o testKey) bool { return o.pkg == k.pkg && o.environment == k.environment }
+	r.done = slices.DeleteFunc(r.done, func(d result) bool { return same(d.testKey) && d.action != "fail" })
+	maps.DeleteFunc(r.running, func(o testKey, _ time.Time) bool { return same(o) })
+	maps.DeleteFunc(r.output, func(o testKey, _ *strings.Builder) bool { return same(o) })
+	return true
 }
 
 // longestRunning returns the test that runs for the longest time, if one runs for longer than the limit.

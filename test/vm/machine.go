@@ -56,7 +56,7 @@ type machine struct {
 }
 
 // run boots, runs the command and waits for power off. It returns nil for exit status 0, an exitError for
-// another, errTimeout, or what went wrong with the machine. Nothing remains of it under base.
+// another, errTimeout, errFrozen, or what went wrong with the machine. Nothing remains of it under base.
 func (m *machine) run(ctx context.Context, base string) error {
 	// The parent-death signal is tied to the thread that starts QEMU, not to the process.
 	runtime.LockOSThread()
@@ -64,6 +64,8 @@ func (m *machine) run(ctx context.Context, base string) error {
 
 	ctx, cancel := context.WithTimeoutCause(ctx, m.timeout, fmt.Errorf("%w after %v", errTimeout, m.timeout))
 	defer cancel()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	dir, done, err := scratch(ctx, base)
 	if err != nil {
 		return err
@@ -107,6 +109,7 @@ func (m *machine) run(ctx context.Context, base string) error {
 	}
 	exited := make(chan error, 1)
 	go func() { exited <- cmd.Wait() }()
+	go watchFrozen(ctx, cmd.Process.Pid, frozenAfter, stop)
 
 	booted := m.awaitBoot(ctx, control, start, exited)
 	var waitErr error

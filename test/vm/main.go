@@ -14,10 +14,12 @@ import (
 )
 
 // statusFailed is the exit status when the machine, not the command in it, failed; statusTimeout when the
-// command was still running at its time limit. Both as timeout(1) and env(1) have them.
+// command was still running at its time limit, both as timeout(1) and env(1) have them; statusFrozen when the
+// emulator stood still, which says nothing about the command.
 const (
 	statusFailed  = 125
 	statusTimeout = 124
+	statusFrozen  = 123
 )
 
 // list is a flag that can be given several times.
@@ -110,6 +112,9 @@ func run(args []string) int {
 		return 0
 	case errors.As(err, &exit):
 		return int(exit)
+	case errors.Is(err, errFrozen):
+		fmt.Fprintln(os.Stderr, "vm:", err)
+		return statusFrozen
 	case errors.Is(err, errTimeout):
 		fmt.Fprintln(os.Stderr, "vm:", err)
 		return statusTimeout
