@@ -38,7 +38,7 @@ func run(args []string) int {
 	var shares, environment list
 	version := flags.String("kernel", "6.1", "kernel `version` to boot, by the beginning of its release: 6.1 or 6.12; or host: no machine, the host's own kernel")
 	memory := flags.Int("mem", 2048, "memory of the machine in `MiB`")
-	cpus := flags.Int("cpus", 2, "virtual `processors`")
+	cpus := flags.Int("cpus", 1, "virtual `processors`")
 	timeout := flags.Duration("timeout", 10*time.Minute, "time limit for boot and command")
 	quiet := flags.Bool("q", false, "print only what the command prints")
 	console := flags.Bool("console", false, "copy the kernel's console to standard error")
