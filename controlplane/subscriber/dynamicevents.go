@@ -151,7 +151,6 @@ const (
 	ReasonGuessing       Reason = "too-many-wrong-answers"
 	ReasonSessionTimeout Reason = "session-timeout"
 	ReasonIdleTimeout    Reason = "idle-timeout"
-	ReasonNoAnswer       Reason = "xauth-no-answer"
 	// AAA wanted to ask more often than maxRounds allows, or somebody who is not asked.
 	ReasonDialogue        Reason = "xauth-dialogue"
 	ReasonNoPhase2        Reason = "no-ipsec-sa" // let in, but no quick mode within connTimeout

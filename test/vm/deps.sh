@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs the Debian packages that the test machine needs on the host; says which, and does nothing when
+# Installs the Debian packages that the test machine and the unit tests (openssl) need on the host; says which, and does nothing when
 # they are there. Called by `make deps`, and so by `make test`, `make demo` and `make bench`.
 set -eu
 # command:package
 missing=
-for pair in qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mke2fs:e2fsprogs xz:xz-utils gcc:gcc; do
+for pair in qemu-system-x86_64:qemu-system-x86 mmdebstrap:mmdebstrap mke2fs:e2fsprogs xz:xz-utils gcc:gcc openssl:openssl; do
 	command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
 # The initramfs has no libraries, so a dynamic busybox will not do.
