@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"errors"
+	"net"
 	"net/netip"
 
 	"vrgate/controlplane/config"
@@ -72,6 +73,15 @@ type AccessPlane interface {
 	// Traffic sums up the traffic of a connection's SAs since it began, those that are gone
 	// included; false when there is no such connection.
 	Traffic(ike.ConnID) (subscriber.Counters, bool)
+}
+
+// TrafficPlane shapes and filters what subscribers send and receive.
+type TrafficPlane interface {
+	// SetTraffic replaces rates and policies of a live session; on failure the old ones hold.
+	SetTraffic(subscriber.SetTraffic) error
+	// ListenUDP opens a UDP socket in the virtual router, for RADIUS. Port 0: any; an
+	// unspecified address: any of the virtual router.
+	ListenUDP(local netip.AddrPort) (*net.UDPConn, error)
 }
 
 // SAKey names one of our SAs.

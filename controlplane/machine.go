@@ -203,7 +203,7 @@ func userAnswered(f ike.UserAnswered) subscriber.UserAnswered {
 func admit(f subscriber.Admit) ike.Admit {
 	return ike.Admit{Conn: ike.ConnID(f.Conn), Lease: ike.Lease{
 		Address: f.Address, Netmask: f.Netmask, DNS: f.DNS, NBNS: f.NBNS, Expiry: f.Expiry, Networks: f.Networks,
-		Banner: f.Banner, Domain: f.Domain, SplitDNS: f.SplitDNS, SavePassword: f.SavePassword, PFS: f.PFS,
+		Banner: f.Banner, Domain: f.Domain, SplitDNS: f.SplitDNS, SavePassword: f.SavePassword, PFS: f.PFS, Behind: f.Behind,
 	}}
 }
 

@@ -51,6 +51,7 @@ const (
 	AuthPAP
 	AuthCHAPMD5
 	AuthMSCHAPv2
+	AuthEAP // relayed to a server, asked of the peer only (RFC 3748 section 2.3: pass-through)
 )
 
 // Event is what happens to a link.
@@ -80,6 +81,13 @@ type AuthDecision struct {
 	Network Network
 	// Reason is the reason the link ends with when refused; default ReasonAuthFailed.
 	Reason Reason
+	// EAP is the packet for the peer where the method was AuthEAP: the server's Success or Failure;
+	// empty: the link makes its own. With Continue the server goes on: EAP is its next Request,
+	// and nothing is decided yet.
+	EAP      []byte
+	Continue bool
+	// Timeout is how long the peer may take for its answer to EAP before it is sent again; 0: Config.Restart.
+	Timeout time.Duration
 }
 
 // Network is the address configuration of an accepted peer.
@@ -128,6 +136,9 @@ type AuthRequest struct {
 	Response  []byte
 	// MRU and friends negotiated by LCP so far.
 	PeerMRU uint16
+	// EAP is the peer's whole packet (RFC 3748 section 4) where Protocol is AuthEAP. The first one
+	// of a link is its answer to our Request for its identity, and User what it said there.
+	EAP []byte
 }
 
 // NetworkUp says that IPCP has opened: data may flow.

@@ -21,6 +21,8 @@ const (
 	PAP      Protocol = "pap"
 	CHAPMD5  Protocol = "chap"
 	MSCHAPv2 Protocol = "mschapv2"
+	// EAP is relayed between the peer and a server; nothing of ours understands it (RFC 3579).
+	EAP Protocol = "eap"
 	// Proven: phase 1 has authenticated the peer's identity, there is nothing else to check.
 	Proven Protocol = "proven"
 )
@@ -59,23 +61,109 @@ type Request struct {
 	Passcode keymat.Secret
 	Answer   keymat.Secret
 	NextPIN  keymat.Secret
-	State    []byte // of the Prompt that this answers
+	State    []byte // of the Prompt or the EAPRound that this answers
+	// Session is the session's Acct-Session-Id, Conn its IPsec connection (0: none), Call its
+	// L2TP tunnel and session (0: none).
+	Session string
+	Conn    uint32
+	Call    [2]uint16
+	// Local is the outer address and port that the peer called.
+	Local    netip.AddrPort
+	PeerHost string // L2TP host name of the peer
+	Peer     string // its IKE implementation
+	// EAP is the peer's EAP packet where Protocol is EAP, at most [MaxEAP] bytes.
+	EAP []byte
+	// Profile is the tunnel profile of a dynamic subscriber.
+	Profile string
+	// Again: the session has been accepted before and authenticates once more.
+	Again bool
 }
+
+// MaxEAP bounds EAP packets, in bytes: what one RADIUS packet of 4096 can carry beside the rest.
+const MaxEAP = 3072
 
 // Decision is the answer. The zero value refuses.
 type Decision struct {
 	Accept bool
 	Reason Reason // of a refusal
 	Text   string // a sentence for the operator; never shown to the peer
+	// Message is for the peer: the first Reply-Message (R7). Empty: none.
+	Message string
 	// MSCHAPv2Response is the "S=..." string for the peer (RFC 2759 section 5).
 	MSCHAPv2Response string
-	User             string     // canonical name
-	Address          netip.Addr // fixed address; zero: from the pool
-	Terminating      string     // terminating virtual router; empty: the IP profile's
-	SessionTimeout   time.Duration
-	IdleTimeout      time.Duration
+	User             string // canonical name
+	// EAP is the last packet for the peer where the request was EAP: Success or Failure.
+	EAP []byte
 	// Prompt asks the user once more instead of deciding: Accept is false and Reason empty.
 	Prompt *Prompt
+	// Round has the peer answer one more EAP packet instead of deciding.
+	Round *EAPRound
+	// By says who decided.
+	By Authority
+	Grants
+}
+
+// Grants are what an accepted subscriber gets; zero values leave it to what comes next in the
+// order of precedence: RADIUS, the local user, the domain map, the profile, the router.
+type Grants struct {
+	Address     netip.Addr // fixed address; zero: from the pool
+	Netmask     netip.Addr // for dynamic subscribers; zero: 255.255.255.255 (R7)
+	Pool        string     // pool of the terminating router; empty: the IP profile's
+	Terminating string     // terminating virtual router; empty: the IP profile's
+	Gateway     netip.Addr // our address on the interface; zero: the IP profile's
+	// SessionTimeout and IdleTimeout have been brought into their ranges (R3, R4); 0: none.
+	SessionTimeout time.Duration
+	IdleTimeout    time.Duration
+	// IdleIngress has the idle timeout look at traffic from the subscriber only.
+	IdleIngress bool
+	MTU         int           // upper bound, 576 to 9000 bytes; 0: none
+	Interim     time.Duration // between interim accounting records, 60 s and more; 0: none
+	Routes      []Route       // behind the subscriber, at most [MaxRoutes]
+	DNS, NBNS   [2]netip.Addr
+	Traffic     Traffic
+	// For dynamic subscribers (mode config and Cisco Unity).
+	Networks      []netip.Prefix
+	Banner        string
+	DefaultDomain string
+	SplitDNS      []string
+	// Kept for IPv6, which no subscriber has yet.
+	IPv6Prefixes, DelegatedPrefixes []netip.Prefix
+	// Class is echoed in all accounting of the session (R7), at most [MaxClasses].
+	Class [][]byte
+}
+
+// Bounds on lists that a server sends; more are counted and left out.
+const (
+	MaxRoutes  = 32
+	MaxClasses = 8
+)
+
+// Route is a Framed-Route (R8): a network that is behind the subscriber.
+type Route struct {
+	Prefix netip.Prefix
+	Metric uint32 // 0: none given
+	Tag    uint32 // kept for show; the kernel has no use for it
+}
+
+// Traffic says what a subscriber may send and receive. In is from the subscriber.
+type Traffic struct {
+	// In and Out are rates in bits per second, 0 for no limit; the bursts are bytes, 0 for a
+	// default that follows from the rate.
+	In, Out           uint64
+	InBurst, OutBurst uint32
+	// InPolicy and OutPolicy name traffic policies of the terminating router (Filter-Id,
+	// ERX ingress and egress policy); empty: none.
+	InPolicy, OutPolicy string
+}
+
+// Authority says who decided about a subscriber, for show, accounting and CoA.
+type Authority struct {
+	Router string // the virtual router whose AAA was asked
+	Domain string // the domain map's entry; empty: none
+	Method string // "local", "radius" or "phase1"
+	Server string // the RADIUS server's name
+	// Accounting is the group of servers of Router that gets the session's records; empty: none.
+	Accounting string
 }
 
 // Prompt is a further question in a dialogue of several rounds (RADIUS Access-Challenge).
@@ -83,6 +171,23 @@ type Prompt struct {
 	Message                   string
 	Passcode, NextPIN, Answer bool // what to ask for; none: the password
 	State                     []byte
+}
+
+// EAPRound is one more EAP packet for the peer.
+type EAPRound struct {
+	Packet []byte
+	State  []byte
+	// Timeout is how long the peer may take (RFC 3579 section 2.3); 0: the link's own.
+	Timeout time.Duration
+}
+
+// Change alters a session that is up (RFC 5176). Nil fields stay as they are.
+type Change struct {
+	SessionTimeout *time.Duration // from the session's start; 0: none
+	IdleTimeout    *time.Duration // 0: none
+	Interim        *time.Duration // 0: none
+	Traffic        *Traffic
+	Class          [][]byte // empty: as it is
 }
 
 // Reason is the typed reason of a refusal, the same in log, API, metrics and accounting.
@@ -98,6 +203,23 @@ const (
 	ReasonPoolEmpty     Reason = "pool-empty"
 	ReasonAddressInUse  Reason = "duplicate-address"
 	ReasonNoPool        Reason = "no-address-for-user"
+	// A server has refused the user; it does not say why.
+	ReasonRefused Reason = "aaa-refused"
+	// There is no server to ask. (ReasonTimeout: none has answered.)
+	ReasonNoServer Reason = "aaa-no-server"
+	// A server's answer cannot be used.
+	ReasonBadAnswer Reason = "aaa-bad-answer"
+	// The domain map denies the user's domain, or names what there is not.
+	ReasonDomainDenied Reason = "aaa-domain-denied"
+	// Too many users are waiting for AAA.
+	ReasonOverload Reason = "aaa-overload"
+	// One more session of the user, the domain, the router or the source is too many.
+	ReasonUserLimit   Reason = "user-session-limit"
+	ReasonDomainLimit Reason = "domain-session-limit"
+	ReasonRouterLimit Reason = "router-session-limit"
+	ReasonSourceLimit Reason = "source-session-limit"
+	// The decision names a traffic policy that the terminating router has not.
+	ReasonUnknownPolicy Reason = "unknown-traffic-policy"
 	// A licence is missing (J12).
 	ReasonNoSubscriberLicence Reason = "no-subscriber-licence"
 	ReasonNoTunnelLicence     Reason = "no-ipsec-tunnel-licence"

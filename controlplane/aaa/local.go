@@ -65,8 +65,8 @@ func (l *Local) Decide(_ context.Context, r Request) Decision {
 // accept lets a user in with what its entry says.
 func (u User) accept(name, proof string) Decision {
 	return Decision{
-		Accept: true, User: name, Address: u.Address, Terminating: u.Terminating, MSCHAPv2Response: proof,
-		SessionTimeout: u.SessionTimeout, IdleTimeout: u.IdleTimeout,
+		Accept: true, User: name, MSCHAPv2Response: proof,
+		Grants: Grants{Address: u.Address, Terminating: u.Terminating, SessionTimeout: u.SessionTimeout, IdleTimeout: u.IdleTimeout},
 	}
 }
 

@@ -117,6 +117,8 @@ type Lease struct {
 	SplitDNS     []string
 	SavePassword bool
 	PFS          bool
+	// Behind are networks behind the peer (Framed-Route) that its phase 2 may name besides Address.
+	Behind []netip.Prefix
 }
 
 // Signed answers Sign.

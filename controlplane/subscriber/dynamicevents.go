@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"vrgate/controlplane/aaa"
 	"vrgate/controlplane/keymat"
 )
 
@@ -102,6 +103,9 @@ type OpenAccess struct {
 	Address       netip.Addr
 	Gateway       netip.Addr
 	MTU           int
+	Traffic       aaa.Traffic
+	// Routes are the networks behind the subscriber, which its SAs may name too.
+	Routes []aaa.Route
 }
 
 // Admit tells the peer that it is in, and its configuration (J7, J8).
@@ -117,6 +121,8 @@ type Admit struct {
 	SplitDNS     []string
 	SavePassword bool
 	PFS          bool
+	// Behind are the networks behind the peer that its phase 2 may name besides the address.
+	Behind []netip.Prefix
 }
 
 // Deny refuses a dynamic subscriber; its phase 1 SA is deleted.

@@ -207,6 +207,8 @@ type OpenSession struct {
 	Sequencing  bool
 	Terminating string
 	MTU         int
+	// Traffic holds from the first packet.
+	Traffic aaa.Traffic
 }
 
 // Activate lets traffic flow: interface up, host route in the terminating virtual router.
@@ -218,6 +220,8 @@ type Activate struct {
 	Peer        netip.Addr
 	Gateway     netip.Addr
 	MTU         int
+	// Routes are the networks behind the subscriber.
+	Routes []aaa.Route
 }
 
 // Deactivate stops traffic while IPCP is renegotiated.
@@ -308,16 +312,23 @@ type Record struct {
 	PeerID                  string // its phase 1 identity
 	Address                 netip.Addr
 	Gateway                 netip.Addr
+	Routes                  []aaa.Route
+	Traffic                 aaa.Traffic
 	Interface               string
 	MTU                     int
-	State                   State
-	Called                  time.Time // call established, or phase 1 of a dynamic subscriber
-	Up                      time.Time // traffic allowed; zero: never
-	Ended                   time.Time // zero: alive
-	Reason                  Reason
-	Text                    string
-	ByPeer                  bool
-	Counters                Counters
+	// By says who let it in, Class is echoed in its accounting (R7).
+	By    aaa.Authority
+	Class [][]byte
+	// Accounted: AccountStart has been answered without Reason, and a stop is owed.
+	Accounted bool
+	State     State
+	Called    time.Time // call established, or phase 1 of a dynamic subscriber
+	Up        time.Time // traffic allowed; zero: never
+	Ended     time.Time // zero: alive
+	Reason    Reason
+	Text      string
+	ByPeer    bool
+	Counters  Counters
 }
 
 // State of a session.

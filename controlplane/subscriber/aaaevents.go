@@ -1,0 +1,81 @@
+package subscriber
+
+import (
+	"net/netip"
+
+	"vrgate/controlplane/aaa"
+)
+
+// AccountStart asks for the durable start of a session's accounting. Nothing of the session's
+// traffic flows before the answer, so that no crash can hide a session that somebody used.
+// Answer: AccountStarted. Ended closes what it has opened (Record.Accounted).
+type AccountStart struct{ Record Record }
+
+// AccountStarted answers AccountStart.
+type AccountStarted struct {
+	ID ID
+	// Reason and Text are set when the session must not be without accounting; where it may
+	// (the default), a failure is the journal's to report.
+	Reason Reason
+	Text   string
+}
+
+// AccountInterim reports the traffic of a session that is up, freshly read.
+type AccountInterim struct{ Record Record }
+
+// Change alters a session that is up (CoA). Answer: Changed, exactly one, with the same Token.
+type Change struct {
+	ID     ID
+	Token  uint64
+	Change aaa.Change
+}
+
+// Changed answers Change.
+type Changed struct {
+	ID    ID
+	Token uint64
+	// Reason and Text are set when nothing was changed.
+	Reason Reason
+	Text   string
+}
+
+// SetTraffic replaces rates and policies of a session that is up. Answer: TrafficSet.
+type SetTraffic struct {
+	ID          ID
+	Call        CallKey // of an L2TP subscriber
+	Conn        uint32  // of a dynamic subscriber
+	Terminating string
+	Address     netip.Addr
+	Interface   string
+	Traffic     aaa.Traffic
+}
+
+// TrafficSet answers SetTraffic. On failure the old rates and policies hold.
+type TrafficSet struct {
+	ID     ID
+	Reason Reason
+	Text   string
+}
+
+func (AccountStarted) subscriberEvent() {}
+func (Change) subscriberEvent()         {}
+func (TrafficSet) subscriberEvent()     {}
+
+func (AccountStart) subscriberEffect()   {}
+func (AccountInterim) subscriberEffect() {}
+func (Changed) subscriberEffect()        {}
+func (SetTraffic) subscriberEffect()     {}
+
+// Reasons that come from AAA during a session.
+const (
+	// ReasonRADIUS: a Disconnect-Request (RFC 5176).
+	ReasonRADIUS Reason = "radius-disconnect"
+	// ReasonReplaced: a newer session of the same user took its place (limits, replace-oldest).
+	ReasonReplaced Reason = "replaced"
+	// ReasonNotUp: a change came for a session that is not up.
+	ReasonNotUp Reason = "not-up"
+	// ReasonNoAccounting: the session must have accounting and cannot.
+	ReasonNoAccounting Reason = "accounting-failed"
+	// ReasonRestarted: the daemon died, and the session with it. Only accounting knows it.
+	ReasonRestarted Reason = "daemon-restarted"
+)
