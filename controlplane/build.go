@@ -151,6 +151,7 @@ var (
 	}
 	pppAuth = map[config.PPPAuth]pppd.AuthProtocol{
 		config.PPPMSCHAPv2: pppd.AuthMSCHAPv2, config.PPPCHAP: pppd.AuthCHAPMD5, config.PPPPAP: pppd.AuthPAP,
+		config.PPPEAP: pppd.AuthEAP,
 	}
 )
 

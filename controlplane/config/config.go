@@ -38,6 +38,12 @@ type Process struct {
 	HalfOpen HalfOpen
 	// Licences bound the subscribers of all virtual routers together (J12).
 	Licences Licences
+	// DefaultRouter names the virtual router whose RADIUS servers may move a user to
+	// another router (R6, ERX Virtual-Router); empty: none may. It resolves with
+	// [Config.Router].
+	DefaultRouter string
+	Admission     Admission
+	Journal       AccountingJournal
 	// ShutdownTimeout bounds the polite end of all sessions after SIGTERM.
 	// 1 s to 10 min, default 10 s.
 	ShutdownTimeout time.Duration
@@ -157,6 +163,15 @@ type Router struct {
 	// Users are the local users of subscribers that arrive in this router, by
 	// ascending name.
 	Users []User
+	// RADIUS are the router's RADIUS servers.
+	RADIUS RADIUS
+	// AAA says who decides about subscribers that arrive in this router.
+	AAA AAA
+	// Limits bound the sessions that arrive in this router.
+	Limits Limits
+	// TrafficPolicies are those of subscribers that terminate in this router, by
+	// ascending name, at most [MaxTrafficPolicies].
+	TrafficPolicies []TrafficPolicy
 }
 
 // IPProfile returns the IP profile of that name, nil if there is none.
@@ -407,8 +422,12 @@ type Pool struct {
 	Ranges []AddrRange
 	// Exclude are addresses inside Ranges that are never leased dynamically,
 	// ascending and disjoint: the configured ones, the gateway addresses of IP
-	// profiles and the fixed addresses of users.
+	// profiles and of domain maps and the fixed addresses of users.
 	Exclude []AddrRange
+	// WarnAt is the share of leased addresses in percent at which a warning is
+	// logged, 1 to 100, 0 for never, default 90. It is taken back, and can be given
+	// again, below WarnUntil: 0 to WarnAt, default 10 less.
+	WarnAt, WarnUntil int
 }
 
 // AddrRange is an inclusive range of IPv4 addresses.
@@ -443,9 +462,35 @@ type User struct {
 	Router string
 	// SessionTimeout ends the user's sessions after that time, 60 s to 31622400 s,
 	// IdleTimeout when no traffic came or went for so long, 300 s to 86400 s
-	// (R3); 0 for never, default.
+	// (R3); 0 for what the domain map or the router says, default.
 	SessionTimeout time.Duration
 	IdleTimeout    time.Duration
+	// IdleIngress has the idle timeout look at traffic from the user only.
+	IdleIngress bool
+	// Pool is the address pool in the terminating router in place of the IP
+	// profile's; empty for that. Never set together with Address.
+	Pool string
+	// Netmask goes to dynamic subscribers with the address; the zero Addr for
+	// 255.255.255.255 (R7).
+	Netmask netip.Addr
+	// MTU bounds that of the interface or route, 576 to 9000 bytes; 0 for no
+	// bound.
+	MTU int
+	// Routes are networks behind the user, ascending, at most [MaxUserRoutes]; none
+	// contains another.
+	Routes []UserRoute
+	// DNS and NBNS replace those of the IP profile; at most two each.
+	DNS, NBNS []netip.Addr
+	Traffic   Traffic
+	// Networks replace those of the tunnel profile; at most [MaxTunnelNetworks].
+	Networks []netip.Prefix
+}
+
+// UserRoute is a network behind a user.
+type UserRoute struct {
+	Prefix netip.Prefix
+	// Metric of the kernel's route, 0 to 4294967295.
+	Metric uint32
 }
 
 // Limits on the number of configured things.

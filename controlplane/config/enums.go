@@ -174,6 +174,74 @@ const (
 	PPPMSCHAPv2 PPPAuth = iota + 1
 	PPPCHAP
 	PPPPAP
+	// PPPEAP is relayed to a RADIUS server (RFC 3579).
+	PPPEAP
+)
+
+// AAAMethod is one way to decide about a user.
+type AAAMethod uint8
+
+// The methods.
+const (
+	// MethodLocal asks the router's own users.
+	MethodLocal AAAMethod = iota + 1
+	// MethodRADIUS asks the servers of a group.
+	MethodRADIUS
+)
+
+// ParseOrder says which part of realm/user@domain serves as the domain (R1).
+type ParseOrder uint8
+
+// The orders.
+const (
+	// RealmFirst takes the realm, and the domain where there is none.
+	RealmFirst ParseOrder = iota + 1
+	// DomainFirst takes the domain, and the realm where there is none.
+	DomainFirst
+)
+
+// ParseDirection says which of several delimiters counts (R1).
+type ParseDirection uint8
+
+// The directions.
+const (
+	// LeftToRight takes the first delimiter.
+	LeftToRight ParseDirection = iota + 1
+	// RightToLeft takes the last one.
+	RightToLeft
+)
+
+// UnknownPolicy says what an unknown traffic policy does to a subscriber.
+type UnknownPolicy uint8
+
+// The possibilities.
+const (
+	// UnknownPolicyRefuse refuses the subscriber: it might get what it must not.
+	UnknownPolicyRefuse UnknownPolicy = iota + 1
+	// UnknownPolicyIgnore lets it in without the policy.
+	UnknownPolicyIgnore
+)
+
+// Strategy says which server of a group is asked first.
+type Strategy uint8
+
+// The strategies.
+const (
+	// StrategyPriority asks the first one that is alive.
+	StrategyPriority Strategy = iota + 1
+	// StrategyRoundRobin takes turns.
+	StrategyRoundRobin
+)
+
+// WhenReached says what happens at the limit of a user's sessions.
+type WhenReached uint8
+
+// The possibilities.
+const (
+	// Deny refuses the new session.
+	Deny WhenReached = iota + 1
+	// ReplaceOldest ends the user's oldest one.
+	ReplaceOldest
 )
 
 // names maps the values of an enumeration to their words in the configuration,
@@ -257,7 +325,19 @@ var (
 		{IntegritySHA1, "sha1"}, {IntegrityMD5, "md5"}, {IntegritySHA256Trunc96, "sha256_96"},
 	}
 
-	pppAuthNames = names[PPPAuth]{{PPPMSCHAPv2, "mschapv2"}, {PPPCHAP, "chap"}, {PPPPAP, "pap"}}
+	pppAuthNames = names[PPPAuth]{{PPPMSCHAPv2, "mschapv2"}, {PPPCHAP, "chap"}, {PPPPAP, "pap"}, {PPPEAP, "eap"}}
+
+	aaaMethodNames = names[AAAMethod]{{MethodLocal, "local"}, {MethodRADIUS, "radius"}}
+
+	parseOrderNames = names[ParseOrder]{{RealmFirst, "realm-first"}, {DomainFirst, "domain-first"}}
+
+	parseDirectionNames = names[ParseDirection]{{LeftToRight, "left-to-right"}, {RightToLeft, "right-to-left"}}
+
+	unknownPolicyNames = names[UnknownPolicy]{{UnknownPolicyRefuse, "refuse"}, {UnknownPolicyIgnore, "ignore"}}
+
+	strategyNames = names[Strategy]{{StrategyPriority, "priority"}, {StrategyRoundRobin, "round-robin"}}
+
+	whenReachedNames = names[WhenReached]{{Deny, "deny"}, {ReplaceOldest, "replace-oldest"}}
 
 	identityNames = names[IdentityKind]{
 		{IdentityAddress, "address"}, {IdentityFQDN, "fqdn"}, {IdentityUserFQDN, "user-fqdn"},
@@ -328,6 +408,24 @@ func (k IdentityKind) String() string { return identityNames.text(k) }
 
 // String returns the word of the configuration.
 func (a PPPAuth) String() string { return pppAuthNames.text(a) }
+
+// String returns the word of the configuration.
+func (m AAAMethod) String() string { return aaaMethodNames.text(m) }
+
+// String returns the word of the configuration.
+func (o ParseOrder) String() string { return parseOrderNames.text(o) }
+
+// String returns the word of the configuration.
+func (d ParseDirection) String() string { return parseDirectionNames.text(d) }
+
+// String returns the word of the configuration.
+func (u UnknownPolicy) String() string { return unknownPolicyNames.text(u) }
+
+// String returns the word of the configuration.
+func (s Strategy) String() string { return strategyNames.text(s) }
+
+// String returns the word of the configuration.
+func (w WhenReached) String() string { return whenReachedNames.text(w) }
 
 // String returns "namespace" or "vrf".
 func (k RouterKind) String() string { return routerKindNames.text(k) }

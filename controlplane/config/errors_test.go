@@ -423,15 +423,15 @@ l2tp:
 			`vr/a.yaml:1:7: there are destination profiles but no "server-addresses" on which clients could arrive`,
 		}},
 		"ppp": {with(t, "ip-profiles:\n", `ppp:
-  authentication: [chap, eap, chap]
+  authentication: [chap, spap, chap]
   mru: 575
   echo-interval: 3601
   echo-failures: 0
   setup-timeout: 5m1s
 ip-profiles:
 `), []string{
-			`vr/a.yaml:16:26: entry 2 of "authentication" is "eap" but must be mschapv2, chap or pap`,
-			`vr/a.yaml:16:31: chap is twice in "authentication"`,
+			`vr/a.yaml:16:26: entry 2 of "authentication" is "spap" but must be mschapv2, chap, pap or eap`,
+			`vr/a.yaml:16:32: chap is twice in "authentication"`,
 			`vr/a.yaml:17:8: "mru" is "575" but must be 576 to 1500`,
 			`vr/a.yaml:18:18: "echo-interval" is "3601" but must be 1s to 3600s or 0 (none)`,
 			`vr/a.yaml:19:18: "echo-failures" is "0" but must be 1 to 100`,

@@ -410,7 +410,7 @@ type fileHost struct {
 type filePPP struct {
 	section
 	// Authentication methods, preferred one first; without it mschapv2 and chap.
-	Authentication []word[PPPAuth] `yaml:"authentication" items:"1..3"`
+	Authentication []word[PPPAuth] `yaml:"authentication" items:"1..4"`
 	// Largest MRU in bytes.
 	MRU number `yaml:"mru" default:"1400" range:"576..1500"`
 	// Time between LCP Echo-Requests.
