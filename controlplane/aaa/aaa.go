@@ -187,7 +187,43 @@ type Change struct {
 	IdleTimeout    *time.Duration // 0: none
 	Interim        *time.Duration // 0: none
 	Traffic        *Traffic
-	Class          [][]byte // empty: as it is
+	// Keep names the parts of the session's traffic that stay although Traffic is set, because a
+	// server that sets a rate says nothing about policies. [Change.Over] reads it.
+	Keep  TrafficParts
+	Class [][]byte // empty: as it is
+}
+
+// TrafficParts is a set of parts of Traffic.
+type TrafficParts uint8
+
+// The parts: a rate goes with its burst.
+const (
+	RateIn TrafficParts = 1 << iota
+	RateOut
+	PolicyIn
+	PolicyOut
+)
+
+// Over says what holds for a session whose traffic is now old: what the change sets, and of old
+// what it keeps.
+func (c Change) Over(old Traffic) Traffic {
+	if c.Traffic == nil {
+		return old
+	}
+	t := *c.Traffic
+	if c.Keep&RateIn != 0 {
+		t.In, t.InBurst = old.In, old.InBurst
+	}
+	if c.Keep&RateOut != 0 {
+		t.Out, t.OutBurst = old.Out, old.OutBurst
+	}
+	if c.Keep&PolicyIn != 0 {
+		t.InPolicy = old.InPolicy
+	}
+	if c.Keep&PolicyOut != 0 {
+		t.OutPolicy = old.OutPolicy
+	}
+	return t
 }
 
 // Reason is the typed reason of a refusal, the same in log, API, metrics and accounting.
