@@ -72,6 +72,16 @@ const (
 	ReasonRADIUS Reason = "radius-disconnect"
 	// ReasonReplaced: a newer session of the same user took its place (limits, replace-oldest).
 	ReasonReplaced Reason = "replaced"
+	// ReasonNoGateway: AAA moves the subscriber to a virtual router in which nothing says what
+	// our address is.
+	ReasonNoGateway Reason = "no-gateway"
+	// ReasonChallenge: AAA wants to ask the user once more, which PPP cannot.
+	ReasonChallenge Reason = "challenge-unusable"
+	// ReasonRounds: AAA goes on with EAP for longer than maxEAPRounds.
+	ReasonRounds Reason = "eap-without-end"
+	// ReasonBadChange: a change holds what cannot be, ReasonBusy: too many wait for their turn.
+	ReasonBadChange Reason = "bad-change"
+	ReasonBusy      Reason = "too-many-changes"
 	// ReasonNotUp: a change came for a session that is not up.
 	ReasonNotUp Reason = "not-up"
 	// ReasonNoAccounting: the session must have accounting and cannot.

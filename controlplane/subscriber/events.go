@@ -2,6 +2,7 @@ package subscriber
 
 import (
 	"net/netip"
+	"strconv"
 	"time"
 
 	"vrgate/controlplane/aaa"
@@ -11,6 +12,9 @@ import (
 // ID names one subscriber session for the life of the daemon and, as text, in
 // accounting and in the control API. IDs start at a random number and rise.
 type ID uint64
+
+// String returns the number in decimal: what accounting calls Acct-Session-Id and show commands print.
+func (id ID) String() string { return strconv.FormatUint(uint64(id), 10) }
 
 // CallKey names the L2TP session that carries a subscriber, by our local identifiers.
 type CallKey struct{ Tunnel, Session uint16 }
@@ -31,6 +35,10 @@ type Config struct {
 	PathMTU int
 	// DestructTimeout is how long an IPsec connection outlives its last tunnel; default 600 s.
 	DestructTimeout time.Duration
+	// Interim is the time between interim accounting records where AAA says nothing; 0: none.
+	// No session has less than InterimFloor, whoever asks for it; default 60 s (RFC 2869
+	// section 2.1).
+	Interim, InterimFloor time.Duration
 	// FirstID is the first session's ID; the shell draws it at random.
 	FirstID ID
 }
@@ -311,11 +319,19 @@ type Record struct {
 	Profile                 string // tunnel profile of a dynamic subscriber
 	PeerID                  string // its phase 1 identity
 	Address                 netip.Addr
+	Netmask                 netip.Addr // that a dynamic subscriber was told
+	Pool                    string     // where the address is from; empty: it is the user's own
 	Gateway                 netip.Addr
 	Routes                  []aaa.Route
 	Traffic                 aaa.Traffic
 	Interface               string
 	MTU                     int
+	// The bounds that hold, 0 for none: SessionTimeout counts from Up, IdleIngress has
+	// IdleTimeout look at traffic from the subscriber only, Interim is the time between
+	// interim accounting records.
+	SessionTimeout, IdleTimeout time.Duration
+	IdleIngress                 bool
+	Interim                     time.Duration
 	// By says who let it in, Class is echoed in its accounting (R7).
 	By    aaa.Authority
 	Class [][]byte
@@ -328,7 +344,8 @@ type Record struct {
 	Reason    Reason
 	Text      string
 	ByPeer    bool
-	Counters  Counters
+	Cause     pppd.DisconnectCause // of a PPP session's end
+	Counters  Counters             // as last read; they never go back
 }
 
 // State of a session.
