@@ -104,7 +104,7 @@ func TestRulesFind(t *testing.T) {
 		{"kernel package in the control plane", "controlplane/up.go", "package controlplane\n\nimport \"vrgate/vr\"\n", "controlplane must not import vr"},
 		{"test code in the daemon", "controlplane/up.go", "package controlplane\n\nimport \"vrgate/test/peer\"\n", "vrgate/test/peer is test code"},
 		{"command imported, even by tests", "test/peer/up.go", "package peer\n\nimport \"vrgate/cmd/vrgate\"\n", "nobody imports cmd"},
-		{"package without a line", "controlplane/store/doc.go", "// Package store.\npackage store\n", "controlplane/store: say in mayImport"},
+		{"package without a line", "controlplane/archive/doc.go", "// Package store.\npackage store\n", "controlplane/archive: say in mayImport"},
 		{"netlink elsewhere", "controlplane/nl.go", "package controlplane\n\nimport \"github.com/mdlayher/netlink\"\n", "only [xfrm l2tpnl pppd/unit vr] import"},
 		{"nftables elsewhere", "controlplane/nft.go", "package controlplane\n\nimport \"github.com/google/nftables/expr\"\n", "only [xfrm l2tpnl pppd/unit vr] import"},
 		{"sockets in an engine", "controlplane/pool/n.go", "package pool\n\nimport \"net\"\n", "pure and must not import net"},

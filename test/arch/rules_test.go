@@ -58,6 +58,7 @@ var mayImport = map[string][]string{
 	"controlplane/l2tp":          {"controlplane/keymat"},
 	"controlplane/pool":          {},
 	"controlplane/pki":           {"controlplane/isakmp"},
+	"controlplane/store":         {},
 	"controlplane/subscriber":    {"controlplane/aaa", "controlplane/keymat", "pppd"},
 	"l2tpnl":                     {"vr/..."},
 	"pppd":                       {},
