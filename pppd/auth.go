@@ -35,12 +35,15 @@ type authState struct {
 	PeerDone bool // the peer has authenticated, or need not
 	Outcome  outcome
 	User     []byte // as received; bytes, because JSON strings cannot hold every name
-	ID       uint8  // of our Challenge, or of the last PAP request
+	ID       uint8  // of our Challenge, of the last PAP request, or of the last EAP Request
 	Message  []byte // of the verdict
 
 	Challenge []byte
-	Tries     int           // Challenges sent
-	Retry     time.Time     // when the Challenge is sent again
+	Request   []byte        // the EAP Request that waits for the peer's Response
+	Rounds    int           // Requests that the EAP server has sent
+	Tries     int           // how often the Challenge, the Request or EAP's Success has been sent
+	Wait      time.Duration // for the Response to Request
+	Retry     time.Time     // when it is sent again
 	Deadline  time.Time     // of the phase
 	Remaining time.Duration // what is left of the phase while AAA thinks
 }
@@ -69,6 +72,8 @@ func (l *Link) startAuth() {
 		l.rand(a.Challenge)
 		a.ID++
 		l.challenge()
+	case AuthEAP:
+		l.startEAP()
 	}
 	l.startSelf()
 	l.authAdvance()
@@ -84,7 +89,7 @@ func (l *Link) authReset() {
 // authAdvance goes on to the network phase when both ends are satisfied.
 func (l *Link) authAdvance() {
 	if l.s.Phase == PhaseAuthenticate && l.s.Auth.PeerDone && l.s.Self.Done && !l.closing {
-		l.s.Auth.Deadline, l.s.Auth.Retry = time.Time{}, time.Time{}
+		l.s.Auth.Deadline = time.Time{}
 		l.enterNetwork()
 	}
 }
@@ -110,13 +115,16 @@ func (l *Link) challenge() {
 	l.send(ProtocolCHAP, packet{chapChallenge, a.ID, append(data, l.cfg.Name...)})
 }
 
-func (l *Link) retryChallenge() {
-	if l.s.Auth.Tries < l.cfg.MaxConfigure {
+// retryAuth repeats what the peer has not reacted to.
+func (l *Link) retryAuth() {
+	if l.s.LCP.Ask.Auth == AuthEAP {
+		l.retryEAP()
+	} else if l.s.Auth.Tries < l.cfg.MaxConfigure {
 		l.challenge()
 	}
 }
 
-// authPacket demultiplexes PAP and CHAP. What was not agreed on is dropped: answering would invite guessing.
+// authPacket demultiplexes PAP, CHAP and EAP. What was not agreed on is dropped: answering would invite guessing.
 func (l *Link) authPacket(protocol uint16, p packet) {
 	ours, theirs := l.s.LCP.Ask.Auth, l.s.LCP.Peer.Auth
 	switch {
@@ -130,6 +138,12 @@ func (l *Link) authPacket(protocol uint16, p packet) {
 		l.chapChallenge(p)
 	case protocol == ProtocolCHAP && (p.code == chapSuccess || p.code == chapFailure) && authNumber(theirs) == ProtocolCHAP:
 		l.chapAnswer(p)
+	case protocol == ProtocolEAP && p.code == eapResponse && ours == AuthEAP:
+		l.eapResponse(p)
+	case protocol == ProtocolEAP && p.code == eapRequest && theirs == AuthEAP:
+		l.eapRequested(p)
+	case protocol == ProtocolEAP && (p.code == eapSuccess || p.code == eapFailure) && theirs == AuthEAP:
+		l.eapAnswer(p)
 	default:
 		l.s.Counters.Unexpected++
 	}
@@ -223,24 +237,39 @@ func (l *Link) decide(d AuthDecision) {
 		l.startAuth()
 		return
 	}
-	protocol := l.s.LCP.Ask.Auth
+	if d.Continue {
+		l.eapContinue(d)
+		return
+	}
+	message, contradiction := bounded(d.Message), "" // what makes the answer impossible
+	switch l.s.LCP.Ask.Auth {
+	case AuthEAP:
+		contradiction = eapVerdict(d)
+	case AuthMSCHAPv2:
+		proof, ok := mschapSuccess(d)
+		if d.Accept && !ok {
+			// Without the proof a client that checks it hangs up and blames the password.
+			contradiction = "AAA accepted MS-CHAPv2 without an authenticator response"
+		}
+		message = proof
+	}
 	switch {
 	case !d.Accept:
-		l.refuse(Down{Reason: orReason(d.Reason, ReasonAuthFailed), Text: l.refusalText(d.Message)}, d.Message)
-	case protocol == AuthMSCHAPv2 && len(d.MSCHAPv2Response) != len(mschapProofPrefix)+2*mschapProofLen:
-		// Without the proof a client that checks it hangs up and blames the password.
-		l.refuse(Down{Reason: ReasonInternal, Text: "AAA accepted MS-CHAPv2 without an authenticator response"}, "")
+		text := l.refusalText(d.Message)
+		if contradiction != "" {
+			text += " (" + contradiction + ")"
+		}
+		l.refuse(Down{Reason: orReason(d.Reason, ReasonAuthFailed), Text: text}, d.Message)
+	case contradiction != "":
+		l.refuse(Down{Reason: ReasonInternal, Text: contradiction}, "")
 	default:
 		a.Outcome, a.PeerDone = accepted, true
-		a.Message = bounded(d.Message)
-		if protocol == AuthMSCHAPv2 {
-			a.Message = []byte(d.MSCHAPv2Response)
-			if d.Message != "" {
-				a.Message = append(append(a.Message, " M="...), bounded(d.Message)...)
-			}
-		}
+		a.Message = message
 		l.s.Network = d.Network
 		a.Deadline = l.now.Add(a.Remaining)
+		if l.s.LCP.Ask.Auth == AuthEAP {
+			a.Tries, a.Retry = 1, l.now.Add(l.cfg.Restart)
+		}
 		l.repeatVerdict()
 		l.authAdvance()
 	}
@@ -293,6 +322,12 @@ func (l *Link) repeatVerdict() {
 			code = chapSuccess
 		}
 		l.send(ProtocolCHAP, packet{code, a.ID, a.Message})
+	case AuthEAP:
+		code := uint8(eapFailure)
+		if ok {
+			code = eapSuccess
+		}
+		l.send(ProtocolEAP, packet{code, a.ID, nil})
 	}
 }
 
@@ -306,6 +341,8 @@ func authNumber(p AuthProtocol) uint16 {
 		return ProtocolPAP
 	case AuthCHAPMD5, AuthMSCHAPv2:
 		return ProtocolCHAP
+	case AuthEAP:
+		return ProtocolEAP
 	}
 	return 0
 }

@@ -109,6 +109,21 @@ func TestMSCHAPv2Messages(t *testing.T) {
 	if p := s.sent(ProtocolCHAP, chapSuccess); string(p.data) != rfc2759Proof {
 		t.Errorf("%q", p.data)
 	}
+	// What a server sends with its proof is passed on: text of its own goes before a Reply-Message.
+	long := strings.Repeat("m", 300)
+	for response, want := range map[string]string{
+		rfc2759Proof + " M=own": rfc2759Proof + " M=own", strings.ToLower(rfc2759Proof[2:]): "", rfc2759Proof[:41]: "", "S=" + strings.Repeat("g", 40): "",
+		"S=" + strings.ToLower(rfc2759Proof[2:]): "S=" + strings.ToLower(rfc2759Proof[2:]) + " M=hi", rfc2759Proof + "\x00": rfc2759Proof + " M=hi",
+		rfc2759Proof + " M=" + long: rfc2759Proof + " M=" + long[:maxMessage],
+	} {
+		s, _ = start()
+		s.step(AuthDecision{Accept: true, MSCHAPv2Response: response, Message: "hi", Network: Network{Peer: peerAddr}})
+		if want == "" {
+			s.sent(ProtocolCHAP, chapFailure)
+		} else if p := s.sent(ProtocolCHAP, chapSuccess); string(p.data) != want {
+			t.Errorf("%q became %q, want %q", response, p.data, want)
+		}
+	}
 	s, id = start()
 	s.step(AuthDecision{Message: "no", Reason: "subscriber-limit"})
 	p := s.sent(ProtocolCHAP, chapFailure)
@@ -126,6 +141,26 @@ func TestMSCHAPv2Messages(t *testing.T) {
 	s.wait(time.Minute)
 	if d := s.down(); d == nil || d.Reason != ReasonInternal {
 		t.Errorf("%+v", d)
+	}
+}
+
+// TestRefusalMessage: the server's Reply-Message reaches the user (R7); MS-CHAPv2's is in TestMSCHAPv2Messages.
+func TestRefusalMessage(t *testing.T) {
+	const message = "Your account has expired"
+	s := newScript(t, pap())
+	s.openLCP(peerMagic)
+	s.frame(ProtocolPAP, papRequest, 1, []byte("\x01u\x01p")...)
+	s.step(AuthDecision{Message: message})
+	if p := s.sent(ProtocolPAP, papNak); string(p.data) != string(rune(len(message)))+message {
+		t.Errorf("%q", p.data)
+	}
+	s = newScript(t, Config{Auth: []AuthProtocol{AuthCHAPMD5}})
+	s.openLCP(peerMagic)
+	id := s.sent(ProtocolCHAP, chapChallenge).id
+	s.frame(ProtocolCHAP, chapResponse, id, append(append([]byte{16}, make([]byte, 16)...), "bob"...)...)
+	s.step(AuthDecision{Message: message})
+	if p := s.sent(ProtocolCHAP, chapFailure); string(p.data) != message {
+		t.Errorf("%q", p.data)
 	}
 }
 

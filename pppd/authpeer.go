@@ -8,6 +8,7 @@ import (
 
 const (
 	mschapProofPrefix = "S="
+	mschapText        = " M="
 	mschapProofLen    = 20 // bytes, twice as many hexadecimal digits
 )
 
@@ -15,14 +16,14 @@ const (
 type selfState struct {
 	Done      bool // the other end is satisfied, or asks nothing
 	ID        uint8
-	Challenge []byte // what Response answers
-	Response  []byte // the CHAP packet's data
+	Challenge []byte // what Response answers: CHAP's value, or all of an EAP Request's data
+	Response  []byte // the CHAP or EAP packet's data
 	Expect    []byte // the proof that an MS-CHAPv2 authenticator owes us
 	Tries     int
 	Retry     time.Time
 }
 
-// startSelf begins our own authentication: PAP speaks first, CHAP waits to be asked.
+// startSelf begins our own authentication: PAP speaks first, CHAP and EAP wait to be asked.
 func (l *Link) startSelf() {
 	if l.s.LCP.Peer.Auth == AuthPAP {
 		l.retrySelf()
@@ -30,10 +31,10 @@ func (l *Link) startSelf() {
 }
 
 // retrySelf sends, again, what we present. RFC 1994 section 4.2 has the authenticator take repeated Responses, so that a
-// lost Success does no harm.
+// lost Success does no harm. EAP leaves all repeating to the authenticator (RFC 3748 section 4.3).
 func (l *Link) retrySelf() {
 	s := &l.s.Self
-	if s.Done || s.Tries >= l.cfg.MaxConfigure || l.cfg.Dialer == nil {
+	if s.Done || s.Tries >= l.cfg.MaxConfigure || l.cfg.Dialer == nil || l.s.LCP.Peer.Auth == AuthEAP {
 		return
 	}
 	s.Tries++

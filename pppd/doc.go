@@ -1,5 +1,6 @@
 // Package pppd is the PPP engine of vrgate: LCP (RFC 1661, with the codes of RFC 1570), authentication by PAP (RFC 1334),
-// CHAP-MD5 (RFC 1994) and MS-CHAPv2 (RFC 2759), and IPCP (RFC 1332) with the name server options of RFC 1877.
+// CHAP-MD5 (RFC 1994), MS-CHAPv2 (RFC 2759) and EAP, which is passed through to a server (RFC 3748, RFC 3579), and IPCP
+// (RFC 1332) with the name server options of RFC 1877.
 //
 // A Link is one end of one PPP link. It is pure: Step takes the time and one event and returns effects; there is no
 // socket, clock, goroutine or logger here, and randomness comes from the reader given to NewLink. One goroutine owns a
@@ -15,6 +16,7 @@
 //	lcp.go        LCP's options, loop detection, rejects, echo
 //	ipcp.go       IPCP's options; IPv6CP is added the same way: a layer and a protocol number
 //	auth.go       the authenticator's side (server), authpeer.go the other (Dialer)
+//	eap.go        EAP on either side
 //	chap.go       the computations and checks of CHAP, also used by AAA
 //	packet.go     control packets and options on the wire
 //	cause.go      RFC 3145 disconnect causes
@@ -24,6 +26,8 @@
 //   - An exact repetition of the Configure-Request that we acknowledged last (same identifier, same options) is answered
 //     with the same Configure-Ack in state Opened, instead of taking the link down: it is a duplicate, or our
 //     acknowledgement was lost, and in both cases a restart would throw away an authentication (see Link.repeated).
+//   - EAP's Success is repeated, which RFC 3748 section 4.2 does not foresee, until the peer enters the network phase:
+//     nothing else would bring a lost one back (see Link.retryEAP).
 //   - A second Configure-Ack for one request is dropped, as pppd does; the table would restart the negotiation.
 //   - CCP and ECP are refused by Protocol-Reject in any phase in which LCP is open, not only in the network phase, because
 //     clients that pipeline them (MikroTik) wait for an answer (requirement F1).

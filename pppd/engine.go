@@ -41,6 +41,8 @@ type Config struct {
 type Dialer struct {
 	User     string
 	Password Secret
+	// EAP has the Dialer agree to EAP, of which it knows EAP-MD5 only; else it asks for MS-CHAPv2 instead.
+	EAP bool
 }
 
 // AuthProtocol names an authentication protocol of RFC 1661 section 6.2.
@@ -75,7 +77,8 @@ type AuthDecision struct {
 	// Message is shown to the peer (PAP message, CHAP success/failure text).
 	Message string
 	// MSCHAPv2Response is the "S=..." authenticator response of RFC 2759 when the
-	// method was MS-CHAPv2 and the decision is an accept.
+	// method was MS-CHAPv2 and the decision is an accept. A server's own " M=..."
+	// behind it goes before Message.
 	MSCHAPv2Response string
 	// Network is what IPCP offers the peer when accepted.
 	Network Network
@@ -83,10 +86,12 @@ type AuthDecision struct {
 	Reason Reason
 	// EAP is the packet for the peer where the method was AuthEAP: the server's Success or Failure;
 	// empty: the link makes its own. With Continue the server goes on: EAP is its next Request,
-	// and nothing is decided yet.
+	// and nothing is decided yet. A Request that cannot be passed on, and an accept with anything
+	// but a Success, end the link with ReasonInternal.
 	EAP      []byte
 	Continue bool
-	// Timeout is how long the peer may take for its answer to EAP before it is sent again; 0: Config.Restart.
+	// Timeout is how long the peer may take for its answer to EAP before it is sent again, at most
+	// 2 minutes; 0: Config.Restart. It prolongs the authentication phase where that is shorter.
 	Timeout time.Duration
 }
 
@@ -136,9 +141,10 @@ type AuthRequest struct {
 	Response  []byte
 	// MRU and friends negotiated by LCP so far.
 	PeerMRU uint16
-	// EAP is the peer's whole packet (RFC 3748 section 4) where Protocol is AuthEAP. The first one
-	// of a link is its answer to our Request for its identity, and User what it said there.
-	EAP []byte
+	// EAP is the peer's whole packet (RFC 3748 section 4) where Protocol is AuthEAP, at most 1500
+	// bytes. The first one of a link is its answer to our Request for its identity, and User what it
+	// said there. A Secret, because some methods hold a password in clear (GTC, section 5.6).
+	EAP Secret
 }
 
 // NetworkUp says that IPCP has opened: data may flow.

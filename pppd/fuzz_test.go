@@ -91,10 +91,12 @@ const maxGrowth = 320
 // FuzzStep drives a link with arbitrary frames, mixed with sensible moves that lead deep into the protocol, and checks
 // what must hold always.
 func FuzzStep(f *testing.F) {
-	f.Add([]byte{0, 1, 2, 3, 4, 8, 9, 5, 7})       // server, up and closed
-	f.Add([]byte{1, 1, 2, 12, 4, 8, 9, 5, 5})      // CHAP
-	f.Add([]byte{4, 1, 11, 13, 8, 9, 5, 5})        // dialer
-	f.Add([]byte{3, 1, 2, 4, 8, 9, 2, 1, 4, 8, 9}) // no authentication, negotiated twice
+	f.Add([]byte{0, 1, 2, 3, 4, 8, 9, 5, 7})            // server, up and closed
+	f.Add([]byte{1, 1, 2, 12, 4, 8, 9, 5, 5})           // CHAP
+	f.Add([]byte{4, 1, 11, 13, 8, 9, 5, 5})             // dialer
+	f.Add([]byte{3, 1, 2, 4, 8, 9, 2, 1, 4, 8, 9})      // no authentication, negotiated twice
+	f.Add([]byte{6, 1, 2, 16, 17, 16, 17, 16, 4, 8, 9}) // EAP, two rounds
+	f.Add([]byte{7, 1, 11, 18, 18, 19, 8, 9, 5, 5})     // a dialer that knows EAP
 	f.Add([]byte("\x00\x01\x02\x03\x00\x01\x0c\x01\x09\x00\x0a\x05\x06\xca\xfe\xba\xbe\x07\x02"))
 	f.Fuzz(fuzzStep)
 }
@@ -110,7 +112,9 @@ func fuzzStep(t *testing.T, in []byte) {
 		{},
 		dialer(),
 		{Auth: allAuth, Dialer: dialer().Dialer, EchoInterval: time.Minute},
-	}[in[0]%6]
+		{Auth: []AuthProtocol{AuthEAP, AuthMSCHAPv2}},
+		{Auth: []AuthProtocol{AuthEAP}, Dialer: eapDialer().Dialer},
+	}[in[0]%8]
 	l := NewLink(cfg, chaChaReader(uint64(in[0])))
 	now := epoch
 	var up, done, admitted bool
@@ -153,9 +157,15 @@ func fuzzStep(t *testing.T, in []byte) {
 				if after.LCP == Opened && len(e.Data) > int(l.peerMRU()) && len(e.Data) > minPeerMRU && e.Protocol == ProtocolLCP {
 					t.Fatalf("sent %d octets to a peer that takes %d", len(e.Data), l.peerMRU())
 				}
+				if e.Protocol == ProtocolEAP && p.code != eapResponse && (len(e.Data) > int(before.MTU) && before.MTU > 0 || (p.code == eapSuccess) != admitted && p.code != eapRequest) {
+					t.Fatalf("sent EAP %x, admitted %v", e.Data, admitted)
+				}
 			case Authenticate:
 				if pending++; pending > 1 {
 					t.Fatal("asked AAA twice at once")
+				}
+				if fr, ok := ev.(Frame); e.Request.Protocol == AuthEAP && (!ok || !bytes.HasPrefix(fr.Data, e.Request.EAP) || len(e.Request.EAP) <= packetHeader || e.Request.PeerMRU == 0) {
+					t.Fatalf("asked about %x after %+v", []byte(e.Request.EAP), ev)
 				}
 			case NetworkUp:
 				if up || after.LCP != Opened {
@@ -193,14 +203,14 @@ func fuzzStep(t *testing.T, in []byte) {
 		step(Frame{protocol, packet{code, id, data}.append(nil)})
 	}
 	protocols := []uint16{
-		ProtocolLCP, ProtocolPAP, ProtocolCHAP, ProtocolIPCP, ProtocolCCP, ProtocolECP, ProtocolIPv6CP, ProtocolIPv4, ProtocolIPv6, 0x8029,
+		ProtocolLCP, ProtocolPAP, ProtocolCHAP, ProtocolIPCP, ProtocolCCP, ProtocolECP, ProtocolIPv6CP, ProtocolIPv4, ProtocolIPv6, 0x8029, ProtocolEAP,
 	}
 	id := func(f *fsm) uint8 { return f.ID }
 	step(Open{})
 	for in = in[1:]; len(in) > 0; {
 		op := in[0]
 		in = in[1:]
-		switch op % 16 {
+		switch op % 20 {
 		case 0: // any well-formed control packet
 			if len(in) < 4 {
 				return
@@ -218,7 +228,7 @@ func fuzzStep(t *testing.T, in []byte) {
 			if pending > 0 {
 				pending--
 				step(AuthDecision{
-					Accept: op%16 == 4, MSCHAPv2Response: rfc2759Proof, Message: "m",
+					Accept: op%20 == 4, MSCHAPv2Response: rfc2759Proof, Message: "m",
 					Network: Network{Local: localAddr, Peer: peerAddr, DNS: l.s.Network.DNS},
 				})
 			}
@@ -241,7 +251,11 @@ func fuzzStep(t *testing.T, in []byte) {
 			}
 			step(Timer{})
 		case 11:
-			send(ProtocolLCP, codeConfigureRequest, op, []byte("\x03\x05\xc2\x23\x81"+peerMagic))
+			auth := "\x03\x05\xc2\x23\x81"
+			if cfg.Dialer != nil && cfg.Dialer.EAP {
+				auth = "\x03\x04\xc2\x27"
+			}
+			send(ProtocolLCP, codeConfigureRequest, op, []byte(auth+peerMagic))
 		case 12: // a CHAP response, of the size of either kind
 			n := []int{md5ResponseLen, msResponseLen}[op>>4&1]
 			send(ProtocolCHAP, chapResponse, l.s.Auth.ID, append(append([]byte{byte(n)}, make([]byte, n)...), "user"...))
@@ -260,6 +274,27 @@ func fuzzStep(t *testing.T, in []byte) {
 			in = in[2+n:]
 		case 15:
 			step(LowerDown{})
+		case 16: // a Response to what is asked: the identity, or what the input says
+			kind := byte(eapIdentity)
+			if op >= 100 {
+				kind = op
+			}
+			send(ProtocolEAP, eapResponse, l.s.Auth.ID, append([]byte{kind}, "user"...))
+		case 17: // the server goes on, or tries to; its packet is as large as the input says
+			if pending > 0 && len(in) > 1 {
+				pending--
+				d := AuthDecision{Continue: true, EAP: eapPacket(eapRequest, in[0], make([]byte, 1+6*int(in[1]))...), Timeout: time.Duration(in[1]) * time.Second}
+				if in[1]%7 == 6 {
+					d.EAP[in[0]%4]++
+				}
+				step(d)
+				in = in[2:]
+			}
+		case 18: // a Request to the dialer
+			data := append([]byte{op % 5, 16}, make([]byte, 16)...)
+			send(ProtocolEAP, eapRequest, op, data)
+		case 19:
+			send(ProtocolEAP, eapSuccess+op>>7, l.s.Self.ID, nil)
 		}
 	}
 	// Left alone, a link that has been told to close is down within bounded time.
@@ -285,7 +320,7 @@ func TestRandomSteps(t *testing.T) {
 		for range rng.IntN(40) {
 			in = append(in, byte(rng.Uint32()))
 			if rng.IntN(3) > 0 {
-				in[len(in)-1] &= 15
+				in[len(in)-1] %= 20
 			}
 		}
 		fuzzStep(t, in)
@@ -320,7 +355,8 @@ func FuzzRestoreLink(f *testing.F) {
 		for _, ev := range []Event{
 			Timer{}, Frame{ProtocolLCP, []byte{9, 1, 0, 8, 0, 0, 0, 0}}, Frame{ProtocolCCP, make([]byte, 1500)},
 			Frame{ProtocolIPCP, []byte{1, 1, 0, 4}}, Frame{ProtocolCHAP, []byte{3, 1, 0, 4}}, Frame{ProtocolPAP, []byte{2, 1, 0, 4}},
-			AuthDecision{Accept: true}, Frame{ProtocolLCP, []byte{1, 1, 0, 4}}, Frame{ProtocolLCP, binary.BigEndian.AppendUint16([]byte{77, 1}, 4)},
+			Frame{ProtocolEAP, []byte{1, 1, 0, 5, 1}}, Frame{ProtocolEAP, []byte{2, 1, 0, 6, 1, 1}}, Frame{ProtocolEAP, []byte{3, 1, 0, 4}},
+			AuthDecision{Continue: true, EAP: []byte{1, 1, 0, 5, 4}}, Timer{}, AuthDecision{Accept: true}, Frame{ProtocolLCP, []byte{1, 1, 0, 4}}, Frame{ProtocolLCP, binary.BigEndian.AppendUint16([]byte{77, 1}, 4)},
 			Close{}, LowerDown{},
 		} {
 			l.Step(now, ev)

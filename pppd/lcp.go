@@ -69,7 +69,7 @@ func (l *Link) lcpLimit() {
 // the first of Config.Auth that it has not refused. False: none is left although one is required.
 func (l *Link) nextAuth(hint AuthProtocol) (AuthProtocol, bool) {
 	usable := func(p AuthProtocol) bool {
-		return p > AuthNone && p <= AuthMSCHAPv2 && l.s.LCP.AuthRefused&(1<<p) == 0
+		return p > AuthNone && p <= AuthEAP && l.s.LCP.AuthRefused&(1<<p) == 0
 	}
 	if usable(hint) && slices.Contains(l.cfg.Auth, hint) {
 		return hint, true
@@ -96,7 +96,8 @@ func (y lcp) request(b []byte) []byte {
 	return b
 }
 
-// authOption is the value of the authentication option: protocol, and for CHAP the algorithm (RFC 1994 section 3, RFC 2759 section 3).
+// authOption is the value of the authentication option: protocol, and for CHAP the algorithm (RFC 1994 section 3, RFC 2759 section 3;
+// EAP: RFC 2284 section 2.1).
 func authOption(p AuthProtocol) []byte {
 	switch p {
 	case AuthPAP:
@@ -105,13 +106,15 @@ func authOption(p AuthProtocol) []byte {
 		return []byte{ProtocolCHAP >> 8, ProtocolCHAP & 0xff, 5}
 	case AuthMSCHAPv2:
 		return []byte{ProtocolCHAP >> 8, ProtocolCHAP & 0xff, 0x81}
+	case AuthEAP:
+		return []byte{ProtocolEAP >> 8, ProtocolEAP & 0xff}
 	}
 	return nil
 }
 
-// authOf reads an authentication option; AuthNone stands for those we do not know (EAP, MS-CHAPv1).
+// authOf reads an authentication option; AuthNone stands for those we do not know (MS-CHAPv1).
 func authOf(o option) AuthProtocol {
-	for _, p := range []AuthProtocol{AuthPAP, AuthCHAPMD5, AuthMSCHAPv2} {
+	for _, p := range []AuthProtocol{AuthPAP, AuthCHAPMD5, AuthMSCHAPv2, AuthEAP} {
 		if slices.Equal(o.data, authOption(p)) {
 			return p
 		}
@@ -146,7 +149,7 @@ func (y lcp) examine(options []byte) verdict {
 			case l.cfg.Dialer == nil:
 				s.AuthDenied = true
 				j.rejectOption(o)
-			case authOf(o) == AuthNone:
+			case authOf(o) == AuthNone, authOf(o) == AuthEAP && !l.cfg.Dialer.EAP:
 				j.nak, j.naked = option{lcpAuth, authOption(AuthMSCHAPv2)}.append(j.nak), o.append(j.naked)
 			}
 		case lcpMagic:

@@ -70,6 +70,8 @@ func (p AuthProtocol) String() string {
 		return "chap-md5"
 	case AuthMSCHAPv2:
 		return "mschap-v2"
+	case AuthEAP:
+		return "eap"
 	}
 	return fmt.Sprintf("AuthProtocol(%d)", uint8(p))
 }
@@ -129,7 +131,7 @@ func RestoreLink(cfg Config, random io.Reader, data []byte) (*Link, error) {
 	}
 	s := &l.s
 	if s.Phase >= numPhases || s.LCP.FSM.State >= numStates || s.IPCP.FSM.State >= numStates ||
-		s.LCP.Ask.Auth > AuthMSCHAPv2 || s.LCP.Peer.Auth > AuthMSCHAPv2 {
+		s.LCP.Ask.Auth > AuthEAP || s.LCP.Peer.Auth > AuthEAP {
 		return nil, fmt.Errorf("pppd: restoring a link: phase %d, states %d and %d, protocols %d and %d out of range",
 			s.Phase, s.LCP.FSM.State, s.IPCP.FSM.State, s.LCP.Ask.Auth, s.LCP.Peer.Auth)
 	}
@@ -240,7 +242,7 @@ func (l *Link) expire() {
 		return
 	}
 	if l.due(&l.s.Auth.Retry) {
-		l.retryChallenge()
+		l.retryAuth()
 	}
 	if l.due(&l.s.Self.Retry) {
 		l.retrySelf()
@@ -282,7 +284,7 @@ func (l *Link) receive(f Frame) {
 		return
 	}
 	switch f.Protocol {
-	case ProtocolPAP, ProtocolCHAP:
+	case ProtocolPAP, ProtocolCHAP, ProtocolEAP:
 		p, err := parsePacket(f.Data)
 		if err != nil {
 			c.Malformed++
@@ -295,6 +297,7 @@ func (l *Link) receive(f Frame) {
 			c.Early++
 			return
 		}
+		l.s.Auth.Retry = time.Time{} // the peer knows of its success
 		l.control(ipcp{l}, f.Data)
 	case ProtocolCCP, ProtocolCCPOne, ProtocolECP, ProtocolECPOne:
 		if asksEncryption(f) {

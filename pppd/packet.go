@@ -18,6 +18,7 @@ const (
 	ProtocolLCP    = 0xc021
 	ProtocolPAP    = 0xc023
 	ProtocolCHAP   = 0xc223
+	ProtocolEAP    = 0xc227
 )
 
 // Codes of control packets. 1 to 7 are common to LCP and the NCPs, the rest is LCP's (RFC 1661 section 5, RFC 1570).
@@ -52,9 +53,11 @@ var (
 	errShort   = errors.New("packet shorter than its header")
 	errLength  = errors.New("length field does not fit the frame")
 	errOptions = errors.New("option length does not fit the packet")
+	errEAPCode = errors.New("EAP code out of range")
+	errEAPType = errors.New("EAP packet without a type")
 )
 
-// packet is a control packet of LCP, an NCP, PAP or CHAP (RFC 1661 section 5):
+// packet is a control packet of LCP, an NCP, PAP, CHAP or EAP (RFC 1661 section 5, RFC 3748 section 4):
 //
 //	 0                   1                   2                   3
 //	 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1

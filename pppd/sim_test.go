@@ -1,6 +1,7 @@
 package pppd
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -60,6 +61,7 @@ type sim struct {
 	trace      bool
 	drop       func(from int, s Send) bool
 	network    Network
+	notices    int // Notifications that the EAP server sends before it asks for proof
 	maxSimTime time.Duration
 }
 
@@ -161,9 +163,46 @@ func (s *sim) answer(r AuthRequest) AuthDecision {
 	case AuthMSCHAPv2:
 		d.MSCHAPv2Response, d.Accept = CheckMSCHAPv2(r.User, r.Challenge, r.Response, []byte(s.password))
 		d.Accept = d.Accept && r.User == testUser
+	case AuthEAP:
+		d = s.answerEAP(r, d)
+	}
+	if d.Continue {
+		return d
 	}
 	if !d.Accept {
 		d.Message, d.Network = "go away", Network{}
+	}
+	return d
+}
+
+// answerEAP is an EAP-MD5 server (RFC 3748 section 5.4). Its challenge follows from the identifier.
+func (s *sim) answerEAP(r AuthRequest, d AuthDecision) AuthDecision {
+	p, err := parseEAP(r.EAP)
+	if err != nil || p.code != eapResponse || p.id != r.ID || len(p.data) == 0 {
+		s.t.Fatalf("AAA was asked about %x: %v", []byte(r.EAP), err)
+	}
+	verdict := func(code uint8) []byte { return packet{code, p.id, nil}.append(nil) }
+	next := func(data ...byte) AuthDecision {
+		return AuthDecision{Continue: true, EAP: packet{eapRequest, p.id + 1, data}.append(nil)}
+	}
+	switch p.data[0] {
+	case eapIdentity, eapNotification:
+		if r.User != testUser {
+			break
+		}
+		if s.notices > 0 {
+			s.notices--
+			return next(append([]byte{eapNotification}, "hear, hear"...)...)
+		}
+		return next(append([]byte{eapMD5, 16}, bytes.Repeat([]byte{p.id + 1}, 16)...)...)
+	case eapMD5:
+		response, name, ok := takeString(p.data[1:])
+		d.Accept = ok && r.User == testUser && string(name) == testUser &&
+			CheckCHAPMD5(p.id, bytes.Repeat([]byte{p.id}, 16), response, []byte(s.password))
+	}
+	d.EAP = verdict(eapFailure)
+	if d.Accept {
+		d.EAP = verdict(eapSuccess)
 	}
 	return d
 }
