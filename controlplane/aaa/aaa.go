@@ -100,6 +100,9 @@ type Decision struct {
 	Round *EAPRound
 	// By says who decided.
 	By Authority
+	// DomainSessions bounds the sessions at once of those who share By.Domain and the router in
+	// which they arrived; 0: no bound.
+	DomainSessions int
 	Grants
 }
 
@@ -254,6 +257,10 @@ const (
 	ReasonDomainLimit Reason = "domain-session-limit"
 	ReasonRouterLimit Reason = "router-session-limit"
 	ReasonSourceLimit Reason = "source-session-limit"
+	// The decision names a terminating virtual router that there is not, or that an L2TP
+	// subscriber cannot get into; or an address that this router has not as gateway.
+	ReasonNoRouter  Reason = "terminating-router-unusable"
+	ReasonNoGateway Reason = "gateway-unusable"
 	// The decision names a traffic policy that the terminating router has not.
 	ReasonUnknownPolicy Reason = "unknown-traffic-policy"
 	// A licence is missing (J12).

@@ -83,3 +83,9 @@ func check(u User, r Request) (ok bool, answer string, err error) {
 	}
 	return false, "", fmt.Errorf("local users cannot be checked with protocol %q", r.Protocol)
 }
+
+// Knows says whether there is a local user of that name.
+func (l *Local) Knows(name string) bool {
+	_, known := l.users[name]
+	return known
+}
