@@ -19,6 +19,10 @@ type User struct {
 	Terminating string     // overrides the IP profile's terminating virtual router
 	// SessionTimeout and IdleTimeout bound each of the user's sessions; 0: no bound (J9).
 	SessionTimeout, IdleTimeout time.Duration
+	IdleIngress                 bool    // the idle timeout looks at traffic from the user only
+	Pool                        string  // overrides the IP profile's pool
+	Routes                      []Route // networks behind the user, at most [MaxRoutes]
+	Traffic                     Traffic
 }
 
 // Local decides by a fixed list of users. It is immutable and safe for concurrent use.
@@ -66,7 +70,10 @@ func (l *Local) Decide(_ context.Context, r Request) Decision {
 func (u User) accept(name, proof string) Decision {
 	return Decision{
 		Accept: true, User: name, MSCHAPv2Response: proof,
-		Grants: Grants{Address: u.Address, Terminating: u.Terminating, SessionTimeout: u.SessionTimeout, IdleTimeout: u.IdleTimeout},
+		Grants: Grants{
+			Address: u.Address, Terminating: u.Terminating, Pool: u.Pool, SessionTimeout: u.SessionTimeout, IdleTimeout: u.IdleTimeout,
+			IdleIngress: u.IdleIngress, Routes: u.Routes, Traffic: u.Traffic,
+		},
 	}
 }
 
