@@ -15,15 +15,15 @@ const (
 	Accepted
 	Rejected
 	Challenged
-	Acknowledged         // accounting records
-	ProbeAnswered        // answers to Status-Server
-	Late                 // answers that came after the request had timed out or been abandoned
-	Duplicate            // answers to what had been answered
-	BadAuthenticator     // dropped: response authenticator or Message-Authenticator is wrong
-	NoMessageAuthDropped // dropped: Message-Authenticator is missing
-	WrongSource          // dropped: not from the server's address and port
-	Malformed            // dropped: lengths or attributes are wrong
-	Unexpected           // dropped: no request had this identifier, or the code does not answer it
+	Acknowledged           // accounting records
+	ProbeAnswered          // answers to Status-Server
+	Late                   // answers that came after the request had timed out or been abandoned
+	Duplicate              // answers to what had been answered
+	BadAuthenticator       // dropped: response authenticator or Message-Authenticator is wrong
+	NoMessageAuthenticator // dropped: Message-Authenticator is missing
+	WrongSource            // dropped: not from the server's address and port
+	Malformed              // dropped: lengths or attributes are wrong
+	Unexpected             // dropped: no request had this identifier, or the code does not answer it
 	numOutcomes
 )
 
