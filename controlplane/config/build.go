@@ -22,12 +22,15 @@ type builder struct {
 	// routers are the files behind cfg.Routers, in the same order, for checks
 	// between routers.
 	routers []*routerSource
+	// defaultRouter is checked once the routers are known.
+	defaultRouter text
 }
 
 // routerSource is a router with the file it came from.
 type routerSource struct {
 	file *fileRouter
 	r    *Router
+	maps mapSummary
 }
 
 func (b *builder) errorf(p Pos, format string, args ...any) {
@@ -101,14 +104,20 @@ func (b *builder) process(f *fileProcess) {
 		dh = runtime.NumCPU()
 	}
 	b.cfg.Process = Process{
-		Log:             Log{f.Log.Level.v, f.Log.Format.v},
-		API:             API{f.API.Socket.v, f.API.Group.v},
-		StateDir:        f.StateDir.v,
-		Workers:         Workers{DH: dh, Kernel: int(f.Workers.Kernel.v)},
-		HalfOpen:        HalfOpen{Total: int(f.HalfOpen.Total.v), PerSource: int(f.HalfOpen.PerSource.v)},
-		Licences:        f.Licences.value(),
+		Log:           Log{f.Log.Level.v, f.Log.Format.v},
+		API:           API{f.API.Socket.v, f.API.Group.v},
+		StateDir:      f.StateDir.v,
+		Workers:       Workers{DH: dh, Kernel: int(f.Workers.Kernel.v)},
+		HalfOpen:      HalfOpen{Total: int(f.HalfOpen.Total.v), PerSource: int(f.HalfOpen.PerSource.v)},
+		Licences:      f.Licences.value(),
+		DefaultRouter: f.DefaultRouter.v,
+		Admission: Admission{
+			Concurrent: int(f.Admission.Concurrent.v), Waiting: int(f.Admission.Waiting.v), PerSource: int(f.Admission.PerSource.v),
+		},
+		Journal:         AccountingJournal{MaxRecords: int(f.Journal.MaxRecords.v), Parallel: int(f.Journal.Parallel.v)},
 		ShutdownTimeout: f.ShutdownTimeout.v,
 	}
+	b.defaultRouter = f.DefaultRouter
 }
 
 func (b *builder) router(s source, f *fileRouter) {
@@ -145,9 +154,12 @@ func (b *builder) router(s source, f *fileRouter) {
 	b.ipProfiles(f, r)
 	b.pools(f, r)
 	b.users(f, r)
+	b.trafficPolicies(f, r)
+	b.radius(f, r)
+	b.aaa(f, r)
 
 	b.cfg.Routers = append(b.cfg.Routers, r)
-	b.routers = append(b.routers, &routerSource{f, r})
+	b.routers = append(b.routers, &routerSource{file: f, r: r})
 }
 
 func (b *builder) vrf(f *fileRouter, r *Router) {

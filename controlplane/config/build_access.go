@@ -182,10 +182,23 @@ func (b *builder) pools(f *fileRouter, r *Router) {
 			}
 			exclude = append(exclude, e.v)
 		}
-		r.Pools = append(r.Pools, Pool{Name: p.Name.v, Ranges: normalise(ranges), Exclude: normalise(exclude)})
+		r.Pools = append(r.Pools, Pool{
+			Name: p.Name.v, Ranges: normalise(ranges), Exclude: normalise(exclude), WarnAt: int(p.WarnAt.v), WarnUntil: b.warnUntil(p),
+		})
 	}
 	b.disjoint(taken)
 	slices.SortFunc(r.Pools, func(a, b Pool) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// warnUntil is where a pool that has been warned of is well again.
+func (b *builder) warnUntil(p *filePool) int {
+	switch {
+	case !p.WarnUntil.given():
+		return int(max(p.WarnAt.v-10, 0))
+	case p.WarnUntil.v > p.WarnAt.v:
+		b.errorf(p.WarnUntil.pos, "\"warn-until\" is %d but must not be above \"warn-at\", which is %d", p.WarnUntil.v, p.WarnAt.v)
+	}
+	return int(p.WarnUntil.v)
 }
 
 // disjoint finds addresses that are in two ranges of the pools of a router.
@@ -224,6 +237,16 @@ func (b *builder) users(f *fileRouter, r *Router) {
 
 			SessionTimeout: u.SessionTimeout.v,
 			IdleTimeout:    u.IdleTimeout.v,
+			IdleIngress:    u.IdleIngress.v,
+
+			Pool:     u.Pool.v,
+			Netmask:  u.Netmask.v,
+			MTU:      int(u.MTU.v),
+			Routes:   b.userRoutes(u.Routes),
+			DNS:      b.addresses(u.DNS, "dns"),
+			NBNS:     b.addresses(u.NBNS, "nbns"),
+			Traffic:  b.traffic(&u.Traffic),
+			Networks: distinct(b, u.Networks, "networks"),
 		})
 	}
 	slices.SortFunc(r.Users, func(a, b User) int { return strings.Compare(a.Name, b.Name) })

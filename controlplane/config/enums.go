@@ -244,6 +244,17 @@ const (
 	ReplaceOldest
 )
 
+// Action is what a rule of a traffic policy does.
+type Action uint8
+
+// The actions.
+const (
+	// Permit lets a packet pass.
+	Permit Action = iota + 1
+	// Drop drops it.
+	Drop
+)
+
 // names maps the values of an enumeration to their words in the configuration,
 // in the order in which messages list them.
 type names[T ~uint8 | ~uint16] []struct {
@@ -337,6 +348,8 @@ var (
 
 	strategyNames = names[Strategy]{{StrategyPriority, "priority"}, {StrategyRoundRobin, "round-robin"}}
 
+	actionNames = names[Action]{{Permit, "permit"}, {Drop, "deny"}}
+
 	whenReachedNames = names[WhenReached]{{Deny, "deny"}, {ReplaceOldest, "replace-oldest"}}
 
 	identityNames = names[IdentityKind]{
@@ -426,6 +439,9 @@ func (s Strategy) String() string { return strategyNames.text(s) }
 
 // String returns the word of the configuration.
 func (w WhenReached) String() string { return whenReachedNames.text(w) }
+
+// String returns the word of the configuration.
+func (a Action) String() string { return actionNames.text(a) }
 
 // String returns "namespace" or "vrf".
 func (k RouterKind) String() string { return routerKindNames.text(k) }

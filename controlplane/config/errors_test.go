@@ -510,7 +510,7 @@ ip-profiles:
 			`vr/a.yaml:26:5: key "password" or "password-file" is missing`,
 			`vr/a.yaml:27:5: key "name" is missing`,
 			`vr/a.yaml:30:20: "password-file" and "password" exclude each other`,
-			`vr/a.yaml:31:14: the address 10.0.0.1 is the gateway address of an IP profile, at vr/a.yaml:17:25`,
+			`vr/a.yaml:31:14: the address 10.0.0.1 is a gateway address, at vr/a.yaml:17:25`,
 			`vr/a.yaml:33:20: "password-file" is "nowhere" but the file cannot be read: file does not exist`,
 			`vr/a.yaml:38:21: "virtual-router" is "aa" but there is no such virtual router; did you mean "a"?`,
 		}},

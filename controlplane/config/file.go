@@ -23,6 +23,12 @@ type fileProcess struct {
 	HalfOpen fileHalfOpen `yaml:"half-open"`
 	// Bounds on subscribers of all virtual routers together.
 	Licences fileLicences `yaml:"licences"`
+	// Virtual router whose RADIUS servers may move a user to another virtual router (ERX Virtual-Router); without it none may. Domain maps always can.
+	DefaultRouter text `yaml:"default-router" len:"1..31"`
+	// Bounds on subscribers that wait for AAA.
+	Admission fileAdmission `yaml:"admission"`
+	// The journal of accounting records, in the state directory.
+	Journal fileJournal `yaml:"accounting-journal"`
 	// How long sessions may take to end politely at shutdown.
 	ShutdownTimeout duration `yaml:"shutdown-timeout" default:"10s" range:"1..600"`
 }
@@ -84,6 +90,14 @@ type fileRouter struct {
 	Pools []filePool `yaml:"pools" items:"0..1000"`
 	// Local users of subscribers that arrive in this virtual router.
 	Users []fileUser `yaml:"users" items:"0..100000"`
+	// RADIUS servers.
+	RADIUS fileRADIUS `yaml:"radius"`
+	// Who decides about subscribers that arrive in this virtual router, and what they get unless something else says otherwise.
+	AAA fileAAA `yaml:"aaa"`
+	// Bounds on sessions that arrive in this virtual router, by user, domain and source.
+	Limits fileLimits `yaml:"limits"`
+	// Filters and rates for subscribers that terminate in this virtual router, by name.
+	TrafficPolicies []fileTrafficPolicy `yaml:"traffic-policies" items:"0..1000"`
 	// Bounds on subscribers that arrive in this virtual router.
 	Licences fileLicences `yaml:"licences"`
 }
@@ -409,7 +423,7 @@ type fileHost struct {
 // filePPP is PPP of a virtual router.
 type filePPP struct {
 	section
-	// Authentication methods, preferred one first; without it mschapv2 and chap.
+	// Authentication methods, preferred one first; without it mschapv2 and chap. eap needs RADIUS servers, which alone understand it.
 	Authentication []word[PPPAuth] `yaml:"authentication" items:"1..4"`
 	// Largest MRU in bytes.
 	MRU number `yaml:"mru" default:"1400" range:"576..1500"`
@@ -453,6 +467,10 @@ type filePool struct {
 	Ranges []addrRange `yaml:"ranges" required:"true" items:"1..1000"`
 	// Addresses of the ranges that are not given out; gateway addresses and fixed addresses of users are left out anyway.
 	Exclude []addrRange `yaml:"exclude" items:"0..10000"`
+	// Percent of the addresses that are given out at which a warning is logged.
+	WarnAt number `yaml:"warn-at" default:"90" range:"1..100" zero:"never"`
+	// Percent below which the pool is well again; without it 10 less than warn-at.
+	WarnUntil number `yaml:"warn-until" range:"0..100"`
 }
 
 // fileUser is a local user. Exactly one of password and password-file is given.
@@ -468,8 +486,26 @@ type fileUser struct {
 	Address address `yaml:"address"`
 	// Virtual router in which this user terminates, in place of that of the IP profile.
 	Router text `yaml:"virtual-router" len:"1..31"`
+	// Pool of the terminating virtual router, in place of that of the IP profile.
+	Pool text `yaml:"pool" len:"1..64"`
+	// Netmask that dynamic subscribers are told; without it 255.255.255.255.
+	Netmask netmask `yaml:"netmask"`
+	// Upper bound on the MTU in bytes.
+	MTU number `yaml:"mtu" default:"0" range:"576..9000" zero:"none"`
+	// Networks behind the user.
+	Routes []fileRoute `yaml:"routes" items:"0..32"`
+	// DNS servers in place of those of the IP profile.
+	DNS []address `yaml:"dns" items:"1..2"`
+	// NetBIOS name (WINS) servers in place of those of the IP profile.
+	NBNS []address `yaml:"nbns" items:"1..2"`
+	// Networks that a dynamic subscriber reaches through the tunnel, in place of those of the tunnel profile.
+	Networks []prefix `yaml:"networks" items:"0..64"`
+	// What this user may send and receive.
+	Traffic fileTraffic `yaml:"traffic"`
 	// How long a session of this user may last.
-	SessionTimeout duration `yaml:"session-timeout" default:"0" range:"60..31622400" zero:"for ever"`
+	SessionTimeout duration `yaml:"session-timeout" default:"0" range:"60..31622400" zero:"that of the domain or the aaa section"`
 	// How long a session of this user may be without traffic.
-	IdleTimeout duration `yaml:"idle-timeout" default:"0" range:"300..86400" zero:"for ever"`
+	IdleTimeout duration `yaml:"idle-timeout" default:"0" range:"300..86400" zero:"that of the domain or the aaa section"`
+	// Have the idle timeout look at traffic from this user only.
+	IdleIngress boolean `yaml:"idle-ingress-only" default:"false"`
 }

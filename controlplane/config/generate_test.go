@@ -76,24 +76,26 @@ func reflector(t *testing.T) *jsonschema.Reflector {
 // library reads those of exported types only.
 func fileComments(t *testing.T) map[string]string {
 	t.Helper()
-	f, err := parser.ParseFile(token.NewFileSet(), "file.go", nil, parser.ParseComments)
-	if err != nil {
-		t.Fatal(err)
-	}
 	comments := map[string]string{}
-	for _, d := range f.Decls {
-		gen, ok := d.(*ast.GenDecl)
-		if !ok || gen.Tok != token.TYPE {
-			continue
+	for _, name := range []string{"file.go", "file_aaa.go"} {
+		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
+		if err != nil {
+			t.Fatal(err)
 		}
-		spec := gen.Specs[0].(*ast.TypeSpec)
-		// The comment starts with the Go name, which no operator knows.
-		_, c, _ := strings.Cut(oneLine(gen.Doc), " ")
-		c = strings.TrimPrefix(c, "is ")
-		comments[spec.Name.Name] = strings.ToUpper(c[:1]) + c[1:]
-		for _, field := range spec.Type.(*ast.StructType).Fields.List {
-			for _, name := range field.Names {
-				comments[spec.Name.Name+"."+name.Name] = oneLine(field.Doc)
+		for _, d := range f.Decls {
+			gen, ok := d.(*ast.GenDecl)
+			if !ok || gen.Tok != token.TYPE {
+				continue
+			}
+			spec := gen.Specs[0].(*ast.TypeSpec)
+			// The comment starts with the Go name, which no operator knows.
+			_, c, _ := strings.Cut(oneLine(gen.Doc), " ")
+			c = strings.TrimPrefix(c, "is ")
+			comments[spec.Name.Name] = strings.ToUpper(c[:1]) + c[1:]
+			for _, field := range spec.Type.(*ast.StructType).Fields.List {
+				for _, name := range field.Names {
+					comments[spec.Name.Name+"."+name.Name] = oneLine(field.Doc)
+				}
 			}
 		}
 	}
@@ -195,6 +197,22 @@ func applyScalar(s *jsonschema.Schema, sc scalar, tag reflect.StructTag) {
 		s.Type, s.Format = "string", "ipv4"
 	case *identity, *domain:
 		s.Type = "string"
+	case *domainText:
+		s.Type, s.MinLength, s.MaxLength = "string", ptr(uint64(1)), ptr(uint64(253))
+	case *host:
+		s.Type = "string"
+	case *netmask:
+		s.Type, s.Format = "string", "ipv4"
+	case *delimiters:
+		s.Type, s.MaxLength, s.Pattern = "string", ptr(uint64(maxDelimiters)), "^[!-/:-@\\[-`{-~]*$"
+	case *rate:
+		s.AnyOf = []*jsonschema.Schema{
+			{Type: "integer", Minimum: "0", Maximum: json.Number(strconv.Itoa(maxRate))}, {Type: "string", Pattern: "^[0-9]+[kMG]?$"},
+		}
+	case *protocol:
+		s.AnyOf = []*jsonschema.Schema{{Type: "integer", Minimum: "1", Maximum: "255"}, {Type: "string", Enum: anys(protocolNames.words())}}
+	case *ports:
+		s.AnyOf = []*jsonschema.Schema{{Type: "integer", Minimum: "1", Maximum: "65535"}, {Type: "string", Pattern: "^[0-9]+(-[0-9]+)?$"}}
 	case *prefix:
 		s.Type, s.Pattern = "string", `^[0-9.]+(/[0-9]+)?$`
 	case *addrRange:
@@ -251,7 +269,7 @@ func reference(t *testing.T) []byte {
 	r := reflector(t)
 	var b bytes.Buffer
 	b.WriteString("# Configuration reference\n\n" +
-		"Generated from the types in `controlplane/config/file.go`; do not edit.\n\n" +
+		"Generated from the types in `controlplane/config/file.go` and `file_aaa.go`; do not edit.\n\n" +
 		"The configuration is a directory (default `/etc/vrgate`) with `vrgate.yaml` for the process and one\n" +
 		"`vr/NAME.yaml` per virtual router. `vrgate check` reports every mistake as file:line:column. Times are\n" +
 		"seconds, or a number with unit such as `90s`, `10m`, `24h`. Secret files are read relative to the\n" +
@@ -325,6 +343,20 @@ func valueWords(sc scalar, tag reflect.StructTag) string {
 		return "identity"
 	case *domain:
 		return "domain name"
+	case *domainText:
+		return "domain, `default`, `none`"
+	case *host:
+		return "IPv4 or IPv6 address"
+	case *netmask:
+		return "netmask"
+	case *delimiters:
+		return "up to eight characters"
+	case *rate:
+		return "rate in bits per second such as `512k`, `10M`, `1G`; 0 (no limit)"
+	case *protocol:
+		return code(protocolNames.words()) + " or a number"
+	case *ports:
+		return "port or FIRST-LAST"
 	case *prefix:
 		return "network"
 	case *transform:

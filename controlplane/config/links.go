@@ -21,9 +21,11 @@ func (b *builder) links() {
 		}
 	}
 	b.subscriberRules()
+	b.aaaLinks()
 	for _, s := range b.routers {
 		for i := range s.file.Users {
 			b.userLinks(s, &s.file.Users[i])
+			b.userGrants(s, &s.file.Users[i])
 		}
 	}
 	b.reserve()
@@ -254,13 +256,16 @@ func (b *builder) sameNamespace(transport, terminating *Router, at text) bool {
 	return false
 }
 
-// forTunnelsOnly says whether an IP profile is used, and by tunnel profiles only:
-// their subscribers have no interface whose other end is in the transport router.
+// forTunnelsOnly says whether an IP profile is used, and by dynamic subscribers only:
+// they have no interface whose other end is in the transport router.
 func (r *Router) forTunnelsOnly(ipProfile string) bool {
 	for _, d := range r.Destinations {
 		if slices.ContainsFunc(d.Hosts, func(h HostProfile) bool { return h.IPProfile == ipProfile }) {
 			return false
 		}
+	}
+	if slices.ContainsFunc(r.AAA.DomainMaps, func(m DomainMap) bool { return m.IPProfile == ipProfile }) {
+		return len(r.Destinations) == 0
 	}
 	return slices.ContainsFunc(r.TunnelProfiles, func(p TunnelProfile) bool { return p.IPProfile == ipProfile })
 }
@@ -274,8 +279,7 @@ func (b *builder) userLinks(s *routerSource, f *fileUser) {
 			b.errorf(f.Router.pos, "\"virtual-router\" is %s but there is no such virtual router%s", quoteShort(f.Router.v), suggest(f.Router.v, b.routerNames()))
 			return
 		}
-		l2tp := len(s.r.Destinations) > 0 || len(s.r.TunnelProfiles) == 0
-		if l2tp && !b.sameNamespace(s.r, t, f.Router) || f.Address.given() {
+		if s.servesL2TP() && !b.sameNamespace(s.r, t, f.Router) || f.Address.given() || f.Pool.given() {
 			return
 		}
 		for i := range s.r.IPProfiles {
@@ -287,7 +291,7 @@ func (b *builder) userLinks(s *routerSource, f *fileUser) {
 		}
 		return
 	}
-	if f.Address.given() || !f.present {
+	if f.Address.given() || f.Pool.given() || !f.present || s.moves() {
 		return
 	}
 	for i := range s.r.IPProfiles {
@@ -315,6 +319,16 @@ func (b *builder) reserve() {
 				gateways[held{f.terminating(s.r), f.Unnumbered.v}] = f.Unnumbered.pos
 			}
 		}
+		for i := range s.file.AAA.DomainMaps {
+			d := &s.file.AAA.DomainMaps[i]
+			m := s.r.AAA.DomainMap(d.Domain.v)
+			if m == nil || !d.Gateway.v.IsValid() {
+				continue
+			}
+			for _, t := range s.mapped(m) {
+				gateways[held{t, d.Gateway.v}] = d.Gateway.pos
+			}
+		}
 	}
 	for _, s := range b.routers {
 		for i := range s.file.Users {
@@ -329,7 +343,7 @@ func (b *builder) reserve() {
 					continue
 				}
 				if at, dup := gateways[h]; dup {
-					b.errorf(u.Address.pos, "the address %v is the gateway address of an IP profile, at %v", h.addr, at)
+					b.errorf(u.Address.pos, "the address %v is a gateway address, at %v", h.addr, at)
 				}
 				users[h] = u.Address.pos
 			}
@@ -339,6 +353,16 @@ func (b *builder) reserve() {
 		return
 	}
 	taken := map[string][]AddrRange{}
+	for _, s := range b.routers {
+		for _, u := range s.r.Users {
+			// By a domain map it may be needed elsewhere.
+			for _, router := range s.maps.routers {
+				if u.Address.IsValid() && u.Router == "" {
+					taken[router] = append(taken[router], AddrRange{u.Address, u.Address})
+				}
+			}
+		}
+	}
 	for _, m := range []map[held]Pos{users, gateways} {
 		for h := range m {
 			taken[h.router] = append(taken[h.router], AddrRange{h.addr, h.addr})
@@ -388,11 +412,5 @@ func (s *routerSource) terminatingOf(u *fileUser) []string {
 	if u.Router.v != "" {
 		return []string{u.Router.v}
 	}
-	var names []string
-	for i := range s.r.IPProfiles {
-		if !slices.Contains(names, s.r.IPProfiles[i].Router) {
-			names = append(names, s.r.IPProfiles[i].Router)
-		}
-	}
-	return names
+	return s.terminatingRouters()
 }

@@ -38,6 +38,19 @@ var compareConfig = cmp.Options{
 	cmp.Comparer(func(a, b Secret) bool { return a.Equal(b) }),
 }
 
+// defaultRADIUS and defaultAAA are those sections where a file has none.
+func defaultRADIUS(router string) RADIUS {
+	return RADIUS{
+		NASIdentifier: router, InFlight: 4096,
+		DynamicAuthorization: DynamicAuthorization{Port: 3799, RequireMessageAuthenticator: true, Window: 300 * time.Second},
+	}
+}
+
+var defaultAAA = AAA{
+	Methods: []AAAMethod{MethodLocal}, Accounting: Accounting{InterimMinimum: time.Minute}, UnknownPolicy: UnknownPolicyRefuse,
+	Names: Names{DomainDelimiters: "@", Order: RealmFirst, DomainDirection: RightToLeft, RealmDirection: LeftToRight},
+}
+
 // TestLoadDefaults is the whole result for a router with nothing but what is
 // required.
 func TestLoadDefaults(t *testing.T) {
@@ -56,6 +69,7 @@ func TestLoadDefaults(t *testing.T) {
 		Process: Process{
 			Log: Log{LogInfo, LogConsole}, API: API{Socket: "/run/vrgate/api.sock"}, StateDir: "/var/lib/vrgate",
 			Workers: Workers{DH: 3, Kernel: 32}, HalfOpen: HalfOpen{16384, 512}, ShutdownTimeout: 10 * time.Second,
+			Admission: Admission{256, 8192, 256}, Journal: AccountingJournal{1000000, 32},
 		},
 		Routers: []*Router{{
 			Name: "office", File: filepath.Join(dir, "vr", "office.yaml"), Kind: KindNamespace,
@@ -81,11 +95,13 @@ func TestLoadDefaults(t *testing.T) {
 				Name:    "main",
 				Ranges:  []AddrRange{{gw, netip.MustParseAddr("10.0.0.254")}},
 				Exclude: []AddrRange{{gw, gw}},
+				WarnAt:  90, WarnUntil: 80,
 			}},
 			Certificates: Certificates{Revocation: Revocation{Refresh: time.Hour}, ExpiryWarning: 30 * 24 * time.Hour},
 			DPD:          DPD{Sent: 30 * time.Second, Unanswered: time.Minute, Silent: 150 * time.Second},
 			MSSClamp:     true, SourceValidation: true,
-			Users: []User{{Name: "alice", Password: Secret("secret of alice")}},
+			Users:  []User{{Name: "alice", Password: Secret("secret of alice")}},
+			RADIUS: defaultRADIUS("office"), AAA: defaultAAA, Limits: Limits{WhenReached: Deny},
 		}},
 	}
 	if diff := cmp.Diff(want, got, compareConfig); diff != "" {
@@ -235,6 +251,7 @@ users:
 		Process: Process{
 			Log: Log{LogDebug, LogJSON}, API: API{"/run/x.sock", "adm"}, StateDir: "/state", Workers: Workers{2, 5},
 			HalfOpen: HalfOpen{9, 8}, Licences: Licences{1000, 900}, ShutdownTimeout: time.Minute,
+			Admission: Admission{256, 8192, 256}, Journal: AccountingJournal{1000000, 32},
 		},
 		Routers: []*Router{{
 			Name: "in", File: filepath.Join(dir, "vr", "in.yaml"), Kind: KindVRF, Namespace: Namespace{"n", true}, VRF: VRF{"inside", 20, true},
@@ -251,7 +268,9 @@ users:
 				Ranges: []AddrRange{{a("10.1.0.1"), a("10.1.0.9")}},
 				// The gateway, the configured ones, and the fixed address.
 				Exclude: []AddrRange{{a("10.1.0.1"), a("10.1.0.3")}, {a("10.1.0.5"), a("10.1.0.5")}},
+				WarnAt:  90, WarnUntil: 80,
 			}},
+			RADIUS: defaultRADIUS("in"), AAA: defaultAAA, Limits: Limits{WhenReached: Deny},
 		}, {
 			Name: "out", File: filepath.Join(dir, "vr", "out.yaml"), Kind: KindVRF, Namespace: Namespace{"n", true}, VRF: VRF{"outside", 10, false},
 			ServerAddresses: []netip.Addr{a("192.0.2.1"), a("192.0.2.2")}, InvalidCookie: true, Proposals: ProposalLegacy,
@@ -329,6 +348,7 @@ users:
 					SessionTimeout: time.Hour, IdleTimeout: 5 * time.Minute,
 				},
 			},
+			RADIUS: defaultRADIUS("out"), AAA: defaultAAA, Limits: Limits{WhenReached: Deny},
 		}},
 	}
 	if diff := cmp.Diff(want, got, compareConfig); diff != "" {

@@ -235,8 +235,8 @@ func TestTunnelErrors(t *testing.T) {
 			`vr/a.yaml:7:20: the transport profile has a certificate but there are no "authorities" that could answer for those of peers`,
 		}},
 		"times and licences": {change(t, "password: secret of alice}\n", "password: secret of alice, session-timeout: 59, idle-timeout: 299}\nlicences: {subscribers: -1, ipsec-tunnels: 1000001}\n"), []string{
-			`vr/a.yaml:18:63: "session-timeout" is "59" but must be 60s to 31622400s or 0 (for ever)`,
-			`vr/a.yaml:18:81: "idle-timeout" is "299" but must be 300s to 86400s or 0 (for ever)`,
+			`vr/a.yaml:18:63: "session-timeout" is "59" but must be 60s to 31622400s or 0 (that of the domain or the aaa section)`,
+			`vr/a.yaml:18:81: "idle-timeout" is "299" but must be 300s to 86400s or 0 (that of the domain or the aaa section)`,
 			`vr/a.yaml:19:25: "subscribers" is "-1" but must be 1 to 1000000 or 0 (no limit)`,
 			`vr/a.yaml:19:44: "ipsec-tunnels" is "1000001" but must be 1 to 1000000 or 0 (no limit)`,
 		}},

@@ -1,0 +1,228 @@
+package config
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
+
+func (b *builder) aaa(f *fileRouter, r *Router) {
+	x := &f.AAA
+	r.AAA = AAA{
+		Accounting: Accounting{Required: x.Accounting.Required.v, Interim: x.Accounting.Interim.v, InterimMinimum: x.Accounting.InterimMinimum.v},
+		Names: Names{
+			DomainDelimiters: x.Names.DomainDelimiters.v, RealmDelimiters: x.Names.RealmDelimiters.v, Order: x.Names.Order.v,
+			DomainDirection: x.Names.DomainDirection.v, RealmDirection: x.Names.RealmDirection.v,
+		},
+		SessionTimeout: x.SessionTimeout.v,
+		IdleTimeout:    x.IdleTimeout.v,
+		IdleIngress:    x.IdleIngress.v,
+		UnknownPolicy:  x.UnknownPolicy.v,
+	}
+	if i := x.Accounting.Interim; i.given() && i.v != 0 && i.v < x.Accounting.InterimMinimum.v {
+		b.errorf(i.pos, "\"interim-interval\" must not be below \"interim-minimum\", which is %v", x.Accounting.InterimMinimum.v)
+	}
+	b.names(&x.Names)
+	b.askedByDefault(f, r)
+	if !r.idleFromElsewhere() {
+		b.idleIngress(x.IdleIngress)
+	}
+	b.terminateCodes(x, r)
+	b.domainMaps(f, r)
+	if d := f.Limits; d.WhenReached.v == ReplaceOldest && d.PerUser.v == 0 && d.sound("per-user") {
+		b.warnf(d.WhenReached.pos, "replace-oldest has no effect without \"per-user\"")
+	}
+	r.Limits = Limits{
+		PerUser: int(f.Limits.PerUser.v), PerDomain: int(f.Limits.PerDomain.v), PerSource: int(f.Limits.PerSource.v), PerRouter: int(f.Limits.PerRouter.v),
+		WhenReached: f.Limits.WhenReached.v,
+	}
+}
+
+// names checks that each delimiter means one thing.
+func (b *builder) names(n *fileNames) {
+	if i := strings.IndexAny(n.RealmDelimiters.v, n.DomainDelimiters.v); i >= 0 {
+		b.errorf(n.RealmDelimiters.pos, "%q is in \"realm-delimiters\" and in \"domain-delimiters\", so it would be unclear what it means", n.RealmDelimiters.v[i])
+	}
+}
+
+// idleIngress complains about an idle timeout that looks at something but is none (R3).
+func (b *builder) idleIngress(x boolean) {
+	if x.v {
+		b.errorf(x.pos, "\"idle-ingress-only\" needs \"idle-timeout\"")
+	}
+}
+
+// idleFromElsewhere says whether subscribers of the router may have an idle timeout that
+// their own entry does not mention.
+func (r *Router) idleFromElsewhere() bool {
+	return r.AAA.IdleTimeout != 0 || slices.Contains(r.AAA.Methods, MethodRADIUS)
+}
+
+// onlyGroup is the router's only group of servers.
+func (r *Router) onlyGroup() string {
+	if len(r.RADIUS.Groups) != 1 {
+		return ""
+	}
+	return r.RADIUS.Groups[0].Name
+}
+
+// askedByDefault fills in who is asked about users without domain map, and who gets their
+// records.
+func (b *builder) askedByDefault(f *fileRouter, r *Router) {
+	x := &f.AAA
+	auth := cmp.Or(b.groupOf(x.AuthenticationGroup, "authentication-group", f, r, "authentication-port", authPort), r.onlyGroup())
+	r.AAA.Methods = wordList(b, x.Methods, "methods")
+	if len(r.AAA.Methods) == 0 {
+		r.AAA.Methods = defaultMethods(f, auth)
+	}
+	b.methodsFit(r.AAA.Methods, x.Methods, x.AuthenticationGroup, auth, r, f)
+	if slices.Contains(r.AAA.Methods, MethodRADIUS) {
+		r.AAA.AuthenticationGroup = auth
+	}
+	b.accounting(f, r, auth)
+}
+
+// defaultMethods are the methods where none are given.
+func defaultMethods(f *fileRouter, group string) []AAAMethod {
+	var out []AAAMethod
+	if len(f.Users) > 0 || group == "" {
+		out = append(out, MethodLocal)
+	}
+	if group != "" {
+		out = append(out, MethodRADIUS)
+	}
+	return out
+}
+
+// methodsFit checks that methods and group fit together. r is the router that is asked and f its
+// file.
+func (b *builder) methodsFit(methods []AAAMethod, given []word[AAAMethod], group text, resolved string, r *Router, f *fileRouter) {
+	radius := slices.Contains(methods, MethodRADIUS)
+	switch {
+	case !f.sound("radius"):
+	case radius && resolved == "" && !group.given() && len(given) > 0:
+		b.errorf(given[slices.Index(methods, MethodRADIUS)].pos, "radius needs \"authentication-group\": the virtual router %q has %d groups", r.Name, len(r.RADIUS.Groups))
+	case !radius && group.given():
+		b.warnf(group.pos, "the group is never asked: \"radius\" is not among the methods")
+	}
+}
+
+func (b *builder) accounting(f *fileRouter, r *Router, auth string) {
+	x := &f.AAA
+	acct := b.groupOf(x.AccountingGroup, "accounting-group", f, r, "accounting-port", acctPort)
+	if acct == "" && !x.AccountingGroup.given() && r.serves(auth, acctPort) {
+		acct = auth
+	}
+	switch {
+	case !x.Accounting.Enabled.v:
+		if x.Accounting.Required.v {
+			b.errorf(x.Accounting.Required.pos, "accounting is \"required\" but not \"enabled\"")
+		}
+		if x.AccountingGroup.given() {
+			b.warnf(x.AccountingGroup.pos, "the group gets no records: accounting is not \"enabled\"")
+		}
+	case acct == "" && x.Accounting.Required.v && f.sound("radius") && !x.AccountingGroup.given():
+		b.errorf(x.Accounting.Required.pos, "accounting is \"required\" but there is no group of servers that takes it")
+	default:
+		r.AAA.AccountingGroup = acct
+	}
+}
+
+// groupOf resolves a reference to a group of servers of r that must have a kind of port; f is
+// the file of r.
+func (b *builder) groupOf(name text, key string, f *fileRouter, r *Router, portKey string, port func(RADIUSServer) uint16) string {
+	if name.v == "" || !f.sound("radius") {
+		return ""
+	}
+	switch {
+	case r.RADIUS.Group(name.v) == nil:
+		b.errorf(name.pos, "%q is %s but the virtual router %q has no such group%s", key, quoteShort(name.v), r.Name, suggest(name.v, groupNamesOf(r)))
+		return ""
+	case !r.serves(name.v, port):
+		b.errorf(name.pos, "%q is %s but no server of the group has an %q", key, quoteShort(name.v), portKey)
+		return ""
+	}
+	return name.v
+}
+
+func (b *builder) terminateCodes(x *fileAAA, r *Router) {
+	seen := map[string]Pos{}
+	for i := range x.TerminateCodes {
+		c := &x.TerminateCodes[i]
+		b.unique(seen, c.Reason, "reason")
+		r.AAA.TerminateCodes = append(r.AAA.TerminateCodes, TerminateCode{c.Reason.v, c.Reason.pos, uint32(c.Code.v)})
+	}
+}
+
+// domainMaps builds what concerns this router alone; the rest comes with links.
+func (b *builder) domainMaps(f *fileRouter, r *Router) {
+	seen := map[string]Pos{}
+	for i := range f.AAA.DomainMaps {
+		d := &f.AAA.DomainMaps[i]
+		name := text{leaf[string]{d.Domain.v, d.Domain.pos}}
+		b.unique(seen, name, "domain map")
+		if d.Deny.v {
+			b.nothingBut(d)
+			r.AAA.DomainMaps = append(r.AAA.DomainMaps, DomainMap{Domain: d.Domain.v, Deny: true})
+			continue
+		}
+		b.reachable(d, &f.AAA.Names)
+		m := DomainMap{
+			Domain: d.Domain.v, AuthenticationRouter: cmp.Or(d.AuthenticationRouter.v, r.Name), StripDomain: d.StripDomain.v,
+			Router: d.Router.v, IPProfile: d.IPProfile.v, Gateway: d.Gateway.v, Pool: d.Pool.v, MaxSessions: int(d.MaxSessions.v),
+			SessionTimeout: d.SessionTimeout.v, IdleTimeout: d.IdleTimeout.v, IdleIngress: d.IdleIngress.v, Traffic: b.traffic(&d.Traffic),
+		}
+		if o := &d.OverrideUser; o.present {
+			m.OverrideUser = o.Name.v
+			m.OverridePassword = b.secretOf(o.pos, o.Password, o.PasswordFile, "password", true)
+			b.warnf(o.pos, "nobody checks the users of the domain: the server sees the name and password given here")
+		}
+		if d.IPProfile.given() && d.Router.given() {
+			b.errorf(d.Router.pos, "\"virtual-router\" and \"ip-profile\" exclude each other")
+		}
+		r.AAA.DomainMaps = append(r.AAA.DomainMaps, m)
+	}
+	slices.SortStableFunc(r.AAA.DomainMaps, func(a, b DomainMap) int { return strings.Compare(a.Domain, b.Domain) })
+}
+
+// nothingBut finds keys that have no meaning where users are refused.
+func (b *builder) nothingBut(d *fileDomainMap) {
+	for _, k := range []struct {
+		key   string
+		pos   Pos
+		given bool
+	}{
+		{"authentication-router", d.AuthenticationRouter.pos, d.AuthenticationRouter.given()},
+		{"methods", d.pos, len(d.Methods) > 0},
+		{"authentication-group", d.AuthenticationGroup.pos, d.AuthenticationGroup.given()},
+		{"accounting-group", d.AccountingGroup.pos, d.AccountingGroup.given()},
+		{"strip-domain", d.StripDomain.pos, d.StripDomain.given()},
+		{"override-user", d.OverrideUser.pos, d.OverrideUser.present},
+		{"virtual-router", d.Router.pos, d.Router.given()},
+		{"ip-profile", d.IPProfile.pos, d.IPProfile.given()},
+		{"gateway", d.Gateway.pos, d.Gateway.given()},
+		{"pool", d.Pool.pos, d.Pool.given()},
+		{"max-sessions", d.MaxSessions.pos, d.MaxSessions.given()},
+		{"session-timeout", d.SessionTimeout.pos, d.SessionTimeout.given()},
+		{"idle-timeout", d.IdleTimeout.pos, d.IdleTimeout.given()},
+		{"idle-ingress-only", d.IdleIngress.pos, d.IdleIngress.given()},
+		{"traffic", d.Traffic.pos, d.Traffic.present},
+	} {
+		if k.given {
+			b.errorf(k.pos, "\"deny\" and %q exclude each other", k.key)
+		}
+	}
+}
+
+// reachable warns of a domain map that no user name leads to.
+func (b *builder) reachable(d *fileDomainMap, n *fileNames) {
+	if d.Domain.v == "" || d.Domain.v == DomainDefault || d.Domain.v == DomainNone {
+		return
+	}
+	// The part behind the last delimiter has none in it, nor has that before the first.
+	domain := n.DomainDelimiters.v != "" && (n.DomainDirection.v == LeftToRight || !strings.ContainsAny(d.Domain.v, n.DomainDelimiters.v))
+	realm := n.RealmDelimiters.v != "" && (n.RealmDirection.v == RightToLeft || !strings.ContainsAny(d.Domain.v, n.RealmDelimiters.v))
+	if !domain && !realm {
+		b.warnf(d.Domain.pos, "the domain map is never used: by the delimiters no user name has the domain %s", quoteShort(d.Domain.v))
+	}
+}
