@@ -1,6 +1,7 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -83,7 +84,7 @@ func (l *leases) lease(who holder, f subscriber.Decide, d aaa.Decision) (aaa.Dec
 	if missing, text := l.licences.take(who.router, g.tunnel); missing != "" {
 		return refuse(missing, "user %q: %s", d.User, text), netip.Addr{}
 	}
-	if refusal := l.address(&g, who, f.Profile.Pool, d); refusal.Reason != "" {
+	if refusal := l.address(&g, who, cmp.Or(d.Pool, f.Profile.Pool), d); refusal.Reason != "" {
 		l.licences.giveBack(who.router, g.tunnel)
 		return refusal, netip.Addr{}
 	}

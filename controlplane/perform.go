@@ -248,6 +248,11 @@ func (r *router) performSubscriber(ctx context.Context, f subscriber.Effect) {
 			c, ok := r.data.SessionCounters(f.ID)
 			return subscriber.CountersRead{ID: f.ID, Counters: c, Gone: !ok}
 		})
+	case subscriber.AccountStart: // no journal yet: nothing is owed to anybody
+		r.pending++
+		r.inbox.answer(workDone{subscriber.AccountStarted{ID: f.Record.ID}})
+	case subscriber.SetTraffic:
+		r.async(trafficKey(r, f), func() any { return r.setTraffic(f) })
 	case subscriber.Started:
 		r.stats.started.Add(1)
 		r.log.Info("subscriber up", recordFields(f.Record)...)
@@ -261,6 +266,28 @@ func (r *router) performSubscriber(ctx context.Context, f subscriber.Effect) {
 		}
 		r.report(level, string(f.Reason), f.Text, zap.Stringer("peer", f.Remote), zap.Uint32("conn", f.Conn))
 	}
+}
+
+// trafficKey orders a change of a session's traffic among the other calls about the session.
+func trafficKey(r *router, f subscriber.SetTraffic) any {
+	if f.Call != (subscriber.CallKey{}) {
+		return tunnelWork{r, f.Call.Tunnel}
+	}
+	return connWork{r, ike.ConnID(f.Conn)}
+}
+
+func (r *router) setTraffic(f subscriber.SetTraffic) subscriber.TrafficSet {
+	done := subscriber.TrafficSet{ID: f.ID}
+	plane, can := r.data.(TrafficPlane)
+	if !can {
+		done.Reason, done.Text = subscriber.ReasonKernel, "this data plane can neither shape nor filter traffic"
+		return done
+	}
+	if err := plane.SetTraffic(f); err != nil {
+		r.kernelFailed("set traffic", err)
+		done.Reason, done.Text = reasonOf(err)
+	}
+	return done
 }
 
 func recordFields(s subscriber.Record) []zap.Field {

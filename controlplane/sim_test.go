@@ -362,6 +362,8 @@ func (s *simServer) perform(f any) {
 			head := []byte{0, 2, byte(o.PeerTunnel >> 8), byte(o.PeerTunnel), byte(o.PeerSession >> 8), byte(o.PeerSession), 0xff, 3}
 			s.throughTunnel(t, append(head, f.Data...))
 		}
+	case subscriber.AccountStart:
+		w.after(time.Microsecond, func() { s.step(subscriber.AccountStarted{ID: f.Record.ID}) })
 	case subscriber.Started:
 		s.started[f.Record.ID]++
 	case ike.Report:

@@ -6,9 +6,11 @@ import (
 	"vrgate/controlplane/aaa"
 )
 
-// AccountStart asks for the durable start of a session's accounting. Nothing of the session's
-// traffic flows before the answer, so that no crash can hide a session that somebody used.
-// Answer: AccountStarted. Ended closes what it has opened (Record.Accounted).
+// AccountStart asks for the durable start of a session's accounting, once in its life. Nothing of
+// an L2TP session's traffic flows before the answer, so that no crash can hide a session that
+// somebody used; what a dynamic subscriber sends between its first IPsec SA, which is what shows
+// that it has come, and the answer is in its counters. Answer: AccountStarted, exactly one. Ended
+// closes what it has opened (Record.Accounted), also of a session that never got as far as Started.
 type AccountStart struct{ Record Record }
 
 // AccountStarted answers AccountStart.
@@ -20,10 +22,11 @@ type AccountStarted struct {
 	Text   string
 }
 
-// AccountInterim reports the traffic of a session that is up, freshly read.
+// AccountInterim reports the traffic of a session that is up, freshly read; see Grants.Interim.
 type AccountInterim struct{ Record Record }
 
-// Change alters a session that is up (CoA). Answer: Changed, exactly one, with the same Token.
+// Change alters a session that is up (CoA), all of it or nothing. Changes of one session are done
+// in their order. Answer: Changed, exactly one and before Ended, with the same Token.
 type Change struct {
 	ID     ID
 	Token  uint64
@@ -39,7 +42,8 @@ type Changed struct {
 	Text   string
 }
 
-// SetTraffic replaces rates and policies of a session that is up. Answer: TrafficSet.
+// SetTraffic replaces rates and policies of a session that is up. Answer: TrafficSet, exactly one;
+// the session may have ended meanwhile.
 type SetTraffic struct {
 	ID          ID
 	Call        CallKey // of an L2TP subscriber

@@ -1,7 +1,7 @@
 package subscriber
 
 import (
-	"cmp"
+	"fmt"
 	"time"
 
 	"vrgate/controlplane/aaa"
@@ -9,7 +9,23 @@ import (
 )
 
 var protocols = map[pppd.AuthProtocol]aaa.Protocol{
-	pppd.AuthPAP: aaa.PAP, pppd.AuthCHAPMD5: aaa.CHAPMD5, pppd.AuthMSCHAPv2: aaa.MSCHAPv2,
+	pppd.AuthPAP: aaa.PAP, pppd.AuthCHAPMD5: aaa.CHAPMD5, pppd.AuthMSCHAPv2: aaa.MSCHAPv2, pppd.AuthEAP: aaa.EAP,
+}
+
+// maxEAPRounds bounds the packets of one EAP dialogue, so that no server can keep a subscriber
+// that is not in for ever. EAP-TLS with large certificates needs some dozens.
+const maxEAPRounds = 100
+
+// verdict is what the peer is told of an accept, once the kernel is ready for it.
+type verdict struct {
+	Message, MSCHAPv2Response string
+	EAP                       []byte
+}
+
+// eapDialogue is how far AAA's dialogue with a peer of PPP has got.
+type eapDialogue struct {
+	Rounds int
+	State  []byte // AAA's, for the peer's next packet
 }
 
 // authenticate asks AAA. The link has one question open at a time.
@@ -21,8 +37,7 @@ func (e *Engine) authenticate(now time.Time, s *session, r pppd.AuthRequest) {
 		return
 	}
 	if ok, text := e.mayGuess(now, s.Remote, r.User); !ok {
-		e.note(s, ReasonGuessing, text, false)
-		e.run(now, s, pppd.AuthDecision{Reason: pppd.Reason(ReasonGuessing)})
+		e.refusePeer(now, s, aaa.Decision{Reason: aaa.Reason(ReasonGuessing), Text: text})
 		return
 	}
 	if s.State == StateLink {
@@ -30,12 +45,15 @@ func (e *Engine) authenticate(now time.Time, s *session, r pppd.AuthRequest) {
 	}
 	e.decide(s, aaa.Request{
 		User: r.User, Protocol: protocols[r.Protocol], Password: []byte(r.Password), ID: r.ID, Challenge: r.Challenge, Response: r.Response,
+		EAP: r.EAP, State: s.eap.State,
 	})
 }
 
 // decide asks AAA about what the peer presented; the rest of the request is the session's.
 func (e *Engine) decide(s *session, r aaa.Request) {
-	r.Router, r.Access, r.Remote, r.CallingNumber, r.IPProfile = e.cfg.Router, s.Access, s.Remote, s.CallingNumber, s.profile.Name
+	r.Router, r.Access, r.Local, r.Remote, r.CallingNumber, r.IPProfile = e.cfg.Router, s.Access, s.Local, s.Remote, s.CallingNumber, s.profile.Name
+	r.Session, r.Conn, r.Call, r.PeerHost, r.Peer, r.Profile = s.ID.String(), s.Conn, [2]uint16{s.Call.Tunnel, s.Call.Session}, s.PeerHost, s.Peer, s.Profile
+	r.Again = s.leased
 	if !s.leased {
 		s.User, s.login = r.User, r.User
 	}
@@ -61,6 +79,7 @@ func (e *Engine) decided(now time.Time, ev Decided) {
 		e.dynamicDecided(now, s, ev)
 		return
 	}
+	d := ev.Decision
 	switch info := s.link.Info(); {
 	case !info.Waiting || info.Phase != pppd.PhaseAuthenticate:
 		// LCP was renegotiated or ended meanwhile: the answer is about an attempt that
@@ -70,46 +89,59 @@ func (e *Engine) decided(now time.Time, ev Decided) {
 			s.State = StateLink
 		}
 		e.run(now, s, pppd.AuthDecision{})
-	case !ev.Decision.Accept:
-		e.note(s, Reason(ev.Decision.Reason), ev.Decision.Text, false)
-		e.run(now, s, pppd.AuthDecision{Reason: pppd.Reason(ev.Decision.Reason)})
+	case !d.Accept && d.Round != nil:
+		e.eapRound(now, s, *d.Round)
+	case !d.Accept && d.Prompt != nil:
+		e.refusePeer(now, s, aaa.Decision{Reason: aaa.Reason(ReasonChallenge), Text: "AAA wants to ask the user another question, and PPP has no way to do so"})
+	case !d.Accept:
+		e.refusePeer(now, s, d)
 	case s.leased: // authenticated again after an LCP renegotiation
-		s.decision = ev.Decision
-		if s.started {
-			e.limitSession(now, s)
+		if s.becameAnother(s.link.Info().User, d) {
+			e.end(now, s, ReasonUserChanged, fmt.Sprintf("user %q has authenticated again as %q", s.User, d.User), true)
+			return
 		}
+		e.holdAgain(now, s, d)
+		s.verdict = verdict{d.Message, d.MSCHAPv2Response, d.EAP}
 		e.accept(now, s)
 	default:
+		if r, text := s.unusable(ev); r != "" {
+			e.giveBack(s, ev)
+			e.refusePeer(now, s, aaa.Decision{Reason: aaa.Reason(r), Text: text})
+			return
+		}
 		e.open(s, ev)
 	}
 }
 
-// giveBack releases the address of an answer that came too late.
-func (e *Engine) giveBack(s *session, ev Decided) {
-	if s.leased || !ev.Address.IsValid() {
-		return
-	}
-	e.emit(ReleaseAddress{
-		ID: s.ID, Terminating: cmp.Or(ev.Decision.Terminating, s.profile.Terminating), Pool: s.profile.Pool,
-		User: cmp.Or(ev.Decision.User, s.login), Address: ev.Address,
-	})
+// refusePeer ends the link with a refusal.
+func (e *Engine) refusePeer(now time.Time, s *session, d aaa.Decision) {
+	e.note(s, Reason(d.Reason), d.Text, false)
+	e.run(now, s, pppd.AuthDecision{Reason: pppd.Reason(d.Reason), Message: d.Message, EAP: d.EAP})
 }
 
-// hold takes what AAA has granted; the kernel objects are to be made next.
-func (s *session) hold(ev Decided) {
-	s.decision, s.Address, s.leased = ev.Decision, ev.Address, true
-	s.User = cmp.Or(ev.Decision.User, s.login)
-	s.Terminating = cmp.Or(ev.Decision.Terminating, s.profile.Terminating)
-	s.State, s.kernel = StateOpening, kernelOpening
+// eapRound passes AAA's next EAP packet on.
+func (e *Engine) eapRound(now time.Time, s *session, r aaa.EAPRound) {
+	s.eap.Rounds++
+	switch {
+	case s.Protocol != aaa.EAP:
+		e.refusePeer(now, s, aaa.Decision{Reason: aaa.ReasonBadAnswer, Text: "AAA goes on with EAP, which the peer does not speak"})
+	case s.eap.Rounds > maxEAPRounds:
+		e.refusePeer(now, s, aaa.Decision{Reason: aaa.Reason(ReasonRounds), Text: fmt.Sprintf("AAA has sent %d EAP packets and not decided", s.eap.Rounds)})
+	default:
+		s.eap.State = r.State
+		e.run(now, s, pppd.AuthDecision{Continue: true, EAP: r.Packet, Timeout: r.Timeout})
+	}
 }
 
 // open has the kernel objects of an accepted subscriber made.
 func (e *Engine) open(s *session, ev Decided) {
-	s.hold(ev)
-	s.MTU = int(s.link.Info().MTU)
+	e.hold(s, ev)
+	d := ev.Decision
+	s.verdict = verdict{d.Message, d.MSCHAPv2Response, d.EAP}
+	s.MTU = least(int(s.link.Info().MTU), s.granted.MTU)
 	e.emit(OpenSession{
 		ID: s.ID, Call: s.Call, PeerTunnel: s.PeerTunnel, PeerSession: s.PeerSession, Sequencing: s.sequencing,
-		Terminating: s.Terminating, MTU: s.MTU,
+		Terminating: s.Terminating, MTU: s.MTU, Traffic: s.Traffic,
 	})
 }
 
@@ -141,23 +173,36 @@ func (e *Engine) accept(now time.Time, s *session) {
 	if s.State < StateNetwork {
 		s.State = StateNetwork
 	}
+	v := s.verdict
+	s.verdict = verdict{}
 	e.run(now, s, pppd.AuthDecision{
-		Accept: true, MSCHAPv2Response: s.decision.MSCHAPv2Response,
-		Network: pppd.Network{Local: s.Gateway, Peer: s.Address, DNS: s.profile.DNS, NBNS: s.profile.NBNS},
+		Accept: true, Message: v.Message, MSCHAPv2Response: v.MSCHAPv2Response, EAP: v.EAP,
+		Network: pppd.Network{Local: s.Gateway, Peer: s.Address, DNS: s.granted.DNS, NBNS: s.granted.NBNS},
 	})
 }
 
+// networkUp lets traffic flow once the session's accounting has started.
 func (e *Engine) networkUp(s *session, f pppd.NetworkUp) {
+	s.network = true
+	s.State, s.MTU = StateActivating, least(int(f.MTU), s.granted.MTU)
+	if e.account(s) {
+		e.activate(s)
+	}
+}
+
+func (e *Engine) activate(s *session) {
 	s.active = true
 	s.activations++
-	s.State, s.MTU = StateActivating, int(f.MTU)
-	e.emit(Activate{ID: s.ID, Call: s.Call, Terminating: s.Terminating, Peer: s.Address, Gateway: s.Gateway, MTU: s.MTU})
+	e.emit(Activate{ID: s.ID, Call: s.Call, Terminating: s.Terminating, Peer: s.Address, Gateway: s.Gateway, MTU: s.MTU, Routes: s.Routes})
 }
 
 func (e *Engine) networkDown(s *session) {
-	s.active = false
+	s.network = false
 	s.State = StateNetwork
-	e.emit(Deactivate{ID: s.ID, Call: s.Call})
+	if s.active {
+		s.active = false
+		e.emit(Deactivate{ID: s.ID, Call: s.Call})
+	}
 }
 
 func (e *Engine) sessionActivated(now time.Time, ev SessionActivated) {
@@ -186,6 +231,6 @@ func (e *Engine) up(now time.Time, s *session) {
 		return
 	}
 	s.started, s.Up = true, now
-	e.limitSession(now, s)
+	e.startTimeouts(now, s)
 	e.emit(Started{Record: s.Record})
 }

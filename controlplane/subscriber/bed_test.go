@@ -35,6 +35,11 @@ type bed struct {
 
 	method   aaa.Method
 	timeouts [2]time.Duration // session and idle, that AAA gives to everybody
+	grants   aaa.Grants       // the rest of what it gives
+	by       aaa.Authority
+	// slow has the journal answer when accounted is called, and not at once.
+	slow  bool
+	token uint64 // of the last change
 
 	// Without an answer.
 	decides      []Decide
@@ -46,7 +51,12 @@ type bed struct {
 	accessCloses []CloseAccess
 	leaving      []uint32 // IKE connections that Deny and CloseConn end
 	reads        []ReadCounters
-	admits       []Admit // all that were emitted
+	accounts     []AccountStart
+	traffics     []SetTraffic
+	// All that were emitted.
+	admits   []Admit
+	interims []AccountInterim
+	changed  []Changed
 }
 
 // failer is a *testing.T or a *rapid.T.
@@ -70,6 +80,7 @@ type ledger struct {
 	asked     bool
 	held      netip.Addr // the address given, until it comes back
 	owner     string     // its AAA name
+	grants    aaa.Grants // that came with it
 	opening   bool
 	open      bool
 	activates int
@@ -78,6 +89,13 @@ type ledger struct {
 	callGone  bool // or the connection of a dynamic subscriber
 	started   int
 	ended     *Record
+
+	accounts  int  // AccountStarts
+	accounted bool // one was answered well
+	waiting   bool // one was not answered yet
+	reported  Counters
+	shaping   bool
+	changes   []uint64 // tokens without their Changed
 
 	// Of dynamic subscribers.
 	conn      uint32
@@ -273,15 +291,15 @@ func (b *bed) perform(f Effect) {
 		b.decides = append(b.decides, f)
 	case ReleaseAddress:
 		l := of(f.ID)
-		if !l.held.IsValid() || f.Address != l.held || f.User != l.owner || f.Terminating != "inside" || f.Pool != "main" {
+		if !l.held.IsValid() || f.Address != l.held || f.User != l.owner || f.Terminating != l.terminating() || f.Pool != l.pool() {
 			b.t.Errorf("session %d: %+v released, held %v by %q", f.ID, f, l.held, l.owner)
 		}
 		l.held = netip.Addr{}
 		b.note("release %v", f.Address)
 	case OpenSession:
 		l := of(f.ID)
-		if l.open || l.opening || !l.held.IsValid() {
-			b.t.Errorf("session %d: opened twice or without an address", f.ID)
+		if l.open || l.opening || !l.held.IsValid() || f.Terminating != l.terminating() || f.Traffic != l.grants.Traffic {
+			b.t.Errorf("session %d: %+v: opened twice, or not what was granted: %+v", f.ID, f, *l)
 		}
 		if r := b.e.byID[f.ID].Reason; r != "" {
 			b.t.Errorf("session %d: opened although it is ending by %s", f.ID, r)
@@ -291,8 +309,11 @@ func (b *bed) perform(f Effect) {
 		b.opens = append(b.opens, f)
 	case Activate:
 		l := of(f.ID)
-		if !l.open || l.closing || f.Peer != l.held || f.Gateway != testGateway {
+		if !l.open || l.closing || f.Peer != l.held || f.Gateway != l.gateway() || f.Terminating != l.terminating() {
 			b.t.Errorf("session %d: %+v while open %t, closing %t, held %v", f.ID, f, l.open, l.closing, l.held)
+		}
+		if !l.accounted {
+			b.t.Errorf("session %d: traffic flows before accounting", f.ID)
 		}
 		l.activates++
 		l.active = true
@@ -331,13 +352,13 @@ func (b *bed) perform(f Effect) {
 	case Started:
 		l := of(f.Record.ID)
 		l.started++
-		if l.started > 1 || !l.open || !l.mayStart() || f.Record.State != StateUp || f.Record.Up != b.now || f.Record.Address != l.held {
+		if l.started > 1 || !l.open || !l.accounted || !l.mayStart() || f.Record.State != StateUp || f.Record.Up != b.now || f.Record.Address != l.held {
 			b.t.Errorf("session %d: started %d times: %+v; record %+v", f.Record.ID, l.started, *l, f.Record)
 		}
 		b.note("started %s", f.Record.User)
 	case Ended:
 		l := of(f.Record.ID)
-		if l.asked || l.held.IsValid() || l.opening || l.open || !l.callGone {
+		if l.asked || l.held.IsValid() || l.opening || l.open || !l.callGone || l.waiting || l.shaping || len(l.changes) > 0 {
 			b.t.Errorf("session %d ended and leaves something: %+v", f.Record.ID, *l)
 		}
 		if !reasonWord.MatchString(string(f.Record.Reason)) || f.Record.Text == "" {
@@ -345,6 +366,9 @@ func (b *bed) perform(f Effect) {
 		}
 		if f.Record.Ended != b.now || f.Record.Up.IsZero() != (l.started == 0) {
 			b.t.Errorf("session %d ended at %v, was up at %v", f.Record.ID, f.Record.Ended, f.Record.Up)
+		}
+		if f.Record.Accounted != l.accounted || f.Record.Counters.atLeast(l.reported) != f.Record.Counters {
+			b.t.Errorf("session %d: accounted %t, last report %+v, ended %+v", f.Record.ID, l.accounted, l.reported, f.Record)
 		}
 		l.ended = &f.Record
 		b.note("ended: %s", f.Record.Reason)
@@ -415,6 +439,9 @@ func (b *bed) decide(refusal aaa.Reason) {
 	d := Decided{ID: f.ID, Decision: aaa.Decision{Reason: refusal, Text: "no"}}
 	if refusal == "" {
 		d.Decision = b.method.Decide(context.Background(), f.Request)
+		if d.Decision.Accept {
+			d.Decision.Grants, d.Decision.By = b.grants, b.by
+		}
 		d.Decision.SessionTimeout, d.Decision.IdleTimeout = b.timeouts[0], b.timeouts[1]
 	}
 	if d.Decision.Accept && !f.Again {
@@ -422,7 +449,7 @@ func (b *bed) decide(refusal aaa.Reason) {
 		if l.call != (CallKey{1, 1}) { // others have addresses of their own
 			d.Address = netip.AddrFrom4([4]byte{10, 2, byte(f.ID >> 8), byte(f.ID)})
 		}
-		l.held, l.owner = d.Address, d.Decision.User
+		l.held, l.owner, l.grants = d.Address, d.Decision.User, d.Decision.Grants
 	}
 	b.step(d)
 }
@@ -493,6 +520,10 @@ func (b *bed) answerAll() {
 			b.accessClosed()
 		case len(b.reads) > 0:
 			b.read(0)
+		case len(b.accounts) > 0:
+			b.accounted("")
+		case len(b.traffics) > 0:
+			b.trafficSet("")
 		default:
 			return
 		}

@@ -14,8 +14,8 @@ import (
 // subscriber that is not in for ever.
 const maxRounds = 10
 
-// wrongAnswer is what a user is told who is asked again. It says no more than that, for it also
-// goes to those who guess.
+// wrongAnswer is what a user is told who is asked again, unless AAA has a message. It says no more
+// than that, for it also goes to those who guess.
 const wrongAnswer = "The user name or the password is wrong."
 
 // authenticateUser begins a dialogue: with the user or, where phase 1 alone authenticates,
@@ -92,16 +92,21 @@ func (e *Engine) dynamicDecided(now time.Time, s *session, ev Decided) {
 		e.authenticateUser(s)
 	case !ev.Decision.Accept && ev.Decision.Prompt != nil:
 		e.prompted(now, s, *ev.Decision.Prompt)
+	case !ev.Decision.Accept && ev.Decision.Round != nil:
+		e.end(now, s, Reason(aaa.ReasonBadAnswer), "AAA goes on with EAP, which XAuth cannot carry", false)
 	case !ev.Decision.Accept:
 		e.refused(now, s, ev.Decision)
 	case s.leased:
 		e.acceptedAgain(now, s, ev)
-	case !ev.Address.IsValid():
-		e.end(now, s, Reason(aaa.ReasonNoPool), "AAA has accepted the user but there is no address", false)
 	case e.full(s):
 		e.giveBack(s, ev)
 		e.reject(now, s)
 	default:
+		if r, text := s.unusable(ev); r != "" {
+			e.giveBack(s, ev)
+			e.end(now, s, r, text, false)
+			return
+		}
 		d.Dialogue, d.Wrong, d.State = dialogueAccepted, 0, nil
 		e.openAccess(s, ev)
 	}
@@ -132,7 +137,7 @@ func (e *Engine) refused(now time.Time, s *session, r aaa.Decision) {
 	}
 	e.counts[CountAskedAgain]++
 	d.Rounds, d.Prompted, d.State = 0, false, nil
-	e.ask(s, AskUser{Message: wrongAnswer})
+	e.ask(s, AskUser{Message: cmp.Or(r.Message, wrongAnswer)})
 }
 
 // answerHelps says whether a user that is refused for a reason may be let in after another
@@ -141,6 +146,8 @@ func (e *Engine) refused(now time.Time, s *session, r aaa.Decision) {
 func answerHelps(r aaa.Reason) bool {
 	switch r {
 	case aaa.ReasonProtocol, aaa.ReasonTimeout, aaa.ReasonPoolEmpty, aaa.ReasonAddressInUse, aaa.ReasonNoPool,
+		aaa.ReasonNoServer, aaa.ReasonBadAnswer, aaa.ReasonOverload, aaa.ReasonUnknownPolicy,
+		aaa.ReasonUserLimit, aaa.ReasonDomainLimit, aaa.ReasonRouterLimit, aaa.ReasonSourceLimit,
 		aaa.ReasonNoSubscriberLicence, aaa.ReasonNoTunnelLicence:
 		return false
 	}
@@ -151,12 +158,12 @@ func answerHelps(r aaa.Reason) bool {
 // it is the same user.
 func (e *Engine) acceptedAgain(now time.Time, s *session, ev Decided) {
 	d := s.dyn
-	if user := cmp.Or(ev.Decision.User, d.Name); user != s.User {
-		e.end(now, s, ReasonUserChanged, fmt.Sprintf("user %q has authenticated again as %q", s.User, user), true)
+	if s.becameAnother(d.Name, ev.Decision) {
+		e.end(now, s, ReasonUserChanged, fmt.Sprintf("user %q has authenticated again as %q", s.User, cmp.Or(ev.Decision.User, d.Name)), true)
 		return
 	}
 	d.Dialogue, d.Wrong, d.State = dialogueAccepted, 0, nil
-	s.decision = ev.Decision
+	e.holdAgain(now, s, ev.Decision)
 	e.admit(now, s)
 }
 

@@ -51,7 +51,7 @@ const (
 	defaultMTU = 1440
 )
 
-// hostMask goes with every address: a subscriber has exactly one (R7).
+// hostMask goes with every address for which AAA names no other (R7).
 var hostMask = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 
 func (e *Engine) dynamicUp(now time.Time, ev DynamicUp) {
@@ -136,15 +136,12 @@ func (e *Engine) rekeyed(s *session, ev DynamicUp) {
 
 // openAccess has what the kernel needs of an accepted subscriber made.
 func (e *Engine) openAccess(s *session, ev Decided) {
-	s.hold(ev)
+	e.hold(s, ev)
 	e.count(s)
-	s.MTU = cmp.Or(s.dyn.Tunnel.MTU, defaultMTU)
-	if s.profile.MTU != 0 {
-		s.MTU = min(s.MTU, s.profile.MTU)
-	}
+	s.MTU = s.granted.MTU
 	e.emit(OpenAccess{
 		ID: s.ID, Conn: s.Conn, Local: s.Local, Remote: s.Remote, Terminating: s.Terminating,
-		Address: s.Address, Gateway: s.Gateway, MTU: s.MTU,
+		Address: s.Address, Gateway: s.Gateway, MTU: s.MTU, Traffic: s.Traffic, Routes: s.Routes,
 	})
 }
 
@@ -173,13 +170,13 @@ func (e *Engine) admit(now time.Time, s *session) {
 		return
 	}
 	d.Dialogue = dialogueAdmitted
-	t := &d.Tunnel
+	t, g := &d.Tunnel, &s.granted
 	e.emit(Admit{
-		Conn: s.Conn, Address: s.Address, Netmask: hostMask, DNS: valid(s.profile.DNS), NBNS: valid(s.profile.NBNS), Expiry: t.AddressExpiry,
-		Networks: t.Networks, Banner: t.Banner, Domain: t.Domain, SplitDNS: t.SplitDNS, SavePassword: t.SavePassword, PFS: t.PFS,
+		Conn: s.Conn, Address: s.Address, Netmask: s.Netmask, DNS: valid(g.DNS), NBNS: valid(g.NBNS), Expiry: t.AddressExpiry,
+		Networks: g.Networks, Banner: g.Banner, Domain: g.DefaultDomain, SplitDNS: g.SplitDNS, SavePassword: t.SavePassword, PFS: t.PFS,
+		Behind: behind(s.Routes),
 	})
 	if s.started {
-		e.limitSession(now, s)
 		return
 	}
 	s.State = StateNetwork
@@ -218,7 +215,10 @@ func (e *Engine) dynamicConnUp(now time.Time, ev ConnUp) {
 func (e *Engine) connected(now time.Time, s *session) {
 	if d := s.dyn; d.Connected && d.Dialogue == dialogueAdmitted {
 		d.ConnBy = time.Time{}
-		e.up(now, s)
+		s.State = StateActivating
+		if e.account(s) {
+			e.up(now, s)
+		}
 	}
 }
 

@@ -138,8 +138,8 @@ type CloseAccess struct {
 	Conn uint32
 }
 
-// ReadCounters asks for the traffic of a session that is up, for its idle timeout. Answer:
-// CountersRead.
+// ReadCounters asks for the traffic of a session that is up, for its idle timeout or an interim
+// record. Answer: CountersRead.
 type ReadCounters struct{ ID ID }
 
 func (AskUser) subscriberEffect()      {}

@@ -46,6 +46,7 @@ func (e *Engine) settle(now time.Time, s *session) {
 	s.over = true
 	e.timers.drop(&s.timer)
 	e.uncount(s)
+	e.dropChanges(s)
 	if !s.carrierGone && !e.leave(s) {
 		return // ConnDown comes
 	}
@@ -58,12 +59,12 @@ func (e *Engine) settle(now time.Time, s *session) {
 		e.emit(s.closing())
 		return
 	}
-	if _, alive := e.byID[s.ID]; !alive || s.asked {
-		return // Decided comes, and may bring an address to give back
+	if _, alive := e.byID[s.ID]; !alive || s.asked || s.accounting == accountAsked || s.changing {
+		return // Decided comes, and may bring an address to give back; or AccountStarted or TrafficSet
 	}
 	delete(e.byID, s.ID)
 	if s.leased {
-		e.emit(ReleaseAddress{ID: s.ID, Terminating: s.Terminating, Pool: s.profile.Pool, User: s.User, Address: s.Address})
+		e.emit(ReleaseAddress{ID: s.ID, Terminating: s.Terminating, Pool: s.Pool, User: s.User, Address: s.Address})
 	}
 	s.Ended = now
 	e.emit(Ended{Record: s.Record})
@@ -78,7 +79,7 @@ func (e *Engine) leave(s *session) bool {
 		return false
 	}
 	e.dropCall(s)
-	e.emit(CloseCall{Call: s.Call, Reason: s.Reason, Cause: s.cause, Text: s.Text})
+	e.emit(CloseCall{Call: s.Call, Reason: s.Reason, Cause: s.Cause, Text: s.Text})
 	return true
 }
 
@@ -95,7 +96,7 @@ func (e *Engine) kernelClosed(now time.Time, id ID, c Counters) {
 	if s == nil || s.kernel != kernelClosing {
 		return
 	}
-	s.kernel, s.Counters = kernelNone, c
+	s.kernel, s.Counters = kernelNone, s.Counters.atLeast(c)
 	e.settle(now, s)
 }
 

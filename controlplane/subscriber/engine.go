@@ -42,6 +42,9 @@ func withDefaults(cfg Config) Config {
 	if cfg.DestructTimeout == 0 {
 		cfg.DestructTimeout = 600 * time.Second
 	}
+	if cfg.InterimFloor == 0 {
+		cfg.InterimFloor = time.Minute
+	}
 	return cfg
 }
 
@@ -81,6 +84,12 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 		e.sessionActivated(now, ev)
 	case SessionClosed:
 		e.kernelClosed(now, ev.ID, ev.Counters)
+	case AccountStarted:
+		e.accountStarted(now, ev)
+	case Change:
+		e.change(now, ev)
+	case TrafficSet:
+		e.trafficSet(now, ev)
 	case Disconnect:
 		for _, id := range ev.IDs {
 			if s := e.byID[id]; s != nil {
@@ -103,6 +112,10 @@ func disconnectText(r Reason) string {
 		return "vrgate stops"
 	case ReasonInterface:
 		return "somebody has removed the session's interface"
+	case ReasonRADIUS:
+		return "disconnected by a RADIUS server"
+	case ReasonReplaced:
+		return "a newer session took its place"
 	}
 	return "disconnected by the operator"
 }

@@ -262,12 +262,13 @@ type CloseConn struct {
 	Text   string
 }
 
-// Started reports a session whose user can send traffic: accounting start.
+// Started reports a session whose user can send traffic; its accounting has started before.
 type Started struct{ Record Record }
 
 // Ended reports the end of a session that CallUp or DynamicUp announced, exactly once: accounting
-// stop when it was up, and the summary line. It is the session's last effect: every question
-// has been answered, the address is back and the kernel objects are gone.
+// stop when it is owed (Record.Accounted), with the final counters, and the summary line. It is the
+// session's last effect: every question has been answered, the address is back and the kernel
+// objects are gone.
 type Ended struct{ Record Record }
 
 // Report is something for the log.

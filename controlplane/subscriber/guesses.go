@@ -101,7 +101,8 @@ func (e *Engine) asking(s *session, user string) {
 	e.guesses.asked[s.guesser]++
 }
 
-// guessed keeps account of what AAA has said about a user at a source.
+// guessed keeps account of what AAA has said about a user at a source. Only its last word
+// counts: a dialogue of several rounds is one answer.
 func (g *guesses) guessed(now time.Time, who guesser, d aaa.Decision) {
 	if g.asked[who]--; g.asked[who] <= 0 {
 		delete(g.asked, who)
@@ -109,7 +110,7 @@ func (g *guesses) guessed(now time.Time, who guesser, d aaa.Decision) {
 	switch {
 	case d.Accept:
 		delete(g.wrong, who)
-	case d.Prompt == nil && answerHelps(d.Reason):
+	case d.Prompt == nil && d.Round == nil && answerHelps(d.Reason):
 		g.add(now, who)
 		g.add(now, guesser{source: who.source})
 	}

@@ -101,9 +101,9 @@ func (e *Engine) run(now time.Time, s *session, ev pppd.Event) {
 		case pppd.NetworkDown:
 			e.networkDown(s)
 		case pppd.Down:
-			s.over, s.cause = true, f.Cause
-			if s.Reason == ReasonSessionTimeout || s.Reason == ReasonIdleTimeout {
-				s.cause = pppd.NormalCause(false) // the operator's rules ended it, and nothing failed
+			s.over, s.Cause = true, f.Cause
+			if c, ours := causeOf(s.Reason); ours {
+				s.Cause = c
 			}
 			e.note(s, Reason(f.Reason), f.Text, f.ByPeer)
 		}
@@ -112,5 +112,20 @@ func (e *Engine) run(now time.Time, s *session, ev pppd.Event) {
 		e.settle(now, s)
 		return
 	}
+	if s.eap.Rounds > 0 && s.link.Info().Phase != pppd.PhaseAuthenticate {
+		s.eap = eapDialogue{} // it is over, or LCP is negotiated anew and EAP begins with the identity
+	}
 	e.arm(s)
+}
+
+// causeOf is what a LAC is told (F3, RFC 3145) about an end that was decided outside the link:
+// it knows no cause for these reasons.
+func causeOf(r Reason) (c pppd.DisconnectCause, ours bool) {
+	switch r {
+	case ReasonSessionTimeout, ReasonIdleTimeout, ReasonReplaced:
+		return pppd.NormalCause(false), true // the operator's rules ended it, and nothing failed
+	case ReasonAdmin, ReasonRADIUS, ReasonShutdown:
+		return pppd.Cause(pppd.ReasonAdmin), true
+	}
+	return pppd.DisconnectCause{}, false
 }

@@ -21,7 +21,10 @@ type session struct {
 	guesser     guesser // as whom it asked
 	leased      bool
 	started     bool
-	decision    aaa.Decision
+	granted     aaa.Grants // of the first accept, completed from the profiles
+	accounting  accountState
+	changes     []Change // that wait for their turn
+	changing    bool     // the first of them has a SetTraffic without its TrafficSet
 	timeouts    timeouts
 	timer       timer
 
@@ -29,10 +32,12 @@ type session struct {
 	link        *pppd.Link
 	linkMRU     uint16 // that the link was made with
 	sequencing  bool
+	network     bool      // IPCP is open
 	active      bool      // traffic is allowed in the kernel
 	activations int       // Activates without their SessionActivated
 	begin       time.Time // when we begin with PPP if the peer does not
-	cause       pppd.DisconnectCause
+	verdict     verdict
+	eap         eapDialogue
 
 	dyn *dynamic // nil: PPP in L2TP
 }
@@ -62,6 +67,7 @@ func (s *session) deadline() time.Time {
 	}
 	next = earlier(next, s.timeouts.Limit)
 	next = earlier(next, s.timeouts.Sample)
+	next = earlier(next, s.timeouts.Report)
 	if s.dyn != nil {
 		next = earlier(next, s.dyn.ConnBy)
 	}
@@ -89,6 +95,8 @@ func (e *Engine) sessionExpired(now time.Time, s *session) {
 		e.sessionTimeout(now, s)
 	case due(now, s.timeouts.Sample):
 		e.sampleTraffic(now, s)
+	case due(now, s.timeouts.Report):
+		e.reportTraffic(now, s)
 	case s.dyn != nil && due(now, s.dyn.ConnBy):
 		e.end(now, s, ReasonNoPhase2, "the subscriber was let in but negotiated no IPsec SA", false)
 	case s.link == nil && due(now, s.begin):

@@ -13,7 +13,7 @@ import (
 )
 
 // snapshotVersion changes with the meaning of what Snapshot writes; Restore refuses any other.
-const snapshotVersion = 2
+const snapshotVersion = 3
 
 // snapshot is everything an engine knows that its configuration does not say. It holds no
 // password.
@@ -41,9 +41,14 @@ type sessionSnapshot struct {
 	Leased      bool
 	Started     bool
 	Over        bool
-	Decision    aaa.Decision
+	Granted     aaa.Grants
+	Accounting  accountState
+	Changes     []Change
+	Changing    bool
+	Network     bool
+	Verdict     verdict
+	EAP         eapDialogue
 	Timeouts    timeouts
-	Cause       pppd.DisconnectCause
 	Dynamic     *dynamic `json:",omitempty"`
 }
 
@@ -62,7 +67,8 @@ func (e *Engine) Snapshot() ([]byte, error) {
 		n := sessionSnapshot{
 			Record: s.Record, MRU: s.linkMRU, Profile: s.profile, Sequencing: s.sequencing, Login: s.login, CarrierGone: s.carrierGone, Kernel: s.kernel,
 			Asked: s.asked, Active: s.active, Activations: s.activations, Leased: s.leased, Started: s.started, Over: s.over,
-			Decision: s.decision, Timeouts: s.timeouts, Cause: s.cause, Dynamic: s.dyn,
+			Granted: s.granted, Accounting: s.accounting, Changes: s.changes, Changing: s.changing, Network: s.network,
+			Verdict: s.verdict, EAP: s.eap, Timeouts: s.timeouts, Dynamic: s.dyn,
 		}
 		if s.link != nil {
 			link, err := s.link.MarshalJSON()
@@ -88,8 +94,8 @@ func (e *Engine) Snapshot() ([]byte, error) {
 }
 
 // Restore returns an engine that goes on where the one that wrote the snapshot stopped.
-// Questions that had no answer then (Decide, AskUser, OpenSession, OpenAccess, Activate,
-// CloseSession, CloseAccess) still want exactly one: whoever has lost them answers with a
+// Questions that had no answer then (Decide, AskUser, AccountStart, OpenSession, OpenAccess,
+// Activate, SetTraffic, CloseSession, CloseAccess) still want exactly one: whoever has lost them answers with a
 // failure.
 func Restore(cfg Config, random io.Reader, data []byte) (*Engine, error) {
 	var in snapshot
@@ -133,13 +139,17 @@ func (e *Engine) restore(n sessionSnapshot) error {
 	if d := n.Dynamic; d != nil && (d.Dialogue > dialogueAdmitted || !n.CarrierGone && e.byConn[n.Record.Conn] != nil) {
 		return fmt.Errorf("dialogue %d out of range, or connection %d stands there twice", d.Dialogue, n.Record.Conn)
 	}
+	if n.Accounting > accountDone || len(n.Changes) > maxChanges || n.Changing && (len(n.Changes) == 0 || n.Changes[0].Change.Traffic == nil) {
+		return fmt.Errorf("accounting %d out of range, or %d changes cannot be", n.Accounting, len(n.Changes))
+	}
 	if n.Dynamic != nil && (n.Link != nil || !n.Begin.IsZero()) {
 		return fmt.Errorf("is both a dynamic subscriber and a PPP session")
 	}
 	s := &session{
 		Record: n.Record, linkMRU: n.MRU, profile: n.Profile, sequencing: n.Sequencing, login: n.Login, carrierGone: n.CarrierGone, kernel: n.Kernel,
 		asked: n.Asked, active: n.Active, activations: n.Activations, leased: n.Leased, started: n.Started, over: n.Over,
-		decision: n.Decision, timeouts: n.Timeouts, cause: n.Cause, begin: n.Begin, dyn: n.Dynamic, timer: timer{session: n.Record.ID},
+		granted: n.Granted, accounting: n.Accounting, changes: n.Changes, changing: n.Changing, network: n.Network,
+		verdict: n.Verdict, eap: n.EAP, timeouts: n.Timeouts, begin: n.Begin, dyn: n.Dynamic, timer: timer{session: n.Record.ID},
 	}
 	if n.Link != nil {
 		cfg := e.cfg.Link

@@ -3,8 +3,11 @@ package subscriber
 import (
 	"bytes"
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 	"time"
+
+	"vrgate/controlplane/aaa"
 )
 
 // FuzzRestore: whatever the file holds, Restore returns an error or an engine that writes what
@@ -15,9 +18,17 @@ func FuzzRestore(f *testing.F) {
 		b.timeouts = [2]time.Duration{time.Hour, time.Minute}
 		b.connUp(1)
 		b.callUp(first, 1)
+		b.grants = aaa.Grants{
+			Interim: time.Minute, Class: [][]byte{{1}}, Routes: []aaa.Route{{Prefix: netip.MustParsePrefix("10.9.0.0/16")}}, Traffic: aaa.Traffic{In: 1, OutPolicy: "p"},
+		}
 		b.dynamicUp(someone, "staff")
 		stage.reach(b)
 		b.speak(first, testUser)
+		if r := b.e.Records(); len(r) > 0 {
+			for n := range uint64(2) {
+				b.change(r[len(r)-1].ID, aaa.Change{IdleTimeout: new(time.Duration), Traffic: &aaa.Traffic{Out: n}})
+			}
+		}
 		data, err := b.e.Snapshot()
 		if err != nil {
 			f.Fatal(err)
@@ -49,6 +60,8 @@ func FuzzRestore(f *testing.F) {
 			e.Step(now, SessionOpened{ID: r.ID})
 			e.Step(now, AccessOpened{ID: r.ID})
 			e.Step(now, SessionClosed{ID: r.ID})
+			e.Step(now, AccountStarted{ID: r.ID})
+			e.Step(now, TrafficSet{ID: r.ID})
 		}
 		for range 100 {
 			now = now.Add(time.Minute)

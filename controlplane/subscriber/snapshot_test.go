@@ -83,13 +83,14 @@ func TestSnapshotHoldsNoAnswer(t *testing.T) {
 // TestRestoreRefuses: what is no snapshot of this version gives an error and no engine.
 func TestRestoreRefuses(t *testing.T) {
 	for _, data := range []string{
-		"", "{", "[]", `{"Version":1}`, `{"Version":2,"Sessions":[{"Record":{"State":99}}]}`,
-		`{"Version":2,"Sessions":[{"Kernel":9}]}`, `{"Version":2,"Sessions":[{"Record":{"ID":1}},{"Record":{"ID":1}}]}`,
-		`{"Version":2,"Sessions":[{"Link":{"Phase":77}}]}`, `{"Version":2,"Sessions":[{"Dynamic":{"Dialogue":9}}]}`,
-		`{"Version":2,"Sessions":[{"Dynamic":{},"Link":{}}]}`,
-		`{"Version":2,"Sessions":[{"Dynamic":{},"Begin":"2026-01-01T00:00:00Z"}]}`, `{"Version":2,"Conns":[{"ConnUp":{}}]}`,
-		`{"Version":2,"Conns":[{"ConnUp":{"Conn":1}},{"ConnUp":{"Conn":1}}]}`,
-		`{"Version":2,"Sessions":[{"Record":{"ID":1,"Conn":7},"Dynamic":{}},{"Record":{"ID":2,"Conn":7},"Dynamic":{}}]}`,
+		"", "{", "[]", `{"Version":2}`, `{"Version":3,"Sessions":[{"Record":{"State":99}}]}`,
+		`{"Version":3,"Sessions":[{"Kernel":9}]}`, `{"Version":3,"Sessions":[{"Accounting":9}]}`, `{"Version":3,"Sessions":[{"Changing":true}]}`,
+		`{"Version":3,"Sessions":[{"Changing":true,"Changes":[{"Token":1}]}]}`, `{"Version":3,"Sessions":[{"Record":{"ID":1}},{"Record":{"ID":1}}]}`,
+		`{"Version":3,"Sessions":[{"Link":{"Phase":77}}]}`, `{"Version":3,"Sessions":[{"Dynamic":{"Dialogue":9}}]}`,
+		`{"Version":3,"Sessions":[{"Dynamic":{},"Link":{}}]}`,
+		`{"Version":3,"Sessions":[{"Dynamic":{},"Begin":"2026-01-01T00:00:00Z"}]}`, `{"Version":3,"Conns":[{"ConnUp":{}}]}`,
+		`{"Version":3,"Conns":[{"ConnUp":{"Conn":1}},{"ConnUp":{"Conn":1}}]}`,
+		`{"Version":3,"Sessions":[{"Record":{"ID":1,"Conn":7},"Dynamic":{}},{"Record":{"ID":2,"Conn":7},"Dynamic":{}}]}`,
 	} {
 		if e, err := Restore(testConfig(), rand.NewChaCha8([32]byte{}), []byte(data)); err == nil || e != nil {
 			t.Errorf("%s: %v %v", data, e, err)

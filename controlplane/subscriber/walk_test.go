@@ -111,6 +111,25 @@ func TestRandomWalk(t *testing.T) {
 			"accessClosed": func(t *rapid.T) { wait(t, len(b.accessCloses)); b.accessClosed() },
 			"left":         func(t *rapid.T) { wait(t, len(b.leaving)); b.left() },
 			"read":         func(t *rapid.T) { wait(t, len(b.reads)); b.read(rapid.Uint64Range(0, 2).Draw(t, "packets")) },
+			"journal":      func(t *rapid.T) { b.slow = rapid.Bool().Draw(t, "slow") },
+			"accounted": func(t *rapid.T) {
+				wait(t, len(b.accounts))
+				b.accounted(rapid.SampledFrom([]Reason{"", "", "", ReasonNoAccounting}).Draw(t, "failure"))
+			},
+			"trafficSet": func(t *rapid.T) { wait(t, len(b.traffics)); b.trafficSet(failures.Draw(t, "failure")) },
+			"change": func(t *rapid.T) {
+				id := ID(rapid.Uint64Range(1, uint64(b.e.nextID)).Draw(t, "session"))
+				minutes := func(label string) *time.Duration {
+					return rapid.Ptr(rapid.Map(rapid.IntRange(-1, 5), func(n int) time.Duration { return time.Duration(n) * time.Minute }), true).Draw(t, label)
+				}
+				b.change(id, aaa.Change{
+					SessionTimeout: minutes("session timeout"), IdleTimeout: minutes("idle"), Interim: minutes("interim"),
+					Traffic: rapid.Ptr(rapid.Map(rapid.Uint64Range(0, 2), func(n uint64) aaa.Traffic { return aaa.Traffic{In: n} }), true).Draw(t, "traffic"),
+				})
+			},
+			"grants": func(t *rapid.T) {
+				b.grants = rapid.SampledFrom([]aaa.Grants{{}, {}, {Pool: "other", Interim: time.Minute, Traffic: aaa.Traffic{Out: 9}}, {Terminating: "elsewhere", Gateway: testAddress}, {Terminating: "elsewhere"}}).Draw(t, "grants")
+			},
 			"method": func(t *rapid.T) {
 				b.method = rapid.SampledFrom([]aaa.Method{local, local, tokens{}, tokens{endless: true}}).Draw(t, "method")
 			},
