@@ -34,6 +34,7 @@ const (
 	maxPhase1PerConn = 4                // phase 1 SAs of one connection
 	maxSeenQuick     = 512              // quick mode message ids remembered per phase 1 SA
 	maxTunnels       = 16               // pairs of networks of one dynamic subscriber; Apple opens one per split-include
+	maxBehind        = 32               // networks behind one dynamic subscriber; each allows one more pair
 	maxSeenTrans     = 32               // transaction message ids remembered per phase 1 SA
 	maxSeenInfo      = 16               // informational message ids remembered per phase 1 SA
 	grace            = 60 * time.Second // of a connection without phase 2 SA (J9)

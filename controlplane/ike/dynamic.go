@@ -48,7 +48,8 @@ type TunnelProfile struct {
 	LifeKB   uint64        // 0: none
 	// LocalNets and PeerNets are the phase 2 selectors acceptable on our side and the
 	// peer's; empty: anything on ours, the assigned address on the peer's. One on the
-	// peer's side must contain that address, and nothing but the address passes.
+	// peer's side must contain that address, and nothing but the address passes. Besides
+	// there is what lies behind the peer, see [Lease].Behind.
 	LocalNets, PeerNets []netip.Prefix
 }
 
@@ -117,7 +118,9 @@ type Lease struct {
 	SplitDNS     []string
 	SavePassword bool
 	PFS          bool
-	// Behind are networks behind the peer (Framed-Route) that its phase 2 may name besides Address.
+	// Behind are networks behind the peer (Framed-Route) that its phase 2 may name besides Address:
+	// each one or a part of it, for which the SA is then installed as it was named. Routers ask so,
+	// Cisco's in network extension mode. The peer is not told of them. At most 32 count.
 	Behind []netip.Prefix
 }
 

@@ -223,6 +223,7 @@ func (e *Engine) admitted(ev Admit) {
 	}
 	d := c.Dyn
 	d.Stage, d.Again, d.Lease = stageIn, false, ev.Lease
+	d.Lease.Behind = slices.Clone(ev.Lease.Behind[:min(len(ev.Lease.Behind), maxBehind)])
 	e.proven(c, true)
 	c.Info.Address = ev.Lease.Address
 	c.Grace = time.Time{}

@@ -80,8 +80,8 @@ func (e *Engine) judgeTraffic(c *conn, q *quick, ids []isakmp.Payload) (t *Trans
 		if text = c.subscriberNets(profile, remote, local); text != "" {
 			return nil, ReasonSelectors, text
 		}
-		if !c.hasTunnel(remote, local) && c.tunnels() >= maxTunnels {
-			return nil, ReasonTooMany, fmt.Sprintf("the peer has %d tunnels already", maxTunnels)
+		if most := maxTunnels + len(c.Dyn.Lease.Behind); !c.hasTunnel(remote, local) && c.tunnels() >= most {
+			return nil, ReasonTooMany, fmt.Sprintf("the peer has %d tunnels already", most)
 		}
 		t = profile.phase2()
 	}
@@ -152,13 +152,17 @@ func tunnelNets(ids []isakmp.Payload) (remote, local netip.Prefix, text string) 
 }
 
 // subscriberNets checks the selectors of a dynamic subscriber: on its side the
-// address it was given, or a network around it that the profile allows; on ours everything or what
+// address it was given, a network around it that the profile allows, or what lies
+// within a network behind it; on ours everything or what
 // lies within the profile's networks. vpnc, Shrew and most others ask for
 // everything whatever networks they were told, and route by those.
 func (c *conn) subscriberNets(t *TunnelProfile, remote, local netip.Prefix) (text string) {
-	own := c.Dyn.Lease.Address
+	own, behind := c.Dyn.Lease.Address, c.Dyn.Lease.Behind
+	around := remote.Contains(own) && (remote.IsSingleIP() || covers(t.PeerNets, remote))
 	switch {
-	case !remote.Contains(own) || !remote.IsSingleIP() && !covers(t.PeerNets, remote):
+	case !around && !covers(behind, remote) && len(behind) > 0:
+		return fmt.Sprintf("selector %v is neither the address %v that the peer was given nor in a network behind it", remote, own)
+	case !around && !covers(behind, remote):
 		return fmt.Sprintf("selector %v is not the address %v that the peer was given", remote, own)
 	case local.Bits() > 0 && len(t.LocalNets) > 0 && !covers(t.LocalNets, local):
 		return fmt.Sprintf("selector %v is in none of the networks of tunnel profile %q", local, t.Name)
