@@ -215,7 +215,7 @@ func (l *Link) presented(user []byte) bool {
 // ask puts the question to AAA and stops the clock of the phase: a slow RADIUS server must not cost the client its link.
 func (l *Link) ask(r AuthRequest) {
 	a := &l.s.Auth
-	r.PeerMRU = l.peerMRU()
+	r.PeerMRU = min(l.peerMRU(), l.cfg.MRU)
 	a.Pending = true
 	a.Remaining = a.Deadline.Sub(l.now)
 	a.Deadline, a.Retry = time.Time{}, time.Time{}

@@ -209,6 +209,25 @@ func TestEAPDecisions(t *testing.T) {
 	}
 }
 
+// TestPeerMRU: what AAA is told of the size of packets (RFC 3579 section 2.4).
+func TestPeerMRU(t *testing.T) {
+	for _, tt := range []struct {
+		ours uint16
+		peer string
+		want uint16
+	}{
+		{0, "", 1500}, {1400, "", 1400}, {1400, "\x01\x04\x05\x00", 1280}, {1280, "\x01\x04\x05\x78", 1280}, {0, "\x01\x04\x05\x78", 1400}, {0, "\x01\x04\xff\xff", 1500},
+	} {
+		s := newScript(t, Config{Auth: eap().Auth, MRU: tt.ours})
+		s.openLCP(tt.peer + peerMagic)
+		id := s.sent(ProtocolEAP, eapRequest).id
+		s.frame(ProtocolEAP, eapResponse, id, eapIdentity)
+		if got := s.asked().PeerMRU; got != tt.want {
+			t.Errorf("ours %d, peer's %x: %d, want %d", tt.ours, tt.peer, got, tt.want)
+		}
+	}
+}
+
 func TestEAPNameTooLong(t *testing.T) {
 	s := newScript(t, eap())
 	s.openLCP(peerMagic)

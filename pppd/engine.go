@@ -139,7 +139,8 @@ type AuthRequest struct {
 	ID        uint8
 	Challenge []byte
 	Response  []byte
-	// MRU and friends negotiated by LCP so far.
+	// PeerMRU is the largest packet that suits the peer, in bytes: its MRU, or Config.MRU where that is
+	// smaller, because it fits the path below. An EAP server needs it (Framed-MTU, RFC 3579 section 2.4).
 	PeerMRU uint16
 	// EAP is the peer's whole packet (RFC 3748 section 4) where Protocol is AuthEAP, at most 1500
 	// bytes. The first one of a link is its answer to our Request for its identity, and User what it

@@ -71,8 +71,11 @@ type Request struct {
 	Local    netip.AddrPort
 	PeerHost string // L2TP host name of the peer
 	Peer     string // its IKE implementation
-	// EAP is the peer's EAP packet where Protocol is EAP, at most [MaxEAP] bytes.
+	// EAP is the peer's EAP packet where Protocol is EAP, at most [MaxEAP] bytes. It may hold a password in clear.
 	EAP []byte
+	// MRU is the largest packet that the peer takes over PPP, in bytes, and so the largest EAP packet that a
+	// server may send it: one that is larger ends the session. 0: not known.
+	MRU uint16
 	// Profile is the tunnel profile of a dynamic subscriber.
 	Profile string
 	// Again: the session has been accepted before and authenticates once more.

@@ -45,7 +45,7 @@ func (e *Engine) authenticate(now time.Time, s *session, r pppd.AuthRequest) {
 	}
 	e.decide(s, aaa.Request{
 		User: r.User, Protocol: protocols[r.Protocol], Password: []byte(r.Password), ID: r.ID, Challenge: r.Challenge, Response: r.Response,
-		EAP: r.EAP, State: s.eap.State,
+		EAP: r.EAP, MRU: r.PeerMRU, State: s.eap.State,
 	})
 }
 

@@ -23,6 +23,9 @@ func TestLife(t *testing.T) {
 	if s := b.state(t); s != StateDeciding {
 		t.Errorf("state %v, want deciding", s)
 	}
+	if q := b.decides[0].Request; q.MRU != 1400 {
+		t.Errorf("AAA is told of an MRU of %d", q.MRU)
+	}
 	b.decide("")
 	if s := b.state(t); s != StateOpening {
 		t.Errorf("state %v, want opening", s)
