@@ -29,6 +29,8 @@ type Access struct {
 	alias string
 	table int             // of the terminating router
 	nl    *netlink.Handle // in its namespace: the router may close first
+	// shared is the traffic control of its subscribers.
+	shared *shared
 
 	news int    // netlink socket with the kernel's messages about the interface
 	mark uint32 // see Mark
@@ -71,6 +73,12 @@ func (r *Router) Access(to *Router, mtu int) (*Access, error) {
 		return nil, failed(err, "virtual router %s: route and IPsec netlink", to.name)
 	}
 	gated := from.index != 0 && !same
+	tc, err := to.space.control()
+	if err != nil {
+		a.nl.Close()
+		return nil, err
+	}
+	a.shared = &shared{router: to.name, tc: tc, tally: to.tally, arises: startLooked}
 	if err := a.open(r, to, from.index, master.index, gated); err != nil {
 		return nil, errors.Join(err, a.Close())
 	}
@@ -94,6 +102,7 @@ func (a *Access) open(r, to *Router, link, master int, gated bool) error {
 	if a.index, err = a.move(r, to, made); err != nil {
 		return errors.Join(err, r.removeLink(a.name))
 	}
+	a.shared.link = a.index
 	if err := a.quiet(to); err != nil {
 		return err
 	}
@@ -222,6 +231,12 @@ func (a *Access) Mark() uint32 { return a.mark }
 // of what the router itself sends (invalid: the kernel's choice) and an MTU of at most mtu bytes. The interface's MTU
 // grows when it is smaller. ErrExists when dst is routed already.
 func (a *Access) AddRoute(dst netip.Prefix, prefsrc netip.Addr, mtu int) error {
+	return a.AddNetwork(dst, prefsrc, mtu, 0)
+}
+
+// AddNetwork adds a route to a network behind a subscriber, as AddRoute, with a metric; 0 is best. ErrExists when there is
+// a route to it with that metric.
+func (a *Access) AddNetwork(dst netip.Prefix, prefsrc netip.Addr, mtu int, metric uint32) error {
 	route, err := accessRoute(a.name, dst, a.index, a.table)
 	if err != nil {
 		return err
@@ -229,7 +244,7 @@ func (a *Access) AddRoute(dst netip.Prefix, prefsrc netip.Addr, mtu int) error {
 	if prefsrc.IsValid() {
 		route.Src = prefsrc.Unmap().AsSlice()
 	}
-	route.MTU = mtu
+	route.MTU, route.Priority = mtu, int(metric)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
@@ -246,11 +261,15 @@ func (a *Access) AddRoute(dst netip.Prefix, prefsrc netip.Addr, mtu int) error {
 
 // DelRoute removes a route that AddRoute has added. A missing route or interface, and a closed Access, are success: the routes
 // went with the interface.
-func (a *Access) DelRoute(dst netip.Prefix) error {
+func (a *Access) DelRoute(dst netip.Prefix) error { return a.DelNetwork(dst, 0) }
+
+// DelNetwork removes a route that AddNetwork has added, as DelRoute.
+func (a *Access) DelNetwork(dst netip.Prefix, metric uint32) error {
 	route, err := accessRoute(a.name, dst, a.index, a.table)
 	if err != nil {
 		return err
 	}
+	route.Priority = int(metric)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.closed {
@@ -327,6 +346,7 @@ func (a *Access) Close() error {
 	}
 	err = errors.Join(err, a.closeGate())
 	a.nl.Close()
+	a.shared.tc.close()
 	if a.news >= 0 {
 		err = errors.Join(err, unix.Close(a.news))
 	}

@@ -10,12 +10,14 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/mdlayher/genetlink"
+	mdnetlink "github.com/mdlayher/netlink"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
 // Features that Probe names. FeatureVRF is needed only by routers in a VRF, FeatureDummy only by those with
-// gateway addresses, FeatureAccess only by those with dynamic IPsec subscribers.
+// gateway addresses, FeatureAccess only by those with dynamic IPsec subscribers, FeatureTraffic only by those whose
+// subscribers have rates or rules.
 const (
 	FeatureXFRM      = "IPsec (XFRM) netlink interface"
 	FeatureESP       = "ESP"
@@ -28,6 +30,7 @@ const (
 	FeatureVRF       = "VRF devices"
 	FeatureDummy     = "dummy devices"
 	FeatureAccess    = "XFRM interfaces"
+	FeatureTraffic   = "traffic control with clsact, flower, bpf, matchall, police and gact"
 	probeRouter      = "probe"
 	protocolPPPoL2TP = 1 // PX_PROTO_OL2TP
 )
@@ -61,7 +64,7 @@ func Probe() ([]MissingFeature, error) {
 // probeHere probes in the thread's namespace.
 func probeHere() (missing []MissingFeature, err error) {
 	for _, probe := range []func() error{
-		needXFRM, probeESP, probeESPInUDP, probeMark, probeL2TP, probePPPoL2TP, probePPP, probeNftables, probeVRF, probeDummy, probeAccess,
+		needXFRM, probeESP, probeESPInUDP, probeMark, probeL2TP, probePPPoL2TP, probePPP, probeNftables, probeVRF, probeDummy, probeAccess, probeTraffic,
 	} {
 		err := probe()
 		var m *MissingFeature
@@ -205,6 +208,21 @@ func probeDummy() error {
 
 func probeAccess() error {
 	return probeLink(&netlink.Xfrmi{Ifid: 1}, FeatureAccess, "xfrm_interface")
+}
+
+// probeTraffic gives the loopback rates and rules.
+func probeTraffic() error {
+	const loopback = 1 // in every namespace
+	tc, err := newControl(func() (*mdnetlink.Conn, error) { return mdnetlink.Dial(unix.NETLINK_ROUTE, nil) })
+	if err != nil {
+		return err
+	}
+	defer tc.close()
+	s := Shaper{on: &shared{router: probeRouter, link: loopback, tc: tc, tally: tallyOf(probeRouter)}, networks: []netip.Prefix{{}}, slot: 1}
+	if err := s.Set(Traffic{In: Flow{Rates: []Rate{{Bits: MinRate}}, Rules: []Rule{{Permit: true}}}}); err != nil {
+		return err
+	}
+	return s.Close()
 }
 
 // probeLink makes a link of a kind and removes it.

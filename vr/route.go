@@ -13,6 +13,13 @@ import (
 // gateway addresses, as source of what the router itself sends (an invalid prefsrc leaves the choice to the
 // kernel, which then searches all links). The link must be up. ErrExists when dst is routed already.
 func (r *Router) AddRoute(dst netip.Prefix, ifindex int, prefsrc netip.Addr) error {
+	return r.AddNetwork(dst, ifindex, prefsrc, 0)
+}
+
+// AddNetwork adds a route to a network behind a subscriber, as AddRoute, with a metric; 0 is best. Several links may have
+// routes to a network with different metrics: the best takes what is for it, and source validation lets in what comes from it by
+// each of them. ErrExists when there is a route to it with that metric.
+func (r *Router) AddNetwork(dst netip.Prefix, ifindex int, prefsrc netip.Addr, metric uint32) error {
 	route, err := r.route(dst, ifindex)
 	if err != nil {
 		return err
@@ -20,15 +27,22 @@ func (r *Router) AddRoute(dst netip.Prefix, ifindex int, prefsrc netip.Addr) err
 	if prefsrc.IsValid() {
 		route.Src = prefsrc.Unmap().AsSlice()
 	}
+	route.Priority = int(metric)
 	return failed(r.nl.RouteAdd(route), "virtual router %s: add route %s", r.name, dst)
 }
 
 // DelRoute removes a route that AddRoute has added. A missing route or link is success.
 func (r *Router) DelRoute(dst netip.Prefix, ifindex int) error {
+	return r.DelNetwork(dst, ifindex, 0)
+}
+
+// DelNetwork removes a route that AddNetwork has added. A missing route or link is success.
+func (r *Router) DelNetwork(dst netip.Prefix, ifindex int, metric uint32) error {
 	route, err := r.route(dst, ifindex)
 	if err != nil {
 		return err
 	}
+	route.Priority = int(metric)
 	err = r.nl.RouteDel(route)
 	if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENODEV) {
 		return nil

@@ -45,6 +45,8 @@ type Router struct {
 	name  string
 	space *namespace
 	nl    *netlink.Handle
+	tc    *control
+	tally tally
 	table int // routing table
 	mine  claim
 
@@ -76,7 +78,7 @@ func Open(spec Spec) (*Router, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Router{name: spec.Name, space: space, table: unix.RT_TABLE_MAIN}
+	r := &Router{name: spec.Name, space: space, table: unix.RT_TABLE_MAIN, tally: tallyOf(spec.Name)}
 	if spec.VRF != "" {
 		r.table = int(spec.Table)
 	}
@@ -86,9 +88,15 @@ func Open(spec Spec) (*Router, error) {
 	if r.nl, err = netlink.NewHandleAt(space.handle(), unix.NETLINK_ROUTE); err != nil {
 		return nil, errors.Join(failed(err, "virtual router %s: route netlink", spec.Name), r.mine.release(), space.abandon())
 	}
+	if r.tc, err = space.control(); err != nil {
+		return nil, errors.Join(err, r.release(), space.abandon())
+	}
 	// Access interfaces are made by running routers only, so these are a predecessor's. They go first: their SAs
 	// and policies may be there still.
 	if err := r.removeAccess(); err != nil {
+		return nil, errors.Join(err, r.undo())
+	}
+	if err := r.removeTally(0); err != nil {
 		return nil, errors.Join(err, r.undo())
 	}
 	if err := r.Set(spec); err != nil {
@@ -199,6 +207,9 @@ func (r *Router) Close() error {
 // release closes what belongs to the process alone.
 func (r *Router) release() error {
 	r.nl.Close()
+	if r.tc != nil {
+		r.tc.close()
+	}
 	return r.mine.release()
 }
 
@@ -231,7 +242,7 @@ func (r *Router) undo() error {
 
 // clean removes our objects from the namespace, in the order that never leaves a route without its address.
 func (r *Router) clean() error {
-	return errors.Join(r.removeTable(), r.removeAccess(), r.removeRoutes(), r.removeGateway(), r.removeVRF())
+	return errors.Join(r.removeTable(), r.removeAccess(), r.removeTally(tallyPatience), r.removeRoutes(), r.removeGateway(), r.removeVRF())
 }
 
 // clone copies the slices, puts addresses into one form and fills in defaults.

@@ -124,7 +124,12 @@ func (n *namespace) sweep(name string) (bool, error) {
 		return false, failed(err, "network namespace %s: route netlink", n.name)
 	}
 	defer nl.Close()
-	r := &Router{name: name, space: n, nl: nl, table: unix.RT_TABLE_MAIN}
+	tc, err := n.control()
+	if err != nil {
+		return false, err
+	}
+	defer tc.close()
+	r := &Router{name: name, space: n, nl: nl, tc: tc, tally: tallyOf(name), table: unix.RT_TABLE_MAIN}
 	// The gateway device tells the VRF, which says which table and whether we made it.
 	gateway, err := nl.LinkByName(gatewayLink(name))
 	if missing(err) {
@@ -148,5 +153,5 @@ func (n *namespace) sweep(name string) (bool, error) {
 	if r.vrf.made {
 		err = r.removeRoutes()
 	}
-	return true, errors.Join(r.removeTable(), err, r.removeGateway(), r.removeVRF())
+	return true, errors.Join(r.removeTable(), err, r.removeTally(0), r.removeGateway(), r.removeVRF())
 }

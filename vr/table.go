@@ -90,7 +90,7 @@ func (r *Router) removeTable() error {
 // Drops counts the packets that the router's rules have dropped since the last Set, by reason: "direct" to a
 // tunnel's port, "cleartext" where IPsec is demanded, "foreign" SA, "selector": a client's SA used for something
 // else than L2TP, "unproven" ICMP error about decrypted contents, "leak" of an unencrypted datagram, "spoofed"
-// source of a subscriber.
+// source of a subscriber; and since Open by traffic control: "policy" by a rule of a subscriber, "rate" beyond its rate.
 //
 // ErrNotFound when somebody has removed the table: Set installs it again.
 func (r *Router) Drops() (map[string]uint64, error) {
@@ -112,5 +112,5 @@ func (r *Router) Drops() (map[string]uint64, error) {
 	if len(drops) == 0 {
 		return nil, fmt.Errorf("virtual router %s: nftables table %s: %w", r.name, table.Name, ErrNotFound)
 	}
-	return drops, nil
+	return drops, r.tallies(drops)
 }

@@ -56,36 +56,65 @@ var native = binary.NativeEndian
 
 // control speaks the traffic control part of rtnetlink in one namespace.
 type control struct {
+	dial func() (*mdnetlink.Conn, error)
+
 	mu   sync.Mutex // held during every exchange
 	conn *mdnetlink.Conn
 }
 
+// control opens a socket in the namespace. It works after the namespace has been closed.
 func (n *namespace) control() (*control, error) {
-	conn, err := mdnetlink.Dial(unix.NETLINK_ROUTE, &mdnetlink.Config{NetNS: n.fd})
-	if err != nil {
-		return nil, failed(err, "network namespace %s: traffic control netlink", n.name)
-	}
-	return &control{conn: conn}, nil
+	return newControl(func() (*mdnetlink.Conn, error) {
+		return mdnetlink.Dial(unix.NETLINK_ROUTE, &mdnetlink.Config{NetNS: n.fd})
+	})
 }
 
+func newControl(dial func() (*mdnetlink.Conn, error)) (*control, error) {
+	conn, err := dial()
+	if err != nil {
+		return nil, failed(err, "traffic control netlink")
+	}
+	return &control{dial: dial, conn: conn}, nil
+}
+
+// close is idempotent.
 func (c *control) close() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_ = c.conn.Close()
+	if c.conn != nil {
+		_ = c.conn.Close()
+	}
+	c.conn, c.dial = nil, nil
 }
 
-// execute sends one request and reads its answer.
+// execute sends one request. A socket that failed in any other way than by an answer of the kernel is replaced, so that
+// a late answer never meets the next request. ErrClosed after close.
 func (c *control) execute(typ uint16, flags mdnetlink.HeaderFlags, body []byte) ([]mdnetlink.Message, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.conn.Execute(mdnetlink.Message{
-		Header: mdnetlink.Header{Type: mdnetlink.HeaderType(typ), Flags: mdnetlink.Request | mdnetlink.Acknowledge | flags}, Data: body,
-	})
+	if c.dial == nil {
+		return nil, ErrClosed
+	}
+	if c.conn == nil {
+		conn, err := c.dial()
+		if err != nil {
+			return nil, err
+		}
+		c.conn = conn
+	}
+	msgs, err := c.conn.Execute(mdnetlink.Message{Header: mdnetlink.Header{Type: mdnetlink.HeaderType(typ), Flags: mdnetlink.Request | flags}, Data: body})
+	var errno unix.Errno
+	if err == nil || errors.As(err, &errno) && errno != unix.ENOBUFS {
+		return msgs, err
+	}
+	_ = c.conn.Close()
+	c.conn = nil
+	return nil, err
 }
 
 // create is execute for what makes something: the kernel answers that the kind does not exist where a module is missing.
 func (c *control) create(typ uint16, flags mdnetlink.HeaderFlags, body []byte) error {
-	_, err := c.execute(typ, mdnetlink.Create|flags, body)
+	_, err := c.execute(typ, mdnetlink.Create|mdnetlink.Acknowledge|flags, body)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
 		return &MissingFeature{Feature: FeatureTraffic, Module: trafficModules, Detail: err.Error()}
 	}
@@ -142,7 +171,7 @@ func (c *control) set(f filter) error { return c.create(unix.RTM_NEWTFILTER, 0, 
 
 // remove removes a filter. A missing one, or link, is success.
 func (c *control) remove(f filter) error {
-	_, err := c.execute(unix.RTM_DELTFILTER, 0, f.encode())
+	_, err := c.execute(unix.RTM_DELTFILTER, mdnetlink.Acknowledge, f.encode())
 	return ignoreGone(err)
 }
 
@@ -151,9 +180,10 @@ func (c *control) flush(index int, parent, chain uint32) error {
 	return c.remove(filter{index: index, parent: parent, chain: chain})
 }
 
-// ignoreGone is for removals. EINVAL is what a link without the place for filters answers.
+// ignoreGone is for removals. EINVAL is what a link without the place for filters answers, EOPNOTSUPP a kernel without
+// traffic control.
 func ignoreGone(err error) error {
-	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL) {
+	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP) {
 		return nil
 	}
 	return err
@@ -176,7 +206,9 @@ func flower(network netip.Prefix, from bool, actions ...[]byte) []byte {
 }
 
 // matchAll are the options of a filter for all packets.
-func matchAll(actions ...[]byte) []byte { return nlattr.Append(nil, nl.TCA_MATCHALL_ACT, list(actions)) }
+func matchAll(actions ...[]byte) []byte {
+	return nlattr.Append(nil, nl.TCA_MATCHALL_ACT, list(actions))
+}
 
 // Attributes of cls_bpf that carry a classic program.
 const (
@@ -200,8 +232,8 @@ func list(actions [][]byte) []byte {
 	return b
 }
 
-// verdict is an action that ends the list with a result. index names one that several filters share; 0 is none.
-func verdict(result, index uint32) []byte {
+// gact is an action that ends the list with a result. index names one that several filters share; 0 is none.
+func gact(result, index uint32) []byte {
 	// struct tc_gact: index u32, capab u32, action s32, refcnt s32, bindcnt s32
 	parms := make([]byte, 20)
 	native.PutUint32(parms, index)
@@ -244,12 +276,12 @@ func namedAction(index uint32) []byte {
 
 // addVerdict makes a shared action.
 func (c *control) addVerdict(result, index uint32) error {
-	return c.create(unix.RTM_NEWACTION, mdnetlink.Replace, actionMessage(verdict(result, index)))
+	return c.create(unix.RTM_NEWACTION, mdnetlink.Replace, actionMessage(gact(result, index)))
 }
 
 // removeVerdict removes a shared action; a missing one is success. EPERM: a filter has it still.
 func (c *control) removeVerdict(index uint32) error {
-	_, err := c.execute(unix.RTM_DELACTION, 0, actionMessage(namedAction(index)))
+	_, err := c.execute(unix.RTM_DELACTION, mdnetlink.Acknowledge, actionMessage(namedAction(index)))
 	return ignoreGone(err)
 }
 

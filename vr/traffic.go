@@ -264,12 +264,10 @@ func (s *Shaper) replace(want [2]Flow) error {
 			for ; d >= 0; d-- {
 				back = errors.Join(back, s.enter(d, old[d]))
 			}
-			settle()
 			return errors.Join(err, back, s.empty(old, next))
 		}
 	}
 	s.flows = next
-	settle()
 	return s.empty(next, old)
 }
 
@@ -284,7 +282,7 @@ func (s *Shaper) fill(d int, next direction) error {
 		f.options = matchAll(rates...)
 		return s.on.tc.set(f)
 	}
-	f.options = matchAll(verdict(actShot, s.on.tally.policy))
+	f.options = matchAll(gact(actShot, s.on.tally.policy))
 	if err := s.on.tc.set(f); err != nil {
 		return err
 	}
@@ -299,7 +297,7 @@ func (s *Shaper) fill(d int, next direction) error {
 // rates are the actions that let pass what is within all rates and drop the rest.
 func (s *Shaper) rates(rates []Rate) [][]byte {
 	if len(rates) == 0 {
-		return [][]byte{verdict(actOK, 0)}
+		return [][]byte{gact(actOK, 0)}
 	}
 	var actions [][]byte
 	for i, r := range rates {
@@ -309,22 +307,22 @@ func (s *Shaper) rates(rates []Rate) [][]byte {
 		}
 		actions = append(actions, police(r, within, actJump|uint32(len(rates))))
 	}
-	return append(actions, verdict(actShot, s.on.tally.rate))
+	return append(actions, gact(actShot, s.on.tally.rate))
 }
 
 // enter has packets of a direction go through its chain, or through none.
-func (s *Shaper) enter(d int, to direction) error {
+func (s *Shaper) enter(d int, next direction) error {
 	var failed error
 	for _, n := range s.networks {
 		f := filter{index: s.on.link, parent: parent(d), priority: entryPriority, protocol: unix.ETH_P_ALL, handle: s.slot, kind: "flower"}
 		if n.IsValid() {
 			f.priority, f.protocol = entryPriority+1+uint16(32-n.Bits()), unix.ETH_P_IP
 		}
-		if to.flow.none() {
+		if next.flow.none() {
 			failed = errors.Join(failed, s.on.tc.remove(f))
 			continue
 		}
-		f.options = flower(n, d == from, verdict(actGoto|s.chain(to), 0))
+		f.options = flower(n, d == from, gact(actGoto|s.chain(next), 0))
 		if err := s.on.tc.set(f); err != nil {
 			return err
 		}
@@ -332,11 +330,16 @@ func (s *Shaper) enter(d int, to direction) error {
 	return failed
 }
 
-// empty removes the chains of other that are not in use.
+// empty removes the chains of other that are not in use, once no packet is in them.
 func (s *Shaper) empty(use, other [2]direction) error {
 	var failed error
+	settled := false
 	for d := range other {
 		if !other[d].flow.none() && (use[d].flow.none() || use[d].turn != other[d].turn) {
+			if !settled {
+				settle()
+				settled = true
+			}
 			failed = errors.Join(failed, s.on.tc.flush(s.on.link, parent(d), s.chain(other[d])))
 		}
 	}
@@ -381,4 +384,39 @@ func settle() {
 	const global = 1 // MEMBARRIER_CMD_GLOBAL: an RCU grace period
 	// It fails only where kernels are built or started without it; then the time that a system call takes has to do.
 	_, _, _ = unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0)
+}
+
+// removeTally removes the shared actions. The kernel lets go of them in a worker some time after the last filter has gone.
+// What somebody holds on to is left: the next Open takes it over.
+func (r *Router) removeTally(patience time.Duration) error {
+	var failed error
+	for _, index := range []uint32{r.tally.policy, r.tally.rate} {
+		end := time.Now().Add(patience)
+		err := r.tc.removeVerdict(index)
+		for errors.Is(err, unix.EPERM) && time.Now().Before(end) {
+			time.Sleep(tallyPause)
+			err = r.tc.removeVerdict(index)
+		}
+		if !errors.Is(err, unix.EPERM) {
+			failed = errors.Join(failed, err)
+		}
+	}
+	return failed
+}
+
+const (
+	tallyPatience = time.Second
+	tallyPause    = 5 * time.Millisecond
+)
+
+// tallies adds what the shared actions have counted.
+func (r *Router) tallies(drops map[string]uint64) error {
+	for name, index := range map[string]uint32{dropPolicy: r.tally.policy, dropRate: r.tally.rate} {
+		n, err := r.tc.verdicts(index)
+		if err != nil {
+			return failed(err, "virtual router %s: read counters", r.name)
+		}
+		drops[name] = n
+	}
+	return nil
 }

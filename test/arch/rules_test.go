@@ -63,7 +63,7 @@ var mayImport = map[string][]string{
 	"l2tpnl":                     {"vr/..."},
 	"pppd":                       {},
 	"pppd/unit":                  {"vr/..."},
-	"vr":                         {},
+	"vr":                         {"vr/nlattr"},
 	"vr/nlattr":                  {},
 	"xfrm":                       {"vr/..."},
 }
