@@ -52,6 +52,7 @@ type Dataplane interface {
 	SACounters() (map[SAKey]SACounters, error)
 
 	AccessPlane
+	TrafficPlane
 
 	// Drops counts the packets that the kernel dropped by our rules, by reason.
 	Drops() (map[string]uint64, error)

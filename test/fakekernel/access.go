@@ -27,8 +27,12 @@ func (d *plane) accessOf(conn ike.ConnID) *access {
 // OpenAccess implements [controlplane.Dataplane].
 func (d *plane) OpenAccess(f subscriber.OpenAccess) (name string, ifindex int, err error) {
 	err = d.do(fmt.Sprintf("open access of %v", f.Address), func() error {
-		if d.kernel.routers[f.Terminating] == nil {
+		end := d.kernel.routers[f.Terminating]
+		if end == nil {
 			return &controlplane.DataplaneError{Reason: "no-terminating-router", Text: "it does not run"}
+		}
+		if err := known(end.config, f.Traffic); err != nil {
+			return err
 		}
 		if d.accesses[f.ID] != nil || d.accessOf(ike.ConnID(f.Conn)) != nil {
 			return misuse("access %d of connection %d opened twice", f.ID, f.Conn)
@@ -37,6 +41,9 @@ func (d *plane) OpenAccess(f subscriber.OpenAccess) (name string, ifindex int, e
 			if p.routes(f) {
 				return &controlplane.DataplaneError{Reason: "duplicate-address", Text: "the address is routed already in the terminating virtual router"}
 			}
+		}
+		if err := d.kernel.free(f.ID, f.Terminating, f.Routes); err != nil {
+			return err
 		}
 		d.accesses[f.ID] = &access{OpenAccess: f}
 		// One interface for each pair of routers, however many subscribers.

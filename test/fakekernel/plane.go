@@ -4,9 +4,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 
 	"vrgate/controlplane"
+	"vrgate/controlplane/aaa"
+	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/l2tp"
 	"vrgate/controlplane/subscriber"
@@ -23,6 +26,8 @@ type plane struct {
 	sessions map[subscriber.ID]*session
 	accesses map[subscriber.ID]*access
 	carried  map[ike.ConnID]subscriber.Counters
+	config   *config.Router
+	udp      []*net.UDPConn
 	closed   bool
 }
 
@@ -45,6 +50,7 @@ type session struct {
 	gateway netip.Addr
 	traffic bool
 	mtu     int
+	behind  []aaa.Route
 	leaked  bool
 }
 
@@ -75,10 +81,10 @@ func (d *plane) lines() []string {
 		if s.traffic {
 			state = fmt.Sprintf("route to %v from %v", s.route, s.gateway)
 		}
-		add(s.leaked, "session of %v in %s mtu %d, %s", s.tunnel.Remote.Addr(), s.Terminating, s.mtu, state)
+		add(s.leaked, "session of %v in %s mtu %d, %s%s", s.tunnel.Remote.Addr(), s.Terminating, s.mtu, state, limits(s.Traffic, s.behind))
 	}
 	for _, a := range d.accesses {
-		add(a.leaked, "access of %v in %s mtu %d, route to %v from %v", a.Remote.Addr(), a.Terminating, a.MTU, a.Address, a.Gateway)
+		add(a.leaked, "access of %v in %s mtu %d, route to %v from %v%s", a.Remote.Addr(), a.Terminating, a.MTU, a.Address, a.Gateway, limits(a.Traffic, a.Routes))
 	}
 	return out
 }
@@ -238,8 +244,12 @@ func (d *plane) OpenSession(f subscriber.OpenSession) (name string, ifindex int,
 		if t == nil || t.closing {
 			return &controlplane.DataplaneError{Reason: subscriber.ReasonTunnelGone, Text: "the tunnel ended meanwhile"}
 		}
-		if d.kernel.routers[f.Terminating] == nil {
+		end := d.kernel.routers[f.Terminating]
+		if end == nil {
 			return &controlplane.DataplaneError{Reason: "no-terminating-router", Text: "it does not run"}
+		}
+		if err := known(end.config, f.Traffic); err != nil {
+			return err
 		}
 		if d.sessions[f.ID] != nil {
 			return misuse("session %d opened twice", f.ID)
@@ -280,7 +290,10 @@ func (d *plane) Activate(f subscriber.Activate) error {
 				}
 			}
 		}
-		s.route, s.gateway, s.traffic, s.mtu = f.Peer, f.Gateway, true, f.MTU
+		if err := d.kernel.free(f.ID, s.Terminating, f.Routes); err != nil {
+			return err
+		}
+		s.route, s.gateway, s.traffic, s.mtu, s.behind = f.Peer, f.Gateway, true, f.MTU, f.Routes
 		return nil
 	})
 }
@@ -289,7 +302,7 @@ func (d *plane) Activate(f subscriber.Activate) error {
 func (d *plane) Deactivate(id subscriber.ID) error {
 	return d.do("deactivate", func() error {
 		if s := d.sessions[id]; s != nil {
-			s.traffic = false
+			s.traffic, s.behind = false, nil
 		}
 		return nil
 	})
@@ -357,7 +370,7 @@ func (d *plane) Close() error {
 	}
 	d.closed = true
 	delete(d.kernel.routers, d.name)
-	return d.kernel.call(d.name, "close")
+	return errors.Join(d.closeUDP(), d.kernel.call(d.name, "close"))
 }
 
 // steer decides what becomes of a datagram that came through an SA; nil: it is dropped.

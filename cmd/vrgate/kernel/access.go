@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"vrgate/controlplane"
+	"vrgate/controlplane/aaa"
+	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/subscriber"
 	"vrgate/vr"
@@ -19,26 +22,40 @@ type access struct {
 	conn     ike.ConnID
 	link     *vr.Access
 	address  netip.Prefix
+	behind   []aaa.Route // networks that its SAs may name too
 	policies []xfrm.Policy
+	shaper   *vr.Shaper
+	// terminating is the configuration of the router that link is to.
+	terminating *config.Router
 }
-
-// policyOut is the policy that names the peer's outer address.
-const policyOut = 0
 
 // anywhere is the other side of a subscriber's policies: what it may reach is said by the
 // selectors of its SAs.
 var anywhere = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 
-func newAccess(f subscriber.OpenAccess, link *vr.Access) *access {
-	a := &access{id: f.ID, conn: ike.ConnID(f.Conn), link: link, address: netip.PrefixFrom(f.Address, f.Address.BitLen())}
-	p := xfrm.Policy{IfID: link.IfID(), Reqid: xfrm.Tag(f.Conn), Local: f.Local.Addr(), Remote: f.Remote.Addr()}
-	p.Dir, p.Src, p.Dst = xfrm.PolicyOut, anywhere, a.address
-	a.policies = append(a.policies, p)
-	for _, dir := range []xfrm.PolicyDirection{xfrm.PolicyForward, xfrm.PolicyIn} {
-		p.Dir, p.Src, p.Dst = dir, a.address, anywhere
+func newAccess(f subscriber.OpenAccess, link *vr.Access, terminating *config.Router) *access {
+	a := &access{id: f.ID, conn: ike.ConnID(f.Conn), link: link, address: netip.PrefixFrom(f.Address, f.Address.BitLen()), behind: behind(f.Routes, f.Address), terminating: terminating}
+	for _, network := range a.networks() {
+		p := xfrm.Policy{IfID: link.IfID(), Reqid: xfrm.Tag(f.Conn), Local: f.Local.Addr(), Remote: f.Remote.Addr()}
+		p.Dir, p.Src, p.Dst = xfrm.PolicyOut, anywhere, network
 		a.policies = append(a.policies, p)
+		for _, dir := range []xfrm.PolicyDirection{xfrm.PolicyForward, xfrm.PolicyIn} {
+			p.Dir, p.Src, p.Dst = dir, network, anywhere
+			a.policies = append(a.policies, p)
+		}
 	}
 	return a
+}
+
+// networks are its address and what is behind it, each once.
+func (a *access) networks() []netip.Prefix {
+	all := []netip.Prefix{a.address}
+	for _, r := range a.behind {
+		if !slices.Contains(all, r.Prefix) {
+			all = append(all, r.Prefix)
+		}
+	}
+	return all
 }
 
 // defaultMTU is that of a subscriber's route, in bytes, where none is given: room for ESP in UDP
@@ -50,24 +67,23 @@ func (d *dataplane) OpenAccess(f subscriber.OpenAccess) (name string, ifindex in
 	if f.MTU == 0 {
 		f.MTU = defaultMTU
 	}
-	link, err := d.accessLink(f.Terminating, f.MTU)
+	end, runs := d.kernel.router(f.Terminating)
+	if !runs {
+		return "", 0, noTerminating(f.Terminating)
+	}
+	limits, err := traffic(end.config, f.Traffic)
+	if err != nil {
+		return "", 0, err
+	}
+	link, err := d.accessLink(end.vr, f.Terminating, f.MTU)
 	if err != nil {
 		return "", 0, typed(err)
 	}
-	a := newAccess(f, link)
-	// The route first: it alone tells that the address is in use, and what it brings before
-	// there is a policy is dropped.
-	if err := link.AddRoute(a.address, f.Gateway, f.MTU); err != nil {
+	a := newAccess(f, link, end.config)
+	undo := access{link: link, address: a.address} // what is there so far
+	if err := d.makeAccess(a, &undo, f, limits); err != nil {
+		_ = d.removeAccess(&undo)
 		return "", 0, typed(err)
-	}
-	for i, p := range a.policies {
-		if err := d.xfrm.AddPolicy(p); err != nil {
-			_ = d.removeAccess(a, a.policies[:i])
-			if errors.Is(err, xfrm.ErrExists) {
-				err = errors.Join(vr.ErrExists, err)
-			}
-			return "", 0, typed(err)
-		}
 	}
 	d.mu.Lock()
 	gone := d.links[f.Terminating] != link
@@ -77,29 +93,69 @@ func (d *dataplane) OpenAccess(f subscriber.OpenAccess) (name string, ifindex in
 	}
 	d.mu.Unlock()
 	if gone {
-		_ = d.removeAccess(a, a.policies)
+		_ = d.removeAccess(a)
 		return "", 0, errNoAccess
 	}
 	return link.Name(), link.Index(), nil
 }
 
+// makeAccess makes what a says in the kernel, and notes in made what it has made.
+func (d *dataplane) makeAccess(a, made *access, f subscriber.OpenAccess, limits vr.Traffic) (err error) {
+	// The route first: it alone tells that the address is in use, and what it brings before
+	// there is a policy is dropped.
+	if err := a.link.AddRoute(a.address, f.Gateway, f.MTU); err != nil {
+		made.address = netip.Prefix{}
+		return err
+	}
+	for _, r := range a.behind {
+		if err := a.link.AddNetwork(r.Prefix, f.Gateway, f.MTU, r.Metric); err != nil {
+			return routed(err, r.Prefix)
+		}
+		made.behind = append(made.behind, r)
+	}
+	if a.shaper, err = a.link.Shaper(a.networks()...); err != nil {
+		return err
+	}
+	made.shaper = a.shaper
+	if err := a.shaper.Set(limits); err != nil {
+		return err
+	}
+	for _, p := range a.policies {
+		err := d.xfrm.AddPolicy(p)
+		if errors.Is(err, xfrm.ErrExists) {
+			err = errors.Join(vr.ErrExists, err)
+		}
+		if err != nil {
+			return err
+		}
+		made.policies = append(made.policies, p)
+	}
+	return nil
+}
+
 // errNoAccess says that the XFRM interface went while something of a subscriber was made.
 var errNoAccess = &controlplane.DataplaneError{Reason: subscriber.ReasonInterface, Text: "the subscriber's interface has gone"}
 
-func (d *dataplane) removeAccess(a *access, policies []xfrm.Policy) error {
-	err := a.link.DelRoute(a.address)
-	for _, p := range policies {
+// removeAccess removes what there is of an access. Nothing passes without policies, so the rates and rules go last.
+func (d *dataplane) removeAccess(a *access) error {
+	var err error
+	if a.address.IsValid() {
+		err = a.link.DelRoute(a.address)
+	}
+	for _, r := range a.behind {
+		err = errors.Join(err, a.link.DelNetwork(r.Prefix, r.Metric))
+	}
+	for _, p := range a.policies {
 		err = errors.Join(err, d.xfrm.RemovePolicy(p))
+	}
+	if a.shaper != nil {
+		err = errors.Join(err, a.shaper.Close())
 	}
 	return err
 }
 
 // accessLink is the interface to a terminating router, made when it is first needed.
-func (d *dataplane) accessLink(terminating string, mtu int) (*vr.Access, error) {
-	router, _ := d.kernel.router(terminating)
-	if router == nil {
-		return nil, &controlplane.DataplaneError{Reason: "no-terminating-router", Text: "virtual router " + terminating + " does not run"}
-	}
+func (d *dataplane) accessLink(router *vr.Router, terminating string, mtu int) (*vr.Access, error) {
 	d.making.Lock()
 	defer d.making.Unlock()
 	d.mu.Lock()
@@ -161,7 +217,7 @@ func (d *dataplane) CloseAccess(id subscriber.ID) (subscriber.Counters, error) {
 	if a == nil {
 		return subscriber.Counters{}, nil
 	}
-	err := d.removeAccess(a, a.policies)
+	err := d.removeAccess(a)
 	counters, _ := d.Traffic(a.conn)
 	d.mu.Lock()
 	delete(d.accesses, id)
@@ -195,15 +251,19 @@ func (d *dataplane) access(conn ike.ConnID) *access {
 // moveAccess makes a subscriber's packets go to its new outer address. Port numbers are the SAs'.
 func (d *dataplane) moveAccess(conn ike.ConnID, remote netip.Addr) error {
 	a := d.access(conn)
-	if a == nil || a.policies[policyOut].Remote == remote {
+	if a == nil {
 		return nil
 	}
-	p := a.policies[policyOut]
-	p.Remote = remote
-	if err := d.xfrm.UpdatePolicy(p); err != nil {
-		return err
+	for i, p := range a.policies {
+		if p.Dir != xfrm.PolicyOut || p.Remote == remote {
+			continue
+		}
+		p.Remote = remote
+		if err := d.xfrm.UpdatePolicy(p); err != nil {
+			return err
+		}
+		a.policies[i] = p
 	}
-	a.policies[policyOut] = p
 	return nil
 }
 
@@ -217,15 +277,29 @@ func (d *dataplane) sa(f ike.SA) (xfrm.SA, error) {
 	if a == nil {
 		return sa, errNoAccess
 	}
-	if !f.RemoteNet.Contains(a.address.Addr()) {
-		return sa, fmt.Errorf("%w: an SA for %v of a subscriber whose address is %v", xfrm.ErrInvalid, f.RemoteNet, a.address.Addr())
+	network, err := a.side(f.RemoteNet)
+	if err != nil {
+		return sa, err
 	}
-	// A wider selector that the profile allows the peer to name is its idea of its side. What passes is its address.
 	if sa.Dir == xfrm.In {
-		sa.Selector.Src, sa.SetMark = a.address, a.link.Mark()
+		sa.Selector.Src, sa.SetMark = network, a.link.Mark()
 	} else {
-		sa.Selector.Dst = a.address
+		sa.Selector.Dst = network
 	}
 	sa.IfID = a.link.IfID()
 	return sa, nil
+}
+
+// side is what passes an SA that the peer says is for a network: the network, where it is behind the subscriber, or else
+// its address. A wider selector that the profile allows the peer to name is only its idea of its side.
+func (a *access) side(named netip.Prefix) (netip.Prefix, error) {
+	for _, r := range a.behind {
+		if r.Prefix.Bits() <= named.Bits() && r.Prefix.Contains(named.Addr()) {
+			return named, nil
+		}
+	}
+	if !named.Contains(a.address.Addr()) {
+		return netip.Prefix{}, fmt.Errorf("%w: an SA for %v of a subscriber whose address is %v", xfrm.ErrInvalid, named, a.address.Addr())
+	}
+	return a.address, nil
 }

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/netip"
 	"sync"
 
 	"vrgate/controlplane"
+	"vrgate/controlplane/aaa"
+	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/l2tp"
 	"vrgate/controlplane/subscriber"
@@ -51,6 +54,7 @@ type dataplane struct {
 	usage    map[ike.ConnID]*usage
 	links    map[string]*vr.Access // by terminating router
 	lost     []*vr.Access          // of no use any more, to be closed
+	udp      []*net.UDPConn
 }
 
 // tunnel is one L2TP tunnel: its socket, and the kernel's tunnel on it once a session exists.
@@ -70,6 +74,10 @@ type session struct {
 	unit   *unit.Unit
 	router *vr.Router // terminating
 	route  netip.Prefix
+	behind []aaa.Route
+	shaper *vr.Shaper
+	// terminating is the configuration of router.
+	terminating *config.Router
 }
 
 // SendIKE implements [controlplane.Dataplane].
@@ -252,16 +260,21 @@ func (d *dataplane) OpenSession(f subscriber.OpenSession) (name string, index in
 	if t == nil || t.closing {
 		return "", 0, &controlplane.DataplaneError{Reason: subscriber.ReasonTunnelGone, Text: "the tunnel ended meanwhile"}
 	}
-	router, target := d.kernel.router(f.Terminating)
-	if router == nil {
-		return "", 0, &controlplane.DataplaneError{Reason: "no-terminating-router", Text: "virtual router " + f.Terminating + " does not run"}
+	end, runs := d.kernel.router(f.Terminating)
+	if !runs {
+		return "", 0, noTerminating(f.Terminating)
 	}
+	limits, err := traffic(end.config, f.Traffic)
+	if err != nil {
+		return "", 0, err
+	}
+	router, target := end.vr, end.net
 	if t.kernel == nil {
 		if t.kernel, err = d.l2tp.Tunnel(t.socket.FD(), f.Call.Tunnel, f.PeerTunnel); err != nil {
 			return "", 0, typed(err)
 		}
 	}
-	s := &session{tunnel: t, router: router}
+	s := &session{tunnel: t, router: router, terminating: end.config}
 	if s.l2tp, err = t.kernel.Open(l2tpnl.SessionSpec{
 		Session: f.Call.Session, Peer: f.PeerSession, LNS: true, Sequence: f.Sequencing, RequireSequence: f.Sequencing,
 	}); err != nil {
@@ -273,7 +286,11 @@ func (d *dataplane) OpenSession(f subscriber.OpenSession) (name string, index in
 		_ = s.l2tp.Close()
 		return "", 0, typed(err)
 	}
-	err = d.poller.Add(s.unit.Channel.FD(), d.frames(f.ID, f.Call, s.unit.Channel))
+	s.shaper = router.Shaper(s.unit.Index())
+	err = s.shaper.Set(limits)
+	if err == nil {
+		err = d.poller.Add(s.unit.Channel.FD(), d.frames(f.ID, f.Call, s.unit.Channel))
+	}
 	if err == nil {
 		if err = d.poller.Add(s.unit.Interface.FD(), d.frames(f.ID, f.Call, s.unit.Interface)); err != nil {
 			d.poller.Remove(s.unit.Channel.FD())
@@ -347,6 +364,9 @@ func (d *dataplane) Activate(f subscriber.Activate) error {
 		}
 		s.route = route
 	}
+	if err := errors.Join(s.removeBehind(), s.addBehind(behind(f.Routes, f.Peer), f.Gateway)); err != nil {
+		return typed(errors.Join(err, s.removeBehind()))
+	}
 	return typed(s.unit.SetNetwork(unit.IPv4, true))
 }
 
@@ -356,7 +376,7 @@ func (d *dataplane) Deactivate(id subscriber.ID) error {
 	if s == nil {
 		return nil
 	}
-	return typed(s.unit.SetNetwork(unit.IPv4, false))
+	return typed(errors.Join(s.unit.SetNetwork(unit.IPv4, false), s.removeBehind()))
 }
 
 // CloseSession implements [controlplane.Dataplane]. The order is that of kernel.md section
@@ -450,7 +470,7 @@ func (d *dataplane) Close() error {
 		d.cancel()
 		d.running.Wait()
 	}
-	failed = errors.Join(failed, d.closeLinks())
+	failed = errors.Join(failed, d.closeUDP(), d.closeLinks())
 	for _, s := range d.ike {
 		failed = errors.Join(failed, s.Close())
 	}

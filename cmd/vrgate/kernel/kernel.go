@@ -32,18 +32,24 @@ type Kernel struct {
 
 // place is where a virtual router's subscriber links are made.
 type place struct {
-	vr  *vr.Router
-	net *unit.Net
+	vr     *vr.Router
+	net    *unit.Net
+	config *config.Router
 }
 
 // New returns the kernel of this machine.
 func New() *Kernel { return &Kernel{routers: map[string]place{}, swept: map[string]bool{}} }
 
-func (k *Kernel) router(name string) (*vr.Router, *unit.Net) {
+func (k *Kernel) router(name string) (place, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	p := k.routers[name]
-	return p.vr, p.net
+	p, runs := k.routers[name]
+	return p, runs
+}
+
+// noTerminating says that a subscriber's router is not there.
+func noTerminating(name string) error {
+	return &controlplane.DataplaneError{Reason: "no-terminating-router", Text: "virtual router " + name + " does not run"}
 }
 
 func (k *Kernel) add(name string, p place) {
@@ -131,7 +137,7 @@ func (d *dataplane) open(cfg *config.Config, c *config.Router) error {
 	if d.net, err = unit.OpenNet(d.vr); err != nil {
 		return err
 	}
-	d.kernel.add(c.Name, place{d.vr, d.net})
+	d.kernel.add(c.Name, place{d.vr, d.net, c})
 	if d.xfrm, err = xfrm.Open(d.vr.NetNS()); err != nil {
 		return err
 	}
