@@ -48,6 +48,7 @@ var mayImport = map[string][]string{
 	"cmd/vrgate/kernel":          {"controlplane/...", "xfrm", "l2tpnl", "vr", "pppd", "pppd/unit"},
 	"controlplane":               {"controlplane/...", "pppd"},
 	"controlplane/aaa":           {"controlplane/keymat", "pppd"},
+	"controlplane/aaa/coa":       {"controlplane/aaa", "controlplane/aaa/radius", "controlplane/keymat"},
 	"controlplane/aaa/radius":    {"controlplane/aaa", "controlplane/keymat"},
 	"controlplane/api":           {},
 	"controlplane/config":        {},

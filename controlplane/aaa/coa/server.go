@@ -296,7 +296,11 @@ func (s *Server) finish(now time.Time, j *job, r Result) []byte {
 	}
 	s.answers.done(now, j.key, answer)
 	s.mu.Unlock()
-	s.log.Info("dynamic authorization: "+o.String(),
+	level := zap.InfoLevel
+	if r.Cause == NoSession {
+		level = zap.DebugLevel // servers that do not know where a session is ask everybody
+	}
+	s.log.Log(level, "dynamic authorization: "+o.String(),
 		zap.Stringer("client", j.from), zap.String("session", j.match.SessionID), zap.String("user", j.match.User), zap.Stringer("address", j.match.Address),
 		zap.Int("sessions", r.Sessions), zap.Stringer("cause", r.Cause), zap.String("text", r.Text), zap.Error(err))
 	return answer
