@@ -203,9 +203,14 @@ func (s *Server) genuine(p *rad.Packet, data []byte) bool {
 	}
 	blank := bytes.Clone(data)
 	clear(blank[22:38])
-	h := hmac.New(md5.New, p.Secret)
-	h.Write(blank)
-	return hmac.Equal(h.Sum(nil), data[22:38])
+	return hmac.Equal(HMAC(blank, p.Secret), data[22:38])
+}
+
+// HMAC is HMAC-MD5.
+func HMAC(data, key []byte) []byte {
+	h := hmac.New(md5.New, key)
+	h.Write(data)
+	return h.Sum(nil)
 }
 
 // play does what the fault says.
@@ -319,9 +324,7 @@ func sign(q *rad.Packet, messageAuthenticator bool) []byte {
 		if err != nil {
 			panic(err)
 		}
-		h := hmac.New(md5.New, q.Secret)
-		h.Write(b)
-		q.Attributes[0].Attribute = h.Sum(nil)
+		q.Attributes[0].Attribute = HMAC(b, q.Secret)
 	}
 	b, err := q.Encode()
 	if err != nil {
