@@ -2,6 +2,7 @@ package arch
 
 import (
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -62,6 +63,11 @@ func TestTablesAreUsed(t *testing.T) {
 	for _, dir := range purePackages {
 		gone("purePackages", dir)
 	}
+	for _, with := range pureFiles {
+		if !slices.ContainsFunc(repository.files, func(f *file) bool { return strings.HasPrefix(f.path, with) }) {
+			t.Errorf("pureFiles names %s…, and no file begins so", with)
+		}
+	}
 }
 
 // good is a tree that keeps every rule.
@@ -115,6 +121,8 @@ func TestRulesFind(t *testing.T) {
 		{"durations in an engine", "controlplane/pool/n.go", "package pool\n\nimport \"time\"\n\nvar d time.Duration = time.Second\n", ""},
 		{"goroutine in an engine", "controlplane/pool/n.go", "package pool\n\nfunc f() { go f() }\n", "starts no goroutine"},
 		{"channel in an engine", "controlplane/pool/n.go", "package pool\n\ntype t struct{ c chan int }\n", "has no channel"},
+		{"goroutine in an engine beside its shell", "controlplane/aaa/radius/engine_x.go", "// Package radius.\npackage radius\n\nfunc f() { go f() }\n", "starts no goroutine"},
+		{"goroutine in a shell", "controlplane/aaa/radius/client.go", "// Package radius.\npackage radius\n\nfunc f() { go f() }\n", ""},
 		{"no package comment", "vr/doc.go", "package vr\n", "vr: wants one package comment outside tests, has it in []"},
 		{"two package comments", "vr/x.go", "// Package vr.\npackage vr\n", "has it in [vr/doc.go vr/x.go]"},
 		{"not formatted", "vr/x.go", "package vr\n\nvar  x int\n", "vr/x.go: not formatted"},

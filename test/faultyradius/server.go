@@ -29,6 +29,7 @@ const (
 	WrongAuthenticator        Fault = "wrong-authenticator"         // response authenticator of another secret
 	WrongMessageAuthenticator Fault = "wrong-message-authenticator" // the rest is right
 	NoMessageAuthenticator    Fault = "no-message-authenticator"    // the rest is right
+	ForgedAccept              Fault = "forged-accept"               // no-message-authenticator, and accepts whoever asks (CVE-2024-3596)
 	WrongPort                 Fault = "wrong-port"                  // honest, but from another port
 	Duplicate                 Fault = "duplicate"                   // the honest answer three times
 	Oversize                  Fault = "oversize"                    // more than 4096 bytes
@@ -42,7 +43,7 @@ const (
 
 // Faults are all of them.
 var Faults = []Fault{
-	Honest, Silent, Late, WrongAuthenticator, WrongMessageAuthenticator, NoMessageAuthenticator, WrongPort, Duplicate, Oversize,
+	Honest, Silent, Late, WrongAuthenticator, WrongMessageAuthenticator, NoMessageAuthenticator, ForgedAccept, WrongPort, Duplicate, Oversize,
 	Truncated, Garbage, OtherIdentifier, WrongCode, Challenge, Reject,
 }
 
@@ -240,6 +241,8 @@ func (s *Server) play(p *rad.Packet, f Fault) []Reply {
 		out = s.wrong(sign(q, false))
 	case NoMessageAuthenticator:
 		out = s.wrong(sign(s.response(p, Honest), false))
+	case ForgedAccept:
+		out = s.wrong(sign(p.Response(rad.CodeAccessAccept), false))
 	case WrongPort:
 		out = []Reply{{Data: right.Data, After: s.cfg.Delay, OtherPort: true}}
 	case Oversize:

@@ -2,9 +2,10 @@
 // accounting by RFC 2866, EAP by RFC 3579, Status-Server by RFC 5997, retransmission by RFC 5080 section 2.2.1.
 // Packets and dictionaries are those of layeh.com/radius.
 //
-// packet.go signs and verifies packets, for the client and for the CoA server (RFC 5176). The engine is a pure value that
-// decides which server gets which packet when, over which socket and with which identifier, and what an answer is worth;
-// engine*.go, order.go and sockets.go are its parts. The client is its shell: one goroutine owns the engine, one more reads each socket.
+// packet.go signs and verifies packets, for the client and for the CoA server (RFC 5176). The engine, in engine*.go, is a
+// pure value that decides which server gets which packet when, over which socket and with which identifier, and what an
+// answer is worth. [Client] is its shell: one goroutine owns the engine, one more reads each socket. The other files
+// translate between packets and the values of package aaa.
 //
 // Every Access-Request and Status-Server carries Message-Authenticator as its first attribute and every answer to one
 // must carry it (CVE-2024-3596), unless the server is marked as a museum piece.

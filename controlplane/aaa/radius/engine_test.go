@@ -258,6 +258,7 @@ func TestFaults(t *testing.T) {
 		{faultyradius.WrongAuthenticator, BadAuthenticator, 1},
 		{faultyradius.WrongMessageAuthenticator, BadAuthenticator, 1},
 		{faultyradius.NoMessageAuthenticator, NoMessageAuthenticator, 1},
+		{faultyradius.ForgedAccept, NoMessageAuthenticator, 1},
 		{faultyradius.WrongPort, WrongSource, 1},
 		{faultyradius.Oversize, Malformed, 1},
 		{faultyradius.Truncated, Malformed, 1},
