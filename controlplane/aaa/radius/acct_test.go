@@ -12,8 +12,8 @@ import (
 	"vrgate/controlplane/aaa"
 )
 
-// record is a session of L2TP over IPsec behind a NAT.
-func record(kind AcctKind) AcctRecord {
+// exampleRecord is a session of L2TP over IPsec behind a NAT.
+func exampleRecord(kind AcctKind) AcctRecord {
 	return AcctRecord{
 		Kind: kind, NAS: testNAS, At: time.Unix(1_700_000_000, 999), Session: "s1", Router: "vr1", Terminating: "vr2", User: "ann@example.net",
 		Access: aaa.AccessL2TPIPsec, Protocol: aaa.MSCHAPv2, Call: [2]uint16{12, 34}, Conn: 9,
@@ -70,7 +70,7 @@ func TestAccountingAttributes(t *testing.T) {
 		{AcctOn, "Accounting-On", "Acct-Status-Type 7\n" + acctHead + "ERX-Virtual-Router-Name \"vr1\"\n" + acctCause},
 		{AcctOff, "Accounting-Off", "Acct-Status-Type 8\n" + acctHead + "ERX-Virtual-Router-Name \"vr1\"\n" + acctCause},
 	} {
-		a := record(c.kind)
+		a := exampleRecord(c.kind)
 		attributes := AccountingAttributes(a)
 		if got := dump(attributes); got != c.want || c.kind.String() != c.name {
 			t.Errorf("%s:\n%s\nnot\n%s", c.kind, got, c.want)
@@ -79,7 +79,7 @@ func TestAccountingAttributes(t *testing.T) {
 			t.Errorf("%s: not the same twice", c.kind)
 		}
 	}
-	a := record(AcctOn)
+	a := exampleRecord(AcctOn)
 	a.Session, a.Cause, a.Reason, a.Text, a.Disconnect = "", 0, "", "", DisconnectCause{}
 	if got, want := dump(AccountingAttributes(a)), "Acct-Status-Type 7\nEvent-Timestamp 1700000000\nNAS-Identifier \"gate\"\nNAS-IP-Address 192.0.2.9\nERX-Virtual-Router-Name \"vr1\"\n"; got != want {
 		t.Errorf("%s\nnot\n%s", got, want)
@@ -104,7 +104,7 @@ func TestAccountingDynamic(t *testing.T) {
 // classes and its counters are there.
 func TestLargestRecord(t *testing.T) {
 	long := strings.Repeat("x", 300)
-	a := record(AcctStop)
+	a := exampleRecord(AcctStop)
 	a.NAS.Identifier, a.User, a.PeerHost, a.Peer, a.CallingNumber, a.Router, a.Terminating, a.Text = long, long[:253], long, long, long, long, long, long
 	a.InPolicy, a.OutPolicy, a.Duration, a.InPackets = long, long, -time.Second, 1<<63
 	a.Class = nil
