@@ -300,10 +300,24 @@ func (s *Server) finish(now time.Time, j *job, r Result) []byte {
 	if r.Cause == NoSession {
 		level = zap.DebugLevel // servers that do not know where a session is ask everybody
 	}
-	s.log.Log(level, "dynamic authorization: "+o.String(),
-		zap.Stringer("client", j.from), zap.String("session", j.match.SessionID), zap.String("user", j.match.User), zap.Stringer("address", j.match.Address),
-		zap.Int("sessions", r.Sessions), zap.Stringer("cause", r.Cause), zap.String("text", r.Text), zap.Error(err))
+	s.log.Log(level, "dynamic authorization: "+o.String(), append(j.match.fields(),
+		zap.Stringer("client", j.from), zap.Int("sessions", r.Sessions), zap.Stringer("cause", r.Cause), zap.String("text", r.Text), zap.Error(err))...)
 	return answer
+}
+
+// fields are what is given of the match, for the log.
+func (m Match) fields() []zap.Field {
+	var out []zap.Field
+	if m.SessionID != "" {
+		out = append(out, zap.String("session", m.SessionID))
+	}
+	if m.User != "" {
+		out = append(out, zap.String("user", m.User))
+	}
+	if m.Address.IsValid() {
+		out = append(out, zap.Stringer("address", m.Address))
+	}
+	return out
 }
 
 func outcome(code rad.Code, cause Cause) Outcome {
