@@ -62,6 +62,8 @@ type Request struct {
 	Answer   keymat.Secret
 	NextPIN  keymat.Secret
 	State    []byte // of the Prompt or the EAPRound that this answers
+	// Server is who has asked for this round, within the method that did; empty in the first.
+	Server string
 	// Session is the session's Acct-Session-Id, Conn its IPsec connection (0: none), Call its
 	// L2TP tunnel and session (0: none).
 	Session string

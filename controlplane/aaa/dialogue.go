@@ -12,8 +12,9 @@ import (
 type dialogue struct {
 	router string // whose AAA was asked
 	step
-	user  string // as received
-	state []byte // of the method itself
+	user   string // as received
+	server string // of the method, that has asked for the next round
+	state  []byte // of the method itself
 }
 
 // maxDialogue bounds an encoded dialogue, in bytes: the names are short, and a server's State is
@@ -26,7 +27,7 @@ var errDialogue = errors.New("the state of a dialogue cannot be read")
 
 func (d dialogue) append(b []byte) []byte {
 	b = append(b, dialogueVersion)
-	for _, field := range []string{d.router, string(d.method), d.group, d.user, string(d.state)} {
+	for _, field := range []string{d.router, string(d.method), d.group, d.user, d.server, string(d.state)} {
 		b = binary.BigEndian.AppendUint16(b, uint16(len(field)))
 		b = append(b, field...)
 	}
@@ -39,7 +40,7 @@ func parseDialogue(b []byte) (d dialogue, err error) {
 	}
 	b = b[1:]
 	var method, state string
-	for _, field := range []*string{&d.router, &method, &d.group, &d.user, &state} {
+	for _, field := range []*string{&d.router, &method, &d.group, &d.user, &d.server, &state} {
 		if len(b) < 2 {
 			return dialogue{}, errDialogue
 		}
@@ -63,7 +64,7 @@ func wrap(d Decision, with dialogue) (Decision, error) {
 	} else {
 		with.state = d.Prompt.State
 	}
-	if n := len(with.router) + len(with.method) + len(with.group) + len(with.user) + len(with.state) + 11; n > maxDialogue {
+	if n := len(with.router) + len(with.method) + len(with.group) + len(with.user) + len(with.server) + len(with.state) + 13; n > maxDialogue {
 		return d, fmt.Errorf("%v wants %d bytes kept", with.step, len(with.state))
 	}
 	state := with.append(nil)

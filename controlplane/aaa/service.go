@@ -20,8 +20,9 @@ import (
 //   - Local users cannot be checked by EAP. Where the peer uses it they are passed over.
 //   - Whom phase 1 has proven is in with what its local user's entry says, if there is one.
 //     Without an entry the next method is asked; after the last, phase 1 was enough.
-//   - Rounds of a dialogue (Access-Challenge, EAP) go to who has asked for them, and to nobody else
-//     if that one falls silent: another would not know what was said before.
+//   - Rounds of a dialogue (Access-Challenge, EAP) go to the method, router, group and server that has
+//     asked for them, and to nobody else if that one falls silent: another would not know what was
+//     said before.
 //
 // If nobody decides, silence is the reason and not the missing local user, so that an outage does
 // not count as a wrong guess.
@@ -258,7 +259,7 @@ func (s *Service) resume(ctx context.Context, p *plan, r Request) Decision {
 	}
 	for i, st := range p.steps {
 		if d.router == p.asked && d.step == st {
-			r.State = d.state
+			r.State, r.Server = d.state, d.server
 			out, _ := s.try(ctx, p, st, i == len(p.steps)-1, r)
 			return out
 		}
@@ -331,7 +332,7 @@ func (s *Service) tryServers(ctx context.Context, p *plan, st step, r Request) (
 			d.User = r.User // the other name is the server's business only
 		}
 	case d.further():
-		if d, err = wrap(d, dialogue{router: p.asked, step: st, user: r.User}); err != nil {
+		if d, err = wrap(d, dialogue{router: p.asked, step: st, user: r.User, server: d.By.Server}); err != nil {
 			d = Decision{Reason: ReasonBadAnswer, Text: err.Error(), By: d.By}
 		}
 	default:

@@ -259,14 +259,14 @@ func TestDialogue(t *testing.T) {
 	round := 0
 	w.servers["side"].answer = func(group string, r Request) Decision {
 		round++
-		if round > 1 && (group != "special" || string(r.State) != fmt.Sprint("state ", round-1) || r.User != "bob") {
-			t.Errorf("round %d: group %s, %q about %q", round, group, r.State, r.User)
+		if round > 1 && (group != "special" || string(r.State) != fmt.Sprint("state ", round-1) || r.User != "bob" || r.Server != fmt.Sprint("server ", round-1)) {
+			t.Errorf("round %d: group %s, %q about %q by %q", round, group, r.State, r.User, r.Server)
 		}
 		switch round {
 		case 1, 2:
-			return Decision{Prompt: &Prompt{Message: "code?", State: fmt.Appendf(nil, "state %d", round)}}
+			return Decision{Prompt: &Prompt{Message: "code?", State: fmt.Appendf(nil, "state %d", round)}, By: Authority{Server: fmt.Sprint("server ", round)}}
 		case 3:
-			return Decision{Round: &EAPRound{Packet: []byte{1}, State: []byte("state 3")}}
+			return Decision{Round: &EAPRound{Packet: []byte{1}, State: []byte("state 3")}, By: Authority{Server: "server 3"}}
 		}
 		return Decision{Reason: ReasonTimeout}
 	}
@@ -311,7 +311,7 @@ func TestDialogue(t *testing.T) {
 }
 
 func FuzzDialogue(f *testing.F) {
-	f.Add(dialogue{router: "main", step: step{MethodRADIUS, "g"}, user: "bob", state: []byte{1, 2}}.append(nil))
+	f.Add(dialogue{router: "main", step: step{MethodRADIUS, "g"}, user: "bob", server: "one", state: []byte{1, 2}}.append(nil))
 	f.Add([]byte{dialogueVersion, 0, 1})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d, err := parseDialogue(b)

@@ -75,6 +75,9 @@ type Exchange struct {
 	Attributes rad.Attributes
 	// Password becomes User-Password, hidden anew for each server; nil: there is none. At most [MaxPassword] bytes.
 	Password keymat.Secret
+	// Server is asked alone, dead or not, and nobody in its place: it has asked for this round of a dialogue, and another
+	// would know nothing of its State (RFC 2865 section 5.24, RFC 3579 section 2.6.5). Empty: the group's order.
+	Server string
 	// At is when the accounted event happened: Acct-Delay-Time is how long before the packet was built that was, and
 	// replaces one that is there. Zero: no Acct-Delay-Time is added.
 	At time.Time

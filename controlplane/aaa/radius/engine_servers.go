@@ -50,11 +50,19 @@ type group struct {
 	Turn       [numRoles]int
 }
 
-// choose returns the server that a request asks next, nil if it has asked all: the first that is up or to be tried out;
-// if there is none, the one that has been dead longest.
+// choose returns the server that a request asks next, nil if it has asked all: the one that it names, or the first that
+// is up or to be tried out; if there is none, the one that has been dead longest.
 func (e *engine) choose(r *request) *end {
 	g := e.groups[r.Group]
 	ends := g.Ends[r.Role]
+	if only := r.Exchange.Server; only != "" {
+		for _, n := range ends {
+			if n.Server.Name == only && !tried(r, n) {
+				return n
+			}
+		}
+		return nil
+	}
 	var ready []*end
 	var dead *end
 	for _, n := range ends {

@@ -248,6 +248,34 @@ func TestRoundRobin(t *testing.T) {
 	}
 }
 
+// TestNamedServer: a round of a dialogue goes to the server that asked for it and to no other, whatever the group's order
+// and whether it is thought dead or not (RFC 2865 section 5.24).
+func TestNamedServer(t *testing.T) {
+	for _, roundRobin := range []bool{false, true} {
+		w := newWorld(t, func(c *Config) { c.Groups[0].RoundRobin = roundRobin }, faultyradius.Config{}, silent, faultyradius.Config{})
+		named := func(server string) requestID {
+			x := pap("a", "b")
+			x.Server = server
+			return w.ask(x)
+		}
+		for range 2 * deadAfter { // the second server dies of it
+			third, second := named("s3"), named("s2")
+			w.run(6 * time.Second)
+			w.want(third, rad.CodeAccessAccept, "s3")
+			w.wantError(second, ErrNoAnswer)
+		}
+		if s := w.status(2, Authentication); s.State != Dead || s.Counts[Sent] != 2*deadAfter {
+			t.Errorf("the silent server: %+v", s)
+		}
+		if s := w.status(1, Authentication); s.Counts[Sent] != 0 {
+			t.Errorf("the first was asked: %+v", s)
+		}
+		id := named("gone")
+		w.run(time.Second)
+		w.wantError(id, ErrNoAnswer)
+	}
+}
+
 // TestFaults is row 21: what is wrong is dropped and counted, and the honest answer behind it is still taken.
 func TestFaults(t *testing.T) {
 	tests := []struct {

@@ -33,7 +33,7 @@ func (m *Method) exchange(r aaa.Request) (Exchange, error) {
 	if len(r.State) > maxValue {
 		return Exchange{}, fmt.Errorf("a state of %d bytes", len(r.State))
 	}
-	x := Exchange{Code: rad.CodeAccessRequest}
+	x := Exchange{Code: rad.CodeAccessRequest, Server: r.Server}
 	p := newPacker()
 	p.add(typeUserName, []byte(r.User))
 	service, err := m.prove(p, &x, r)
