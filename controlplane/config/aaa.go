@@ -104,8 +104,10 @@ type DomainMap struct {
 	Methods             []AAAMethod
 	AuthenticationGroup string
 	AccountingGroup     string
-	// StripDomain takes domain, realm and delimiters off the name before anybody is
-	// asked.
+	// StripDomain takes the part of the name that serves as the domain, and its
+	// delimiter, off the name that servers are sent. Local users match the whole
+	// name. It stays whole in EAP, and in MS-CHAPv2 but for a realm before a
+	// backslash: there it is part of what the user proves.
 	StripDomain bool
 	// OverrideUser and OverridePassword are sent in place of the user's; empty
 	// OverrideUser for neither. Only with MethodRADIUS alone.

@@ -183,7 +183,7 @@ type fileDomainMap struct {
 	AuthenticationGroup text `yaml:"authentication-group" len:"1..64"`
 	// Group of servers of the authentication router that gets accounting records.
 	AccountingGroup text `yaml:"accounting-group" len:"1..64"`
-	// Take realm and domain off the name before anybody is asked.
+	// Take what serves as the domain off the name that servers are sent; not with EAP or MS-CHAPv2, where it is part of the proof.
 	StripDomain boolean `yaml:"strip-domain" default:"false"`
 	// Name and password for the server in place of the user's.
 	OverrideUser fileOverride `yaml:"override-user"`
