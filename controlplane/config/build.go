@@ -195,7 +195,8 @@ func (b *builder) unique(seen map[string]Pos, name text, what string) {
 }
 
 // secretOf returns the secret that is either written out or in a file. at is
-// the place for the message that there is none.
+// the place for the message that there is none; an entry that is no section has no place, and
+// a message already.
 func (b *builder) secretOf(at Pos, s secret, file text, key string, required bool) Secret {
 	switch {
 	case s.given() && file.given():
@@ -205,7 +206,7 @@ func (b *builder) secretOf(at Pos, s secret, file text, key string, required boo
 		return s.v
 	case file.given() && file.v != "":
 		return b.secretFile(file, key)
-	case !file.given() && required:
+	case !file.given() && required && at.Line != 0:
 		b.errorf(at, "key %q or \"%s-file\" is missing", key, key)
 	}
 	return nil

@@ -6,6 +6,9 @@ import (
 	"strings"
 )
 
+// maxUserPassword is the longest password of an Access-Request in bytes (RFC 2865 section 5.2).
+const maxUserPassword = 128
+
 func (b *builder) aaa(f *fileRouter, r *Router) {
 	x := &f.AAA
 	r.AAA = AAA{
@@ -175,6 +178,9 @@ func (b *builder) domainMaps(f *fileRouter, r *Router) {
 		if o := &d.OverrideUser; o.present {
 			m.OverrideUser = o.Name.v
 			m.OverridePassword = b.secretOf(o.pos, o.Password, o.PasswordFile, "password", true)
+			if len(m.OverridePassword) > maxUserPassword {
+				b.errorf(o.PasswordFile.pos, "the password in the file must be at most %d bytes long: RADIUS cannot carry more", maxUserPassword)
+			}
 			b.warnf(o.pos, "nobody checks the users of the domain: the server sees the name and password given here")
 		}
 		if d.IPProfile.given() && d.Router.given() {

@@ -195,7 +195,7 @@ func (b *builder) warnUntil(p *filePool) int {
 	switch {
 	case !p.WarnUntil.given():
 		return int(max(p.WarnAt.v-10, 0))
-	case p.WarnUntil.v > p.WarnAt.v:
+	case p.WarnUntil.v > p.WarnAt.v && p.sound("warn-at"):
 		b.errorf(p.WarnUntil.pos, "\"warn-until\" is %d but must not be above \"warn-at\", which is %d", p.WarnUntil.v, p.WarnAt.v)
 	}
 	return int(p.WarnUntil.v)

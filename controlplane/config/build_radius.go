@@ -38,7 +38,7 @@ func (b *builder) servers(x *fileRADIUS, r *Router) {
 			AuthPort:                    uint16(s.AuthPort.v),
 			AcctPort:                    uint16(s.AcctPort.v),
 			Source:                      b.sourceOf(s, x),
-			Secret:                      b.secretOf(s.pos, s.Secret, s.SecretFile, "secret", s.present),
+			Secret:                      b.secretOf(s.pos, s.Secret, s.SecretFile, "secret", true),
 			Timeout:                     s.Timeout.v,
 			Retransmissions:             int(s.Retransmissions.v),
 			DeadTime:                    s.DeadTime.v,
@@ -159,7 +159,7 @@ func (b *builder) dynamic(x *fileRADIUS, r *Router) {
 	seen := map[netip.Addr]Pos{}
 	for i := range d.Clients {
 		c := &d.Clients[i]
-		s := b.secretOf(c.pos, c.Secret, c.SecretFile, "secret", c.present)
+		s := b.secretOf(c.pos, c.Secret, c.SecretFile, "secret", true)
 		b.weakRADIUS(s, c.Secret, c.SecretFile)
 		if !c.Address.v.IsValid() {
 			continue

@@ -46,6 +46,7 @@ var secretFiles = map[string]struct {
 	"key":      {"a long key in a file\r\n", 0o600, nil},
 	"two":      {"two\nlines", 0o600, nil},
 	"empty":    {"\n", 0o600, nil},
+	"long":     {strings.Repeat("x", 129), 0o600, nil},
 	"world":    {"a long key in a file", 0o644, nil},
 	"private":  {"", 0, &fs.PathError{Op: "open", Path: "private", Err: fs.ErrPermission}},
 	"too-long": {strings.Repeat("x", 257), 0o600, nil},

@@ -45,6 +45,14 @@ func checkInvariants(t *testing.T, c *Config) {
 	}
 	licences(p.Licences)
 	in("socket", int64(len(p.API.Socket)), 1, 107, false)
+	in("concurrent", int64(p.Admission.Concurrent), 1, 10000, false)
+	in("waiting", int64(p.Admission.Waiting), 0, 1000000, false)
+	in("admitted per source", int64(p.Admission.PerSource), 1, 1000000, false)
+	in("records", int64(p.Journal.MaxRecords), 1000, 100000000, false)
+	in("parallel", int64(p.Journal.Parallel), 1, 1024, false)
+	if p.DefaultRouter != "" && c.Router(p.DefaultRouter) == nil {
+		t.Errorf("default router %q", p.DefaultRouter)
+	}
 	if !strings.HasPrefix(p.API.Socket, "/") || !strings.HasPrefix(p.StateDir, "/") {
 		t.Errorf("relative paths in %+v", p)
 	}
@@ -131,7 +139,9 @@ func checkInvariants(t *testing.T, c *Config) {
 		in("mru", int64(r.PPP.MRU), 576, 1500, false)
 		within("echo", r.PPP.EchoInterval, 1, 3600, true)
 		in("failures", int64(r.PPP.EchoFailures), 1, 100, false)
-		in("methods", int64(len(r.PPP.Authentication)), 1, 3, false)
+		in("methods", int64(len(r.PPP.Authentication)), 1, 4, false)
+		checkRADIUS(t, r)
+		checkAAA(t, c, r)
 		for _, ip := range r.IPProfiles {
 			term := c.Router(ip.Router)
 			if term == nil || term.Namespace != r.Namespace && !r.forTunnelsOnly(ip.Name) || !ip.Unnumbered.Is4() || len(ip.DNS) > 2 || len(ip.NBNS) > 2 {
@@ -163,6 +173,8 @@ func checkInvariants(t *testing.T, c *Config) {
 				}
 			}
 			all = append(all, pool.Ranges...)
+			in("warning", int64(pool.WarnAt), 0, 100, false)
+			in("end of the warning", int64(pool.WarnUntil), 0, int64(pool.WarnAt), false)
 		}
 		names := map[string]bool{}
 		for _, u := range r.Users {
@@ -172,6 +184,7 @@ func checkInvariants(t *testing.T, c *Config) {
 			}
 			within("session timeout", u.SessionTimeout, 60, 31622400, true)
 			within("idle timeout", u.IdleTimeout, 300, 86400, true)
+			checkUser(t, u)
 			names[u.Name] = true
 		}
 	}
@@ -266,6 +279,9 @@ func FuzzParse(f *testing.F) {
 	f.Add("", good)
 	f.Add("log: {level: debug}\nhalf-open: {total: 3}\n", "namespace: {name: x, create: true}\nvrf: {device: d, table: 7}\n"+good)
 	f.Add("licences: {subscribers: 3}\n", tunnels)
+	f.Add("default-router: r\n", aaaOut)
+	f.Add(aaaProcess, strings.ReplaceAll(strings.ReplaceAll(aaaFiles()["out"], "virtual-router: in", "virtual-router: r"), "authentication-router: in", "authentication-router: r"))
+	f.Add("", "users: [~]\nradius: {servers: [~], groups: [~]}\naaa: {domain-maps: [~, {domain: x, override-user: ~}]}\ntraffic-policies: [~, {rules: [~]}]\n")
 	f.Add("workers: {dh: -1}\n", "users: [{name: 1, password: ~}]\n")
 	f.Add("a: &a [*a]\n", "? {a: b}\n: c\n<<: [x]\n")
 	f.Add("!!binary x: 1", "pools:\n- name: p\n  ranges: [0.0.0.0/0, 255.255.255.255, 1.1.1.1-1.1.1.0]\n")
