@@ -43,14 +43,14 @@ type AAA struct {
 
 // DomainMap returns the domain map of a domain, in any case; nil if there is none.
 func (a *AAA) DomainMap(domain string) *DomainMap {
-	i, ok := slices.BinarySearchFunc(a.DomainMaps, strings.ToLower(domain), func(m DomainMap, d string) int { return strings.Compare(m.Domain, d) })
+	i, ok := slices.BinarySearchFunc(a.DomainMaps, lowerASCII(domain), func(m DomainMap, d string) int { return strings.Compare(m.Domain, d) })
 	if !ok {
 		return nil
 	}
 	return &a.DomainMaps[i]
 }
 
-// Accounting says how subscribers are accounted for.
+// Accounting says how subscribers are accounted for that are authenticated in the router.
 type Accounting struct {
 	// Required refuses subscribers whose start no server acknowledges; default
 	// false: the journal keeps records, and a session never ends because
@@ -90,7 +90,8 @@ const (
 // DomainMap says what users of a domain get (R2). A zero value leaves it to the
 // subscriber's profile, but for authentication, where everything is filled in.
 type DomainMap struct {
-	// Domain is in lower case; domains compare without regard to case.
+	// Domain has its ASCII letters in lower case; domains compare without regard to
+	// theirs.
 	// [DomainDefault] and [DomainNone] are no domains.
 	Domain string
 	// Deny refuses the users. Nothing else but Domain is then set.

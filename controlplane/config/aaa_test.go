@@ -134,8 +134,8 @@ func TestAAAEverything(t *testing.T) {
 		NASIdentifier: "nas", NASAddress: a("192.0.2.1"), NASAddressFromTunnel: true, InFlight: 100,
 		Servers: []RADIUSServer{
 			{"one", a("192.0.2.53"), 1645, 1646, a("192.0.2.7"), Secret("the secret of server one"), time.Second, 0, 5 * time.Minute, false, true},
-			{"two", a("2001:db8::53"), 1812, 1813, a("2001:db8::1"), Secret("a long key in a file"), 3 * time.Second, 2, time.Minute, true, false},
-			{"books", a("192.0.2.54"), 0, 1813, a("192.0.2.7"), Secret("the secret of the books"), 3 * time.Second, 2, time.Minute, true, false},
+			{"two", a("2001:db8::53"), 1812, 1813, a("2001:db8::1"), Secret("a long key in a file"), 5 * time.Second, 2, time.Minute, true, false},
+			{"books", a("192.0.2.54"), 0, 1813, a("192.0.2.7"), Secret("the secret of the books"), 5 * time.Second, 2, time.Minute, true, false},
 		},
 		Groups: []RADIUSGroup{
 			{"both", []string{"two", "one"}, StrategyRoundRobin}, {"records", []string{"books"}, StrategyPriority}, {"records-too", []string{"one"}, StrategyPriority},
@@ -246,16 +246,17 @@ func TestDomainAskedByDefault(t *testing.T) {
 		methods           []AAAMethod
 		auth, acct        string
 	}{
-		"as the router":                    {"{authentication-group: g, ", "", "", both, "g", "g"},
-		"another group":                    {"{authentication-group: g, ", ", authentication-group: h", "", both, "h", "g"},
-		"a group where the router has two": {"{", ", authentication-group: h", "", both, "h", ""},
-		"methods of the router":            {"{methods: [radius], authentication-group: h, ", ", authentication-group: g", "", radius, "g", "g"},
-		"methods of its own":               {"{authentication-group: g, ", ", methods: [local]", "", []AAAMethod{MethodLocal}, "", "g"},
-		"of another router":                {"{authentication-group: g, ", ", authentication-router: b", "{}", radius, "theirs", "theirs"},
-		"of another that asks local users": {"{authentication-group: g, ", ", authentication-router: b", "{methods: [local]}", []AAAMethod{MethodLocal}, "", "theirs"},
-		"radius of another":                {"{", ", authentication-router: b, methods: [radius]", "{methods: [local]}", radius, "theirs", "theirs"},
-		"no accounting here":               {"{accounting: {enabled: false}, authentication-group: g, ", "", "", both, "g", ""},
-		"no accounting there":              {"{authentication-group: g, ", ", authentication-router: b", "{accounting: {enabled: false}}", radius, "theirs", ""},
+		"as the router":                     {"{authentication-group: g, ", "", "", both, "g", "g"},
+		"another group":                     {"{authentication-group: g, ", ", authentication-group: h", "", both, "h", "g"},
+		"a group where the router has two":  {"{", ", authentication-group: h", "", both, "h", ""},
+		"methods of the router":             {"{methods: [radius], authentication-group: h, ", ", authentication-group: g", "", radius, "g", "g"},
+		"methods of its own":                {"{authentication-group: g, ", ", methods: [local]", "", []AAAMethod{MethodLocal}, "", "g"},
+		"of another router":                 {"{authentication-group: g, ", ", authentication-router: b", "{}", radius, "theirs", "theirs"},
+		"of another that asks local users":  {"{authentication-group: g, ", ", authentication-router: b", "{methods: [local]}", []AAAMethod{MethodLocal}, "", "theirs"},
+		"radius of another":                 {"{", ", authentication-router: b, methods: [radius]", "{methods: [local]}", radius, "theirs", "theirs"},
+		"no accounting here":                {"{accounting: {enabled: false}, authentication-group: g, ", "", "", both, "g", ""},
+		"records of the other all the same": {"{accounting: {enabled: false}, ", ", authentication-router: b", "{}", radius, "theirs", "theirs"},
+		"no accounting there":               {"{authentication-group: g, ", ", authentication-router: b", "{accounting: {enabled: false}}", radius, "theirs", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			files := map[string]string{"a": good + servers + "aaa: " + test.aaa + "domain-maps: [{domain: x" + test.entry + "}]}\n"}
@@ -272,6 +273,25 @@ func TestDomainAskedByDefault(t *testing.T) {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// TestNASAddress: what we call ourselves where the file does not say.
+func TestNASAddress(t *testing.T) {
+	for in, want := range map[string]string{
+		good: "192.0.2.1",
+		good + "radius: {source-address: 192.0.2.7}\n":                               "192.0.2.7",
+		good + "radius: {source-address: 192.0.2.7, nas-address: \"2001:db8::1\"}\n": "2001:db8::1",
+		"radius: {source-address: \"2001:db8::2\"}\n":                                "2001:db8::2",
+		"": "invalid IP",
+	} {
+		c, _, errs := parseFiles(map[string]string{"a": in})
+		if len(errs) > 0 {
+			t.Fatal(Errors(errs))
+		}
+		if got := c.Router("a").RADIUS.NASAddress.String(); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
 	}
 }
 
@@ -341,7 +361,7 @@ func checkAAA(t *testing.T, c *Config, r *Router) {
 	}
 	for i := range a.DomainMaps {
 		m := &a.DomainMaps[i]
-		if i > 0 && a.DomainMaps[i-1].Domain >= m.Domain || m.Domain != strings.ToLower(m.Domain) || a.DomainMap(m.Domain) != m {
+		if i > 0 && a.DomainMaps[i-1].Domain >= m.Domain || strings.ContainsAny(m.Domain, "ABCDEFGHIJKLMNOPQRSTUVWXYZ") || a.DomainMap(m.Domain) != m {
 			t.Errorf("domain map %q is in the wrong place", m.Domain)
 		}
 		if m.Deny {
@@ -355,8 +375,8 @@ func checkAAA(t *testing.T, c *Config, r *Router) {
 			t.Fatalf("domain map %+v", m)
 		}
 		asked("domain", of, m.Methods, m.AuthenticationGroup, m.AccountingGroup)
-		if a.Accounting.Required && m.AccountingGroup == "" || !session(m.SessionTimeout) || !idle(m.IdleTimeout) || m.MaxSessions < 0 || m.MaxSessions > 1000000 ||
-			(m.OverrideUser == "") != (len(m.OverridePassword) == 0) || m.OverrideUser != "" && slices.Contains(m.Methods, MethodLocal) ||
+		if of.AAA.Accounting.Required && m.AccountingGroup == "" || !session(m.SessionTimeout) || !idle(m.IdleTimeout) || m.MaxSessions < 0 || m.MaxSessions > 1000000 ||
+			m.OverrideUser == "" && len(m.OverridePassword) > 0 ||
 			len(m.DNS) > 2 || len(m.NBNS) > 2 || m.MTU != 0 && (m.MTU < 576 || m.MTU > 1500) || m.IPProfile != "" && (r.IPProfile(m.IPProfile) == nil || m.Router == "") {
 			t.Errorf("domain map %+v", m)
 		}

@@ -159,7 +159,7 @@ func TestAAAErrors(t *testing.T) {
     - {domain: z, ip-profile: standard, authentication-group: h, accounting-group: h}
     - {domain: o, override-user: {name: x}}
     - {domain: p, pool: man, gateway: 10.0.0.0/8, traffic: {policy-in: wep, policy-out: x, rate-in: 7999, burst-out: 2000}}
-    - {domain: q, override-user: {name: x, password: y}, methods: [radius, local]}
+    - {domain: q, override-user: {password: y, password-file: key}}
     - {domain: r, override-user: {name: x, password-file: long}, methods: [radius]}
 `, []string{
 			`vr/a.yaml:L+3:16: domain map "x.example" is there twice; the first is in line L+2`,
@@ -176,16 +176,15 @@ func TestAAAErrors(t *testing.T) {
 			`vr/a.yaml:L+6:31: "ip-profile" is "standard" but there is no such IP profile`,
 			`vr/a.yaml:L+6:63: "authentication-group" is "h" but the virtual router "a" has no such group; did you mean "g"?`,
 			`vr/a.yaml:L+6:84: "accounting-group" is "h" but the virtual router "a" has no such group; did you mean "g"?`,
-			`vr/a.yaml:L+7:34: "override-user" is for servers, but the method local is asked too; say "methods: [radius]"`,
-			`vr/a.yaml:L+7:34: key "password" or "password-file" is missing`,
 			`vr/a.yaml:L+8:25: "pool" is "man" but the virtual router "a" has no such pool; did you mean "main"?`,
 			`vr/a.yaml:L+8:39: "gateway" is "10.0.0.0/8" but must be a single IPv4 address, not a prefix`,
 			`vr/a.yaml:L+8:72: "policy-in" is "wep" but the virtual router "a" has no such traffic policy; did you mean "web"?`,
 			`vr/a.yaml:L+8:89: "policy-out" is "x" but the virtual router "a" has no such traffic policy`,
 			`vr/a.yaml:L+8:101: "rate-in" is "7999" but must be a rate in bits per second such as 512k, 10M or 1G, 8k to 100G or 0 (no limit)`,
 			`vr/a.yaml:L+8:118: "burst-out" needs "rate-out"`,
+			`vr/a.yaml:L+9:34: key "name" is missing`,
+			`vr/a.yaml:L+9:63: "password-file" and "password" exclude each other`,
 			`vr/a.yaml:L+10:59: the password in the file must be at most 128 bytes long: RADIUS cannot carry more`,
-			`vr/a.yaml:L+9:34: "override-user" is for servers, but the method local is asked too; say "methods: [radius]"`,
 		}},
 		"too many domain maps": {aaaBase + "aaa:\n  domain-maps: [" + strings.Repeat("{},", 4001) + "]\n", []string{`vr/a.yaml:L+1:16: "domain-maps" has 4001 entries but may have 0 to 4000`}},
 		"the gateway of a domain is nobody's address": {good + "    address: 10.0.0.9\naaa: {domain-maps: [{domain: x, gateway: 10.0.0.9}]}\n", []string{
@@ -317,10 +316,6 @@ func TestAAAErrorsBetweenFiles(t *testing.T) {
 				`vr/a.yaml:31:215: radius needs "authentication-group": the virtual router "b" has 0 groups`,
 				`vr/a.yaml:31:253: "virtual-router" is "c" but there is no such virtual router; did you mean "a"?`,
 			},
-		},
-		"required accounting": {
-			map[string]string{"a": aaaBase + "aaa: {authentication-group: g, accounting: {required: true}, domain-maps: [{domain: x, authentication-router: b}]}\n", "b": inside},
-			[]string{`vr/a.yaml:31:76: accounting is "required" but no group of servers of the virtual router "b" takes that of the domain`},
 		},
 		"L2TP subscribers in another namespace": {
 			map[string]string{"a": maps("{domain: x, virtual-router: b}, {domain: y, virtual-router: c}"), "b": elsewhere, "c": inside},
@@ -458,10 +453,10 @@ aaa:
 		`vr/a.yaml:38:24: replace-oldest has no effect without "per-user"`,
 		`vr/a.yaml:41:25: the group is never asked: "radius" is not among the methods`,
 		`vr/a.yaml:42:21: the group gets no records: accounting is not "enabled"`,
-		`vr/a.yaml:46:39: the group gets no records: accounting is not "enabled"`,
+		`vr/a.yaml:46:39: the group gets no records: accounting is not "enabled" in the virtual router "a"`,
 		`vr/a.yaml:46:82: the group is never asked: "radius" is not among the methods`,
 		`vr/a.yaml:48:16: the domain map is never used: by the delimiters no user name has the domain "a/b@c"`,
-		`vr/a.yaml:49:81: nobody checks the users of the domain: the server sees the name and password given here`,
+		`vr/a.yaml:49:81: nobody checks the users of the domain: servers are sent the name and password given here`,
 	}
 	if diff := cmp.Diff(want, lines(warnings)); diff != "" {
 		t.Errorf("warnings (-want +got):\n%s", diff)

@@ -177,11 +177,13 @@ func (b *builder) domainMaps(f *fileRouter, r *Router) {
 		}
 		if o := &d.OverrideUser; o.present {
 			m.OverrideUser = o.Name.v
-			m.OverridePassword = b.secretOf(o.pos, o.Password, o.PasswordFile, "password", true)
+			m.OverridePassword = b.secretOf(o.pos, o.Password, o.PasswordFile, "password", false)
 			if len(m.OverridePassword) > maxUserPassword {
 				b.errorf(o.PasswordFile.pos, "the password in the file must be at most %d bytes long: RADIUS cannot carry more", maxUserPassword)
 			}
-			b.warnf(o.pos, "nobody checks the users of the domain: the server sees the name and password given here")
+			if o.Password.given() || o.PasswordFile.given() {
+				b.warnf(o.pos, "nobody checks the users of the domain: servers are sent the name and password given here")
+			}
 		}
 		if d.IPProfile.given() && d.Router.given() {
 			b.errorf(d.Router.pos, "\"virtual-router\" and \"ip-profile\" exclude each other")

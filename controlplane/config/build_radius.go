@@ -17,6 +17,12 @@ func (b *builder) radius(f *fileRouter, r *Router) {
 	if !x.NASIdentifier.given() {
 		r.RADIUS.NASIdentifier = r.Name
 	}
+	if !x.NASAddress.given() {
+		r.RADIUS.NASAddress = x.SourceAddress.v
+	}
+	if !r.RADIUS.NASAddress.IsValid() && len(r.ServerAddresses) > 0 {
+		r.RADIUS.NASAddress = r.ServerAddresses[0]
+	}
 	b.servers(x, r)
 	b.groups(x, r)
 	b.dynamic(x, r)

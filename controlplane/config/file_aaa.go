@@ -27,14 +27,14 @@ type fileRADIUS struct {
 	section
 	// NAS-Identifier; without it the name of the virtual router.
 	NASIdentifier text `yaml:"nas-identifier" len:"1..253"`
-	// NAS-IP-Address or NAS-IPv6-Address; without it the address that packets are sent from.
+	// NAS-IP-Address or NAS-IPv6-Address; without it source-address, or the first of server-addresses.
 	NASAddress host `yaml:"nas-address"`
 	// Report the LAC's address as NAS-IP-Address of L2TP subscribers in its place.
 	NASAddressFromTunnel boolean `yaml:"nas-address-from-tunnel" default:"false"`
 	// Address that packets are sent from; without it what the routes say.
 	SourceAddress host `yaml:"source-address"`
 	// Most requests that wait for an answer.
-	InFlight number `yaml:"in-flight" default:"4096" range:"1..65536"`
+	InFlight number `yaml:"in-flight" default:"4096" range:"4..65536"`
 	// The servers.
 	Servers []fileServer `yaml:"servers" items:"0..256"`
 	// Groups of servers that stand in for each other.
@@ -60,9 +60,9 @@ type fileServer struct {
 	Secret secret `yaml:"secret"`
 	// File that holds the secret, relative to the configuration directory.
 	SecretFile text `yaml:"secret-file" len:"1..4000"`
-	// How long a try waits for the answer.
-	Timeout duration `yaml:"timeout" default:"3s" range:"1..60"`
-	// Tries after the first, before the next server of the group is asked.
+	// How long the server has to answer a request, retransmissions included, before the next one of the group is asked.
+	Timeout duration `yaml:"timeout" default:"5s" range:"1..60"`
+	// How often a request is repeated in that time.
 	Retransmissions number `yaml:"retransmissions" default:"2" range:"0..10"`
 	// How long the server is left alone once it has stopped to answer.
 	DeadTime duration `yaml:"dead-time" default:"60s" range:"1..3600"`
@@ -122,7 +122,7 @@ type fileAAA struct {
 	AuthenticationGroup text `yaml:"authentication-group" len:"1..64"`
 	// Group of servers that gets accounting records; without it the authentication group.
 	AccountingGroup text `yaml:"accounting-group" len:"1..64"`
-	// How subscribers are accounted for.
+	// How subscribers are accounted for that are authenticated in the virtual router.
 	Accounting fileAccounting `yaml:"accounting"`
 	// How user names are taken apart: realm/user@domain.
 	Names fileNames `yaml:"names"`
@@ -140,7 +140,7 @@ type fileAAA struct {
 	TerminateCodes []fileTerminateCode `yaml:"terminate-codes" items:"0..1000"`
 }
 
-// fileAccounting is how subscribers are accounted for.
+// fileAccounting is how subscribers are accounted for that are authenticated in the virtual router.
 type fileAccounting struct {
 	section
 	// Send accounting records at all.
@@ -185,7 +185,7 @@ type fileDomainMap struct {
 	AccountingGroup text `yaml:"accounting-group" len:"1..64"`
 	// Take what serves as the domain off the name that servers are sent; not with EAP or MS-CHAPv2, where it is part of the proof.
 	StripDomain boolean `yaml:"strip-domain" default:"false"`
-	// Name and password for the server in place of the user's.
+	// Whom servers are asked about in place of the user.
 	OverrideUser fileOverride `yaml:"override-user"`
 	// Virtual router in which the users terminate.
 	Router text `yaml:"virtual-router" len:"1..31"`
@@ -207,12 +207,12 @@ type fileDomainMap struct {
 	Traffic fileTraffic `yaml:"traffic"`
 }
 
-// fileOverride is a name and password for the server in place of the user's, who then is not checked. Exactly one of password and password-file is given.
+// fileOverride is whom servers are asked about in place of the user. With a password nobody checks the user, who is refused if it wants the server to prove itself too (mschapv2, eap).
 type fileOverride struct {
 	section
 	// The name.
 	Name text `yaml:"name" required:"true" len:"1..253"`
-	// The password itself.
+	// The password itself; without it and password-file the user's own proof is sent.
 	Password secret `yaml:"password" len:"1..128"`
 	// File that holds the password, relative to the configuration directory.
 	PasswordFile text `yaml:"password-file" len:"1..4000"`

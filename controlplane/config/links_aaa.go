@@ -77,13 +77,10 @@ func (b *builder) domainAsked(s *routerSource, d *fileDomainMap, m *DomainMap) *
 	if slices.Contains(m.Methods, MethodRADIUS) {
 		m.AuthenticationGroup = auth
 	}
-	if o := &d.OverrideUser; o.present && slices.Contains(m.Methods, MethodLocal) {
-		b.errorf(o.pos, "\"override-user\" is for servers, but the method local is asked too; say \"methods: [radius]\"")
-	}
 	if !m.idleFromElsewhere(s.r) {
 		b.idleIngress(d.IdleIngress)
 	}
-	b.domainAccounting(s, d, m, named, t, tf)
+	b.domainAccounting(d, m, named, t, tf)
 	return t
 }
 
@@ -94,7 +91,7 @@ func (m *DomainMap) idleFromElsewhere(r *Router) bool {
 
 // domainAccounting fills in who gets the records of a domain: t, whose file is tf, is the router
 // that is asked, named the group that the map asks.
-func (b *builder) domainAccounting(s *routerSource, d *fileDomainMap, m *DomainMap, named string, t *Router, tf *fileRouter) {
+func (b *builder) domainAccounting(d *fileDomainMap, m *DomainMap, named string, t *Router, tf *fileRouter) {
 	acct := b.groupOf(d.AccountingGroup, "accounting-group", tf, t, "accounting-port", acctPort)
 	if acct == "" && !d.AccountingGroup.given() {
 		acct = t.AAA.AccountingGroup
@@ -102,16 +99,10 @@ func (b *builder) domainAccounting(s *routerSource, d *fileDomainMap, m *DomainM
 			acct = named
 		}
 	}
-	x := &s.file.AAA.Accounting
-	switch {
-	case !x.Enabled.v:
-		if d.AccountingGroup.given() {
-			b.warnf(d.AccountingGroup.pos, "the group gets no records: accounting is not \"enabled\"")
-		}
-	case acct == "" && x.Required.v && tf.sound("radius") && !d.AccountingGroup.given():
-		b.errorf(d.pos, "accounting is \"required\" but no group of servers of the virtual router %q takes that of the domain", t.Name)
-	default:
+	if tf.AAA.Accounting.Enabled.v {
 		m.AccountingGroup = acct
+	} else if d.AccountingGroup.given() {
+		b.warnf(d.AccountingGroup.pos, "the group gets no records: accounting is not \"enabled\" in the virtual router %q", t.Name)
 	}
 }
 

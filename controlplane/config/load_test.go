@@ -39,9 +39,10 @@ var compareConfig = cmp.Options{
 }
 
 // defaultRADIUS and defaultAAA are those sections where a file has none.
-func defaultRADIUS(router string) RADIUS {
+func defaultRADIUS(router, address string) RADIUS {
+	a, _ := netip.ParseAddr(address)
 	return RADIUS{
-		NASIdentifier: router, InFlight: 4096,
+		NASIdentifier: router, NASAddress: a, InFlight: 4096,
 		DynamicAuthorization: DynamicAuthorization{Port: 3799, RequireMessageAuthenticator: true, Window: 300 * time.Second},
 	}
 }
@@ -101,7 +102,7 @@ func TestLoadDefaults(t *testing.T) {
 			DPD:          DPD{Sent: 30 * time.Second, Unanswered: time.Minute, Silent: 150 * time.Second},
 			MSSClamp:     true, SourceValidation: true,
 			Users:  []User{{Name: "alice", Password: Secret("secret of alice")}},
-			RADIUS: defaultRADIUS("office"), AAA: defaultAAA, Limits: Limits{WhenReached: Deny},
+			RADIUS: defaultRADIUS("office", "192.0.2.1"), AAA: defaultAAA, Limits: Limits{WhenReached: Deny},
 		}},
 	}
 	if diff := cmp.Diff(want, got, compareConfig); diff != "" {
@@ -270,7 +271,7 @@ users:
 				Exclude: []AddrRange{{a("10.1.0.1"), a("10.1.0.3")}, {a("10.1.0.5"), a("10.1.0.5")}},
 				WarnAt:  90, WarnUntil: 80,
 			}},
-			RADIUS: defaultRADIUS("in"), AAA: defaultAAA, Limits: Limits{WhenReached: Deny},
+			RADIUS: defaultRADIUS("in", ""), AAA: defaultAAA, Limits: Limits{WhenReached: Deny},
 		}, {
 			Name: "out", File: filepath.Join(dir, "vr", "out.yaml"), Kind: KindVRF, Namespace: Namespace{"n", true}, VRF: VRF{"outside", 10, false},
 			ServerAddresses: []netip.Addr{a("192.0.2.1"), a("192.0.2.2")}, InvalidCookie: true, Proposals: ProposalLegacy,
@@ -348,7 +349,7 @@ users:
 					SessionTimeout: time.Hour, IdleTimeout: 5 * time.Minute,
 				},
 			},
-			RADIUS: defaultRADIUS("out"), AAA: defaultAAA, Limits: Limits{WhenReached: Deny},
+			RADIUS: defaultRADIUS("out", "192.0.2.1"), AAA: defaultAAA, Limits: Limits{WhenReached: Deny},
 		}},
 	}
 	if diff := cmp.Diff(want, got, compareConfig); diff != "" {

@@ -11,13 +11,13 @@ import (
 type RADIUS struct {
 	// NASIdentifier is 1 to 253 bytes; default the router's name.
 	NASIdentifier string
-	// NASAddress is what we call our address; the zero Addr for the one that
-	// packets are sent from.
+	// NASAddress is what we call our address; default the source address, then the
+	// first server address of the router. The zero Addr where there is neither.
 	NASAddress netip.Addr
 	// NASAddressFromTunnel reports the LAC's address in its place for L2TP
 	// subscribers (R12); default false.
 	NASAddressFromTunnel bool
-	// InFlight bounds the requests that wait for an answer, 1 to 65536, default
+	// InFlight bounds the requests that wait for an answer, 4 to 65536, default
 	// 4096.
 	InFlight int
 	// Servers are in the order of the file, at most [MaxRADIUSServers]; names are
@@ -61,9 +61,11 @@ type RADIUSServer struct {
 	Source netip.Addr
 	// Secret is 1 to 256 bytes.
 	Secret Secret
-	// Timeout is how long one try waits for the answer, 1 s to 60 s, default 3 s.
+	// Timeout is how long the server has to answer a request, retransmissions
+	// included, 1 s to 60 s, default 5 s.
 	Timeout time.Duration
-	// Retransmissions are the tries after the first, 0 to 10, default 2.
+	// Retransmissions is how often a request is repeated in that time, 0 to 10,
+	// default 2.
 	Retransmissions int
 	// DeadTime is how long a server that answered nothing is left alone, 1 s to
 	// 3600 s, default 60 s.

@@ -77,7 +77,7 @@ func (d *delimiters) parse(word string, _ reflect.StructTag) error {
 	return nil
 }
 
-// domainText is the domain of a user name in lower case. It need not be a domain name: users
+// domainText is the domain of a user name, its ASCII letters in lower case. It need not be a domain name: users
 // type what they like behind the delimiter.
 type domainText struct{ leaf[string] }
 
@@ -88,8 +88,18 @@ func (d *domainText) parse(word string, _ reflect.StructTag) error {
 	if err := printable(word); err != nil {
 		return err
 	}
-	d.v = strings.ToLower(word)
+	d.v = lowerASCII(word)
 	return nil
+}
+
+// lowerASCII is what AAA does to the domain of a user name, which may be any bytes.
+func lowerASCII(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= 'A' && r <= 'Z' {
+			return r + 'a' - 'A'
+		}
+		return r
+	}, s)
 }
 
 // protocolNames are the IP protocols that have a word.
