@@ -57,7 +57,8 @@ type RouterPolicy struct {
 	// they arrived.
 	Namespace string
 	// Pools are the names of its address pools, Gateways the addresses that it has for
-	// subscribers' interfaces. Those who are moved to it without one that it has get the first.
+	// subscribers' interfaces: of the IP profiles, of whichever router, and of the domain maps
+	// that have subscribers end here. Who is moved here without one of them gets the first.
 	Pools    []string
 	Gateways []netip.Addr
 }
@@ -83,6 +84,8 @@ type DomainMap struct {
 	// they are not. The groups are that router's.
 	Methods                    []MethodName
 	Authentication, Accounting string
+	// NoAccounting leaves the users' sessions without records.
+	NoAccounting bool
 	// Strip takes the domain away from the name that servers are sent (see [Name.Stripped]).
 	// Local users keep matching as the client sends them. The name stays whole where the
 	// proof covers it: in EAP (RFC 3579 section 2.1 has it equal the identity) and in MS-CHAPv2,

@@ -24,8 +24,9 @@ func (s Step) String() string {
 }
 
 // Explain says what would be done about a request and why, along the path that deciding it takes,
-// but without asking a server or checking a proof. Of the request it uses Router, Access, User,
-// Protocol (empty: PAP) and IPProfile (empty: what follows from the profile is left open).
+// but without asking a server or checking a proof. Of the request it uses Router, Access, User (of a
+// dynamic subscriber with its tunnel profile's suffix), Protocol (empty: PAP) and IPProfile (empty: what
+// follows from the profile is left open).
 func (s *Service) Explain(r Request) []Step {
 	r.Protocol = cmp.Or(r.Protocol, PAP)
 	p := s.plan(r)
@@ -61,7 +62,7 @@ func (s *Service) Explain(r Request) []Step {
 		}
 	}
 	out = append(out, p.explainName(r)...)
-	add("accounting group", p.accounting, groupSource(p, p.entry != nil && p.entry.Accounting != ""))
+	add("accounting group", p.accounting, groupSource(p, p.entry != nil && (p.entry.NoAccounting || p.entry.Accounting != "")))
 	return append(out, s.explainGrants(p, r, answer)...)
 }
 

@@ -28,6 +28,10 @@ func TestPrecedence(t *testing.T) {
 		refused           Reason
 	}{
 		{name: "the profile", terminating: "main", pool: "main-pool", gateway: addr("10.0.0.1")},
+		{name: "a profile whose gateway the router need not have", profile: "odd", terminating: "main", pool: "big", gateway: addr("10.5.5.5")},
+		{name: "but not for those who are moved", profile: "odd", who: who{entry: Grants{Terminating: "side"}}, terminating: "side", pool: "big", gateway: addr("10.1.0.1")},
+		{name: "a router without addresses", profile: "odd", access: AccessXAuth, who: who{entry: Grants{Terminating: "bare", Address: addr("10.7.7.7")}}, terminating: "bare", pool: "big", gateway: addr("10.5.5.5"), refused: ReasonNoPool},
+		{name: "a router without addresses, fixed address", profile: "odd", access: AccessXAuth, who: who{answer: Grants{Terminating: "bare", Address: addr("10.7.7.7")}}, terminating: "bare", pool: "big", gateway: addr("10.5.5.5")},
 		{name: "a profile that moves", profile: "to-side", terminating: "side", pool: "side-pool", gateway: addr("10.1.0.1")},
 		{name: "the domain's pool", who: who{entry: Grants{Pool: "big"}}, terminating: "main", pool: "big", gateway: addr("10.0.0.1")},
 		{name: "the server's before it", who: who{answer: Grants{Pool: "main-pool"}, entry: Grants{Pool: "big"}}, terminating: "main", pool: "main-pool", gateway: addr("10.0.0.1")},

@@ -165,7 +165,9 @@ func (s *Service) plan(r Request) *plan {
 		}
 		p.steps = append(p.steps, st)
 	}
-	p.accounting = cmp.Or(e.Accounting, p.policy.Accounting)
+	if !e.NoAccounting {
+		p.accounting = cmp.Or(e.Accounting, p.policy.Accounting)
+	}
 	return p
 }
 

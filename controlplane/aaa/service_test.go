@@ -46,7 +46,7 @@ func newWorld(answer Decision) *world {
 	main := RouterPolicy{
 		Names: junose, Methods: []MethodName{MethodRADIUS}, Authentication: "main-auth", Accounting: "main-acct",
 		Groups:   map[string][]string{"main-auth": {"one", "two"}},
-		Profiles: map[string]Place{"ip": {Terminating: "main", Gateway: addr("10.0.0.1"), Pool: "main-pool"}, "to-side": {Terminating: "side", Gateway: addr("10.1.0.1"), Pool: "side-pool"}},
+		Profiles: map[string]Place{"ip": {Terminating: "main", Gateway: addr("10.0.0.1"), Pool: "main-pool"}, "to-side": {Terminating: "side", Gateway: addr("10.1.0.1"), Pool: "side-pool"}, "odd": {Terminating: "main", Gateway: addr("10.5.5.5"), Pool: "big"}},
 		Pools:    []string{"main-pool", "big"}, Gateways: []netip.Addr{addr("10.0.0.1"), addr("10.0.0.2")},
 		Domains: map[string]*DomainMap{},
 	}
@@ -59,7 +59,7 @@ func newWorld(answer Decision) *world {
 		return NewLocal([]User{{Name: "bob", Password: keymat.Secret("secret")}, {Name: "fixed-" + where, Password: keymat.Secret("secret"), Address: addr("10.9.9.9")}})
 	}
 	w := &world{
-		policies: map[string]RouterPolicy{"main": main, "side": side, "far": far},
+		policies: map[string]RouterPolicy{"main": main, "side": side, "far": far, "bare": {}},
 		locals:   map[string]*Local{"main": bob("main"), "side": bob("side")},
 		servers:  map[string]*servers{"main": {answer: always(answer)}, "side": {answer: always(answer)}},
 	}
@@ -297,16 +297,22 @@ func TestDialogue(t *testing.T) {
 			t.Errorf("%s: %+v", name, d)
 		}
 	}
-	w.domain("abc.com", DomainMap{})
-	if d := w.decide(r); d.Reason != ReasonBadAnswer {
-		t.Errorf("the configuration has changed meanwhile: %+v", d)
+	for _, changed := range []DomainMap{{}, {Authentication: "special"}, {Router: "side"}, {Router: "side", Authentication: "special", Methods: []MethodName{MethodLocal}}} {
+		w.domain("abc.com", changed)
+		if d := w.decide(r); d.Reason != ReasonBadAnswer || d.Text == "" {
+			t.Errorf("the configuration has changed meanwhile: %+v", d)
+		}
 	}
 	if len(w.servers["side"].asked) != asked || len(w.servers["main"].asked) != 0 {
 		t.Error("somebody was asked in vain")
 	}
 	w = newWorld(Decision{Prompt: &Prompt{State: make([]byte, maxDialogue)}})
-	if d := w.decide(r); d.Reason != ReasonBadAnswer && d.Reason != ReasonRefused {
+	if d := w.decide(pap("bob", "secret")); d.Reason != ReasonBadAnswer || d.Prompt != nil && d.Prompt.State != nil {
 		t.Errorf("a state without end: %+v", d)
+	}
+	w = newWorld(Decision{Accept: true, Reason: ReasonTimeout, Prompt: &Prompt{}, Round: &EAPRound{}})
+	if d := w.decide(pap("bob", "secret")); !d.Accept || d.Reason != "" || d.Prompt != nil || d.Round != nil {
+		t.Errorf("an accept that asks on: %+v", d)
 	}
 }
 
@@ -337,6 +343,8 @@ func TestSent(t *testing.T) {
 	proven := Request{User: "jill@abc.com", Protocol: Proven}
 	windows := ms
 	windows.User = `ABC.com\jill`
+	slash := ms
+	slash.User = "ABC.com/jill"
 	tests := []struct {
 		name     string
 		entry    DomainMap
@@ -351,6 +359,7 @@ func TestSent(t *testing.T) {
 		{"proven stripped", DomainMap{Strip: true}, proven, "jill", Proven, ""},
 		{"MS-CHAPv2 stays whole", DomainMap{Strip: true}, ms, "jill@abc.com", MSCHAPv2, ""},
 		{"but for a Windows domain", DomainMap{Strip: true}, windows, "jill", MSCHAPv2, ""},
+		{"and no other realm", DomainMap{Strip: true}, slash, "ABC.com/jill", MSCHAPv2, ""},
 		{"EAP stays whole", DomainMap{Strip: true}, eap, "jill@abc.com", EAP, ""},
 		{"another name", DomainMap{Override: name, Strip: true}, pap("jill@abc.com", "pw"), "shop", PAP, "pw"},
 		{"another name, MS-CHAPv2", DomainMap{Override: name}, ms, "shop", MSCHAPv2, ""},
@@ -365,7 +374,7 @@ func TestSent(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(Decision{Accept: true, User: "as the server says"}).domain("abc.com", tt.entry)
 			p := w.policies["main"]
-			p.Names.Realm = `\`
+			p.Names.Realm = `\/`
 			w.policies["main"] = p
 			tt.r.IPProfile = "ip"
 			d := w.decide(tt.r)
@@ -392,6 +401,11 @@ func TestSent(t *testing.T) {
 
 // TestEntryBounds: what an entry says beside grants.
 func TestEntryBounds(t *testing.T) {
+	for _, e := range []DomainMap{{NoAccounting: true}, {NoAccounting: true, Router: "side", Methods: []MethodName{MethodRADIUS}}} {
+		if d := newWorld(Decision{Accept: true}).domain("abc.com", e).decide(pap("jill@abc.com", "x")); !d.Accept || d.By.Accounting != "" {
+			t.Errorf("%+v", d.By)
+		}
+	}
 	w := newWorld(Decision{Accept: true}).domain("abc.com", DomainMap{MaxSessions: 7, Grants: Grants{SessionTimeout: time.Hour}})
 	if d := w.decide(pap("jill@abc.com", "x")); d.DomainSessions != 7 || d.SessionTimeout != time.Hour {
 		t.Errorf("%+v", d)
