@@ -20,16 +20,24 @@ func TestIdentifiersRest(t *testing.T) {
 		socket socketID
 		id     byte
 	}
-	used := map[key]time.Time{}
-	w.tap = func(x sendPacket) {
-		k := key{x.Socket, x.Data[1]}
-		if at, again := used[k]; again && w.now.Sub(at) < quiet && w.now.Sub(at) > 5*time.Second {
-			t.Fatalf("identifier %v is used again after %v", k, w.now.Sub(at))
-		}
-		used[k] = w.now
+	type use struct {
+		at            time.Time
+		authenticator Authenticator
 	}
-	for range 100 { // 10 a second, each holding its identifier for 15 s
-		for range 10 {
+	used := map[key]use{}
+	w.tap = func(x sendPacket) {
+		k, now := key{x.Socket, x.Data[1]}, use{w.now, Authenticator(x.Data[4:])}
+		last, again := used[k]
+		if again && last.authenticator == now.authenticator {
+			return
+		}
+		if again && w.now.Sub(last.at) < 5*time.Second+quiet {
+			t.Fatalf("identifier %v is used again after %v", k, w.now.Sub(last.at))
+		}
+		used[k] = now
+	}
+	for range 25 { // 40 a second, each holding its identifier for 15 s
+		for range 40 {
 			w.ask(pap("a", "b"))
 		}
 		w.run(time.Second)
@@ -42,9 +50,61 @@ func TestIdentifiersRest(t *testing.T) {
 	if s.Counts[Late] < 1000 || s.Counts[BadAuthenticator] != 0 || s.Counts[Accepted] != 0 {
 		t.Errorf("counts %v", s.Counts)
 	}
-	if w.sockets > 2 {
+	if w.sockets > 3 {
 		t.Errorf("%d sockets", w.sockets)
 	}
+}
+
+// TestRepeatedAnswers: who was asked twice may answer twice. The second answer is a duplicate, never another request's,
+// and what was sent twice says nothing about the round trip.
+func TestRepeatedAnswers(t *testing.T) {
+	w := newWorld(t, nil, faultyradius.Config{Delay: 1500 * time.Millisecond})
+	for range 500 {
+		w.ask(pap("a", "b"))
+		w.run(time.Second / 120)
+	}
+	w.run(20 * time.Second)
+	s := w.status(1, Authentication)
+	if s.Counts[Accepted] != 500 || s.Counts[Retransmitted] == 0 || s.Counts[Duplicate] != s.Counts[Retransmitted] || s.Counts[BadAuthenticator] != 0 || s.RTT != 0 {
+		t.Errorf("counts %v, RTT %v", s.Counts, s.RTT)
+	}
+}
+
+// TestEveryIdentifierRests: a request waits for the first that comes free, as long as its Timeout allows.
+func TestEveryIdentifierRests(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.MaxInFlight = 4 }, faultyradius.Config{}, faultyradius.Config{})
+	n := w.engine.ends[0]
+	resting := func() (sum int) {
+		for _, s := range n.Sockets {
+			sum += s.Resting.N
+		}
+		return sum
+	}
+	for i := 0; resting() < 2*identifiers; i++ {
+		if i == 3*identifiers {
+			t.Fatalf("%d sockets of %d, %d identifiers rest", len(n.Sockets), n.MaxSockets, resting())
+		}
+		w.step(abandon{w.ask(pap("a", "b"))})
+		w.run(2 * latency)
+	}
+	w.run(time.Second)
+	impatient := w.ask(pap("a", "b"))
+	w.run(5*time.Second + 10*latency)
+	w.want(impatient, rad.CodeAccessAccept, "s2")
+	patient := w.ask(pap("a", "b"))
+	w.run(4 * time.Second)
+	w.want(patient, rad.CodeAccessAccept, "s1")
+	if after := w.ended[patient].After; after < time.Second {
+		t.Errorf("it did not have to wait: %v", after)
+	}
+}
+
+// TestSocketInUse: a server that may take very long keeps its socket.
+func TestSocketInUse(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.Servers[0].Timeout = time.Hour }, faultyradius.Config{Delay: 2 * socketIdle})
+	id := w.ask(pap("a", "b"))
+	w.run(3 * socketIdle)
+	w.want(id, rad.CodeAccessAccept, "s1")
 }
 
 // TestFreshIdentifiersRotate: a late duplicate of an answered request is recognised as long as possible.
@@ -148,6 +208,24 @@ func TestSocketCannotBeOpenedThere(t *testing.T) {
 	if s := w.status(1, Authentication); s.OpenError != "" {
 		t.Errorf("open, but %q", s.OpenError)
 	}
+	for id := range w.open { // patience is short again
+		delete(w.open, id)
+		w.step(socketLost{id, "gone"})
+	}
+	w.run(reopenMin)
+	id = w.ask(pap("a", "b"))
+	w.run(time.Second)
+	w.want(id, rad.CodeAccessAccept, "s1")
+}
+
+// TestSilentAndUnreachable: where one server was asked in vain, that the next could not be asked is not the whole story.
+func TestSilentAndUnreachable(t *testing.T) {
+	w := newWorld(t, nil, silent, faultyradius.Config{})
+	id := w.ask(pap("a", "b"))
+	w.run(time.Second)
+	w.noSocket = true
+	w.run(5 * time.Second)
+	w.wantError(id, ErrNoAnswer)
 }
 
 // TestSocketLost: its requests go on to the next server.
@@ -203,6 +281,9 @@ func TestAccountingStarvesNobody(t *testing.T) {
 			id := w.ask(tt.other)
 			w.run(100 * time.Millisecond)
 			w.want(id, tt.code, "s2")
+			if share := [numRoles]int{3072, 1024}[tt.server]; w.maxFlight != share {
+				t.Errorf("%d in flight, its share is %d", w.maxFlight, share)
+			}
 		})
 	}
 }

@@ -157,7 +157,7 @@ func (w *world) step(ev event) {
 	for _, l := range w.engine.roles {
 		w.maxFlight = max(w.maxFlight, l.InFlight)
 	}
-	if w.steps++; w.steps%64 == 0 || w.steps < 1000 {
+	if w.steps++; w.steps%256 == 0 || len(w.engine.requests) < 50 {
 		if err := invariants(w.engine); err != nil {
 			w.t.Fatalf("after step %d (%T): %v", w.steps, ev, err)
 		}
