@@ -2,7 +2,29 @@
 // decisions are plain values: an engine emits a Request as an effect, a worker
 // asks a Method, and the Decision comes back as an event.
 //
-// Local users are the embedded default; no server is needed.
+// Local users are the embedded default; no server is needed. [Service] is the AAA of a router: it
+// takes the user's name apart, finds the entry of the domain map, asks local users and servers in
+// their order and puts together what the subscriber gets.
+//
+// # Precedence
+//
+// What a subscriber gets is said by, in this order of precedence:
+//
+//	the RADIUS server or the local user, whichever has decided
+//	the entry of the domain map
+//	the IP profile of the tunnel or host profile (terminating router, gateway and pool)
+//	the defaults of the router whose AAA was asked
+//
+// For each thing the first who says anything about it is followed. Address, routes, IPv6
+// prefixes and Class are for one subscriber: only whoever decided says them. The idle timeout
+// looks at traffic from the subscriber only if anybody in the order wants so.
+//
+// Pools and gateways are things of the terminating router. Who is at or before the source
+// of that router in the order means this router, and what it names must be there, or the
+// subscriber is refused. What comes after meant another router: its pool and gateway are taken if
+// the terminating router has them too, and else the first of those that it has.
+//
+// The accounting group is the entry's, or else that of the router that was asked.
 package aaa
 
 import (

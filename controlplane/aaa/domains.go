@@ -48,7 +48,9 @@ type RouterPolicy struct {
 	Authentication, Accounting string
 	// Groups are the names of the servers in order, by group. They are for [Service.Explain] only.
 	Groups map[string][]string
-	// Defaults hold where nothing before them in the order of precedence says anything.
+	// Defaults hold where nothing before them in the order of precedence says anything. They are
+	// timeouts, the interval of interim records and traffic: what IP profiles say (MTU, name
+	// servers) has no place in them, for it would never be looked at.
 	Defaults Grants
 
 	// For subscribers who end in the router.

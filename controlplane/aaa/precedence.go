@@ -8,24 +8,6 @@ import (
 	"strings"
 )
 
-// What a subscriber gets is said by, in this order of precedence:
-//
-//	the RADIUS server or the local user, whichever has decided
-//	the entry of the domain map
-//	the IP profile of the tunnel or host profile (terminating router, gateway and pool)
-//	the defaults of the router whose AAA was asked
-//
-// For each thing the first who says anything about it is followed. Address, routes, IPv6
-// prefixes and Class are for one subscriber: only whoever decided says them. The idle timeout
-// looks at traffic from the subscriber only if anybody in the order wants so.
-//
-// Pools and gateways are things of the terminating router. Who is at or before the source
-// of that router in the order means this router, and what it names must be there, or the
-// subscriber is refused. What comes after meant another router: its pool and gateway are taken if
-// the terminating router has them too, and else the first of those that it has.
-//
-// The accounting group is the entry's, or else that of the router that was asked.
-
 // or returns g with what next says where g says nothing.
 func (g Grants) or(next Grants) Grants {
 	g.Netmask = firstAddr(g.Netmask, next.Netmask)
