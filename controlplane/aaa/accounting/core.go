@@ -45,7 +45,7 @@ type core struct {
 	readAt    time.Time // not before, after the store could not be read
 
 	waiters  []*waiter // in the order of their deadlines
-	inflight int       // records on their way, of queues that are not down
+	inflight int       // records on their way, without the first of each queue
 	total    int       // records that no server has acknowledged
 	starved  bool      // a queue could not send because of limits.inFlight
 	turn     int       // the queue that is served first
@@ -345,7 +345,9 @@ func (c *core) lose(q *queue, r record) {
 // delivered takes the answer to deliver.
 func (c *core) delivered(now time.Time, e *entry, err error) {
 	q := e.queue
-	c.inflight--
+	if e.counted {
+		c.inflight--
+	}
 	if err == nil {
 		if q.acknowledged(e, c.parallel) {
 			c.emit(note{what: noteRevived, queue: q, n: q.length()})
@@ -404,8 +406,10 @@ func (c *core) pump(now time.Time) (wake time.Time) {
 	for i := range c.queues {
 		q := c.queues[(c.turn+i)%len(c.queues)]
 		for len(q.window) > 0 {
-			// One that is down has one attempt, whatever the others have.
-			if !q.down && c.inflight >= c.limits.inFlight {
+			// Each queue may have one record on its way, whatever the others have: many groups that
+			// do not answer must not delay one that does.
+			counted := q.inflight > 0
+			if counted && c.inflight >= c.limits.inFlight {
 				c.starved = true
 				break
 			}
@@ -415,7 +419,9 @@ func (c *core) pump(now time.Time) (wake time.Time) {
 				break
 			}
 			q.send(e)
-			c.inflight++
+			if e.counted = counted; counted {
+				c.inflight++
+			}
 			c.emit(deliver{e})
 		}
 	}

@@ -54,7 +54,7 @@ type Config struct {
 	// goroutines. Nil: the defaults of [NewCodes].
 	Cause func(router string, reason subscriber.Reason) uint32
 	// Parallel is how many records of one group may be on their way at once. Of all groups it is
-	// eight times as many, besides one of each group that does not answer. Default 32.
+	// eight times as many, besides one of each. Default 32.
 	Parallel int
 	// MaxRecords bounds the journal: above it the oldest interims are dropped. Starts and stops
 	// never are. Default 1,000,000.

@@ -9,7 +9,7 @@ const (
 	// maxWindow is how many records of a queue are in memory at once; the others are on disk.
 	maxWindow = 256
 	// firstLimit is how many records a queue sends at once before anything was acknowledged.
-	firstLimit = 2
+	firstLimit = 1
 	// backOff is the pause after the first attempt that failed. It doubles up to maxBackOff.
 	backOff    = time.Second
 	maxBackOff = time.Minute
@@ -32,6 +32,7 @@ type entry struct {
 
 	// While in the window:
 	sent    bool
+	counted bool // among core.inflight
 	tries   int
 	retryAt time.Time
 	ackSeen uint64 // its queue's acks when it was sent

@@ -183,6 +183,7 @@ var texts = map[string]func(*subscriber.Record) *string{
 	"Terminating":   func(r *subscriber.Record) *string { return &r.Terminating },
 	"User":          func(r *subscriber.Record) *string { return &r.User },
 	"Access":        func(r *subscriber.Record) *string { return (*string)(&r.Access) },
+	"Pool":          func(r *subscriber.Record) *string { return &r.Pool },
 	"PeerHost":      func(r *subscriber.Record) *string { return &r.PeerHost },
 	"Peer":          func(r *subscriber.Record) *string { return &r.Peer },
 	"CallingNumber": func(r *subscriber.Record) *string { return &r.CallingNumber },
