@@ -148,6 +148,18 @@ func AccountingAttributes(a AcctRecord) rad.Attributes {
 	return p.out
 }
 
+// EncodeAttributes writes attributes one behind the other, as the journal keeps them and Client.Account takes them.
+// Values of more than 253 bytes, which AccountingAttributes never has, are left out.
+func EncodeAttributes(attributes rad.Attributes) []byte {
+	var b []byte
+	for _, a := range attributes {
+		if len(a.Attribute) <= maxValue {
+			b = append(append(b, uint8(a.Type), uint8(2+len(a.Attribute))), a.Attribute...)
+		}
+	}
+	return b
+}
+
 func (a *AcctRecord) packAddress(p *packer) {
 	if !a.Address.Unmap().Is4() {
 		return

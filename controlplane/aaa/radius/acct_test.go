@@ -78,6 +78,9 @@ func TestAccountingAttributes(t *testing.T) {
 		if !reflect.DeepEqual(attributes, AccountingAttributes(a)) {
 			t.Errorf("%s: not the same twice", c.kind)
 		}
+		if parsed, err := rad.ParseAttributes(EncodeAttributes(attributes)); err != nil || !reflect.DeepEqual(parsed, attributes) {
+			t.Errorf("%s: encoded and parsed: %v %v", c.kind, parsed, err)
+		}
 	}
 	a := exampleRecord(AcctOn)
 	a.Session, a.Cause, a.Reason, a.Text, a.Disconnect = "", 0, "", "", DisconnectCause{}

@@ -52,7 +52,10 @@ func (m *Method) ask(ctx context.Context, group string, r aaa.Request) aaa.Decis
 		return aaa.Decision{Reason: aaa.ReasonProtocol, Text: err.Error()}
 	}
 	a, err := m.Client.Do(ctx, group, x)
+	var malformed *MalformedError
 	switch {
+	case errors.As(err, &malformed):
+		return aaa.Decision{Reason: aaa.ReasonProtocol, Text: err.Error()}
 	case errors.Is(err, ErrNoServer):
 		return aaa.Decision{Reason: aaa.ReasonNoServer, Text: fmt.Sprintf("group %q: %v", group, err)}
 	case errors.Is(err, ErrOverload):

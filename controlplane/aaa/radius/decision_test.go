@@ -91,6 +91,8 @@ func TestNoAnswer(t *testing.T) {
 		{ErrOverload, aaa.ReasonOverload},
 		{context.DeadlineExceeded, aaa.ReasonTimeout},
 		{&OpenError{Text: "no"}, aaa.ReasonTimeout},
+		{ErrClosed, aaa.ReasonTimeout},
+		{&MalformedError{"x"}, aaa.ReasonProtocol},
 	} {
 		m := Method{Client: &asked{err: c.err}}
 		d := m.Authenticate(context.Background(), "g", aaa.Request{Protocol: aaa.PAP, User: "u"})

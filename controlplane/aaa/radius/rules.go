@@ -36,6 +36,11 @@ var acceptRules = map[Attribute]rule{
 
 	{vendorMicrosoft, msCHAP2Success}: elsewhere,
 	{vendorMicrosoft, msCHAPError}:    elsewhere,
+	{vendorMicrosoft, 7}:              encryption,
+	{vendorMicrosoft, 8}:              encryption,
+	{vendorMicrosoft, 12}:             encryption,
+	{vendorMicrosoft, 16}:             encryption,
+	{vendorMicrosoft, 17}:             encryption,
 	{vendorMicrosoft, 28}:             func(b *builder, v value) Problem { return b.dns.add(fromMicrosoft, 0, v.address) },
 	{vendorMicrosoft, 29}:             func(b *builder, v value) Problem { return b.dns.add(fromMicrosoft, 1, v.address) },
 	{vendorMicrosoft, 30}:             func(b *builder, v value) Problem { return b.nbns.add(fromMicrosoft, 0, v.address) },
@@ -88,6 +93,10 @@ var acceptRules = map[Attribute]rule{
 // elsewhere is the rule of what decision.go reads.
 func elsewhere(*builder, value) Problem { return "" }
 
+// encryption is the rule of MPPE's keys and policies, which servers send with every accept of MS-CHAPv2 or EAP-TLS: nothing
+// to remark, PPP is not encrypted here because IPsec is.
+func encryption(*builder, value) Problem { return "" }
+
 // kilobits is the unit of Roaring Penguin's rates.
 func kilobits(n uint32) rate { return rate{bits: limitRate(uint64(n) * 1000)} }
 
@@ -135,7 +144,7 @@ func ingressOnly(b *builder, v value) Problem {
 	return ""
 }
 
-// The values of CVPN3000-IPSec-Split-Tunneling-Policy.
+// The values of ASA-IPsec-Split-Tunneling-Policy.
 const (
 	splitNothing = 0
 	splitInclude = 1
