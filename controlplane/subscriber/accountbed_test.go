@@ -14,7 +14,12 @@ import (
 
 // terminating, pool and gateway are what follows from the bed's one IP profile and what was granted.
 func (l *ledger) terminating() string { return cmp.Or(l.grants.Terminating, "inside") }
-func (l *ledger) pool() string        { return cmp.Or(l.grants.Pool, "main") }
+func (l *ledger) pool() string {
+	if l.grants.Address.IsValid() {
+		return ""
+	}
+	return cmp.Or(l.grants.Pool, "main")
+}
 
 func (l *ledger) gateway() netip.Addr {
 	if l.grants.Gateway.IsValid() {

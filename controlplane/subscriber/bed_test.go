@@ -39,6 +39,7 @@ type bed struct {
 	by       aaa.Authority
 	// slow has the journal answer when accounted is called, and not at once.
 	slow  bool
+	eap   bool   // the peers speak EAP if they are asked to
 	token uint64 // of the last change
 
 	// Without an answer.
@@ -196,7 +197,7 @@ func (b *bed) callUp(call CallKey, conn uint32) ID {
 // waits until our Configure-Request has been repeated.
 func (b *bed) speak(call CallKey, user string) *peer {
 	b.serie++
-	p := &peer{call: call, link: pppd.NewLink(pppd.Config{Dialer: &pppd.Dialer{User: user, Password: pppd.Secret(testPassword)}}, rand.NewChaCha8([32]byte{2, byte(b.serie)}))}
+	p := &peer{call: call, link: pppd.NewLink(pppd.Config{Dialer: &pppd.Dialer{User: user, Password: pppd.Secret(testPassword), EAP: b.eap}}, rand.NewChaCha8([32]byte{2, byte(b.serie)}))}
 	b.peers[call] = p
 	b.peerStep(p, pppd.Open{})
 	b.pass(4 * time.Second)

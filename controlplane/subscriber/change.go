@@ -54,10 +54,10 @@ func checkChange(c aaa.Change) (r Reason, text string) {
 func (e *Engine) nextChange(now time.Time, s *session) {
 	for len(s.changes) > 0 && !s.changing && s.changeable() {
 		c := s.changes[0]
-		if t := c.Change.Traffic; t != nil && *t != s.Traffic {
+		if t := c.Change.Over(s.Traffic); t != s.Traffic {
 			s.changing = true
 			e.emit(SetTraffic{
-				ID: s.ID, Call: s.Call, Conn: s.Conn, Terminating: s.Terminating, Address: s.Address, Interface: s.Interface, Traffic: *t,
+				ID: s.ID, Call: s.Call, Conn: s.Conn, Terminating: s.Terminating, Address: s.Address, Interface: s.Interface, Traffic: t,
 			})
 			return
 		}
@@ -87,7 +87,7 @@ func (e *Engine) trafficSet(now time.Time, ev TrafficSet) {
 	case ev.Reason != "":
 		e.emit(Changed{ID: s.ID, Token: c.Token, Reason: ev.Reason, Text: ev.Text})
 	default:
-		s.Traffic = *c.Change.Traffic
+		s.Traffic = c.Change.Over(s.Traffic)
 		e.apply(now, s, c)
 	}
 	e.nextChange(now, s)

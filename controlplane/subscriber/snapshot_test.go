@@ -13,7 +13,7 @@ import (
 )
 
 // plain compares addresses as values.
-var plain = cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{})
+var plain = cmpopts.EquateComparable(netip.Addr{}, netip.AddrPort{}, netip.Prefix{})
 
 // restart goes on with an engine made of the present one's snapshot. The random walk does it
 // at any moment: nothing that counts may be lost.
@@ -23,7 +23,7 @@ func (b *bed) restart() {
 	if err != nil {
 		b.t.Fatalf("%v", err)
 	}
-	e, err := Restore(testConfig(), rand.NewChaCha8([32]byte{2}), data)
+	e, err := Restore(b.e.cfg, rand.NewChaCha8([32]byte{2}), data)
 	if err != nil {
 		b.t.Fatalf("%v", err)
 	}
