@@ -185,3 +185,51 @@ func TestNoTimeouts(t *testing.T) {
 		})
 	}
 }
+
+// TestLongestPPP: a PPP session without a session timeout of AAA's ends after 366 days (R3); a
+// dynamic subscriber may stay.
+func TestLongestPPP(t *testing.T) {
+	for name, connect := range timed {
+		b := newBed(t)
+		id := connect(b)
+		e := b.e
+		s := e.byID[id]
+		want := time.Time{}
+		if name == "L2TP" {
+			want = s.Up.Add(366 * 24 * time.Hour)
+		}
+		if !s.timeouts.Limit.Equal(want) {
+			t.Errorf("%s: ends at %v, want %v", name, s.timeouts.Limit, want)
+		}
+	}
+}
+
+// TestIdleIngress: traffic to the subscriber does not count where only that from it shall (R3).
+func TestIdleIngress(t *testing.T) {
+	for name, connect := range timed {
+		for _, ingress := range []bool{false, true} {
+			b := newBed(t)
+			b.timeouts[1], b.grants.IdleIngress = 20*time.Minute, ingress
+			id := connect(b)
+			for n := range uint64(60) {
+				b.pass(time.Minute)
+				b.reads = nil
+				b.step(CountersRead{ID: id, Counters: Counters{OutPackets: n, InPackets: n / 15}})
+			}
+			if s := b.e.byID[id]; s == nil || s.Reason != "" {
+				t.Fatalf("%s: ended although there was traffic each quarter of an hour", name)
+			}
+			for n := range uint64(30) {
+				b.pass(time.Minute)
+				b.reads = nil
+				if s := b.e.byID[id]; s == nil || s.Reason != "" {
+					break
+				}
+				b.step(CountersRead{ID: id, Counters: Counters{OutPackets: 60 + n, InPackets: 4}})
+			}
+			if s := b.e.byID[id]; (s == nil || s.Reason == ReasonIdleTimeout) != ingress {
+				t.Errorf("%s: ingress only %t: %+v", name, ingress, s.Record)
+			}
+		}
+	}
+}
