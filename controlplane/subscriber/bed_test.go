@@ -184,10 +184,15 @@ func (b *bed) connDown(conn uint32, reason string) {
 // callUp brings a session; its number is the call's. The subscriber connects when speak is called.
 func (b *bed) callUp(call CallKey, conn uint32) ID {
 	b.t.Helper()
+	return b.callFrom(call, conn, netip.MustParseAddrPort("198.51.100.7:1701"))
+}
+
+func (b *bed) callFrom(call CallKey, conn uint32, remote netip.AddrPort) ID {
+	b.t.Helper()
 	id := b.e.nextID
 	b.calls[id] = &ledger{call: call}
 	b.step(CallUp{
-		Call: call, PeerTunnel: 1, PeerSession: 1, Conn: conn, Remote: netip.MustParseAddrPort("198.51.100.7:1701"),
+		Call: call, PeerTunnel: 1, PeerSession: 1, Conn: conn, Remote: remote,
 		Profile: "any", HostProfile: "default", PeerHost: "PC",
 	})
 	return id

@@ -37,6 +37,11 @@ func (b *bed) on(conn uint32) (*ledger, ID) {
 // dynamicUp brings phase 1 of a subscriber, or of one that is known.
 func (b *bed) dynamicUp(conn uint32, profile string) ID {
 	b.t.Helper()
+	return b.dynamicFrom(conn, profile, testRemote)
+}
+
+func (b *bed) dynamicFrom(conn uint32, profile string, remote netip.AddrPort) ID {
+	b.t.Helper()
 	id := b.e.nextID
 	l, known := b.on(conn)
 	if l == nil {
@@ -45,7 +50,7 @@ func (b *bed) dynamicUp(conn uint32, profile string) ID {
 		id = known
 	}
 	b.step(DynamicUp{
-		Conn: conn, Local: testLocal, Remote: testRemote, Profile: profile, PeerID: "@pc.example.net", Peer: "iOS", Rekey: l != nil,
+		Conn: conn, Local: testLocal, Remote: remote, Profile: profile, PeerID: "@pc.example.net", Peer: "iOS", Rekey: l != nil,
 	})
 	return id
 }

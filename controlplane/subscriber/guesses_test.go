@@ -2,12 +2,15 @@ package subscriber
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
 	"time"
 
 	"vrgate/controlplane/aaa"
+	"vrgate/controlplane/keymat"
+	"vrgate/pppd"
 )
 
 // guess has a subscriber of a new connection answer until it is denied, and returns why and how
@@ -197,5 +200,124 @@ func TestGuessingAtOnce(t *testing.T) {
 	}
 	if why, asked := b.guess(600, testUser, testPassword); why != ReasonGuessing || asked != 0 {
 		t.Errorf("after a burst of wrong answers: %q, %d", why, asked)
+	}
+}
+
+// TestFloodKeepsNobodyOutElsewhere: wrong answers from one address, for one user or for many, end in
+// a back-off of the user at that address; the user gets in from anywhere else at once, and from
+// there after a while. That holds for each way to authenticate, dialogues of several rounds among
+// them, and for floods of dialogues that nobody finishes.
+func TestFloodKeepsNobodyOutElsewhere(t *testing.T) {
+	here, there := netip.MustParseAddrPort("203.0.113.1:4500"), netip.MustParseAddrPort("203.0.113.2:4500")
+	session := uint16(0)
+	// Each tries to log in from an address and returns the end's reason, or none when up.
+	finish := func(b *bed, id ID) Reason {
+		b.answerAll()
+		if r := b.calls[id].ended; r != nil {
+			return r.Reason
+		}
+		b.step(Disconnect{IDs: []ID{id}, Reason: ReasonAdmin})
+		b.answerAll()
+		return ""
+	}
+	ppp := func(b *bed, from netip.AddrPort, user, password string, rounds int) Reason {
+		session++
+		call := CallKey{1, session}
+		id := b.callFrom(call, 0, from)
+		b.serie++
+		p := &peer{call: call, link: pppd.NewLink(pppd.Config{Dialer: &pppd.Dialer{User: user, Password: pppd.Secret(password), EAP: b.eap}}, rand.NewChaCha8([32]byte{3, byte(b.serie), byte(b.serie >> 8)}))}
+		b.peers[call] = p
+		b.peerStep(p, pppd.Open{})
+		for ; rounds > 0 && len(b.decides) > 0; rounds-- {
+			b.decide("")
+		}
+		if rounds == 0 { // hangs up in the middle
+			b.callDown(call, "gone")
+		}
+		return finish(b, id)
+	}
+	xauth := func(b *bed, from netip.AddrPort, user, password string, rounds int) Reason {
+		session++
+		conn := 1000 + uint32(session)
+		id := b.dynamicFrom(conn, "once", from)
+		b.answer(user, password)
+		for ; rounds > 0 && len(b.decides) > 0; rounds-- {
+			b.decide("")
+		}
+		if rounds == 0 {
+			b.dynamicDown(conn, "gone")
+		}
+		for len(b.decides) > 0 {
+			b.decide("")
+			if len(b.asks) > 0 { // AAA goes on
+				b.reply(UserAnswered{Passcode: keymat.Secret("123456")})
+			}
+		}
+		b.answerAll()
+		b.dynamicConnUp(conn)
+		return finish(b, id)
+	}
+	for _, c := range []struct {
+		name   string
+		login  func(b *bed, from netip.AddrPort, user, password string, rounds int) Reason
+		eap    bool
+		method aaa.Method
+		rounds int // after which a flood hangs up; -1: never
+	}{
+		{"MS-CHAPv2", ppp, false, nil, -1},
+		{"EAP", ppp, true, eapServer{notifications: 1}, -1},
+		{"EAP unfinished", ppp, true, eapServer{notifications: 1}, 1},
+		{"XAuth", xauth, false, nil, -1},
+		{"XAuth with passcode", xauth, false, tokens{}, -1},
+		{"XAuth with passcode, unfinished", xauth, false, tokens{}, 1},
+	} {
+		for _, many := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/many users %t", c.name, many), func(t *testing.T) {
+				b := newBed(t)
+				b.e.cfg.Tunnels["once"] = TunnelProfile{Name: "once", IPProfile: "users", XAuth: true, Attempts: 1}
+				if c.eap {
+					b.e.cfg.Link.Auth = []pppd.AuthProtocol{pppd.AuthEAP}
+				}
+				if b.eap = c.eap; c.method != nil {
+					b.method = c.method
+				}
+				password := "wrong"
+				if c.rounds >= 0 {
+					password = testPassword
+				}
+				refused := 0
+				for n := range 3 * maxSourceGuesses {
+					user := testUser
+					if many {
+						user = fmt.Sprint("user ", n)
+					}
+					if c.login(b, here, user, password, c.rounds) == ReasonGuessing {
+						refused++
+					}
+				}
+				if c.rounds >= 0 && refused > 0 || c.rounds < 0 && refused < maxSourceGuesses {
+					t.Errorf("%d attempts of the flood were refused without AAA", refused)
+				}
+				if r := c.login(b, there, testUser, testPassword, -1); r != "" {
+					t.Errorf("the user is kept out elsewhere: %s", r)
+				}
+				want := ReasonGuessing
+				if c.rounds >= 0 {
+					want = ""
+				}
+				if r := c.login(b, here, testUser, testPassword, -1); r != want {
+					t.Errorf("the user at the flood's address: %q, want %q", r, want)
+				}
+				b.pass(10 * guessPeriod)
+				if r := c.login(b, here, testUser, testPassword, -1); r != "" {
+					t.Errorf("the user is kept out for ever: %s", r)
+				}
+				for conn := range uint32(session) {
+					b.dynamicDown(1001+conn, "over")
+				}
+				b.answerAll()
+				b.assertEmpty()
+			})
+		}
 	}
 }

@@ -17,6 +17,9 @@ import (
 func TestRandomWalk(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		b := newBed(t)
+		if rapid.Bool().Draw(t, "EAP") {
+			b.e.cfg.Link.Auth = []pppd.AuthProtocol{pppd.AuthEAP, pppd.AuthMSCHAPv2}
+		}
 		users := rapid.SampledFrom([]string{testUser, testUser, otherUser, "mallory"})
 		failures := rapid.SampledFrom([]Reason{"", "", "", ReasonKernel})
 		dynamicConns := rapid.Uint32Range(11, 14)
@@ -131,7 +134,8 @@ func TestRandomWalk(t *testing.T) {
 				b.grants = rapid.SampledFrom([]aaa.Grants{{}, {}, {Pool: "other", Interim: time.Minute, Traffic: aaa.Traffic{Out: 9}}, {Terminating: "elsewhere", Gateway: testAddress}, {Terminating: "elsewhere"}}).Draw(t, "grants")
 			},
 			"method": func(t *rapid.T) {
-				b.method = rapid.SampledFrom([]aaa.Method{local, local, tokens{}, tokens{endless: true}}).Draw(t, "method")
+				b.method = rapid.SampledFrom([]aaa.Method{local, local, tokens{}, tokens{endless: true}, eapServer{}, eapServer{notifications: 2}}).Draw(t, "method")
+				b.eap = rapid.Bool().Draw(t, "peers speak EAP")
 			},
 			"timeouts": func(t *rapid.T) {
 				for n := range b.timeouts {
