@@ -311,3 +311,26 @@ func TestEndCauses(t *testing.T) {
 		t.Errorf("sentences %v", texts)
 	}
 }
+
+// TestInterimWithoutTraffic: who has no idle timeout may be as idle as he likes, and a server that
+// says the same again at each rekey does not postpone the records.
+func TestInterimWithoutTraffic(t *testing.T) {
+	for name, connect := range timed {
+		b := newBed(t)
+		b.grants.Interim = 20 * time.Minute
+		connect(b)
+		for range 24 * 6 {
+			b.pass(10 * time.Minute)
+			for len(b.reads) > 0 {
+				b.read(0)
+			}
+			if name == "dynamic" {
+				b.dynamicUp(someone, "staff")
+				b.answerAll()
+			}
+		}
+		if s := b.state(t); s != StateUp || len(b.interims) != 24*3 {
+			t.Errorf("%s: state %v, %d interim records", name, s, len(b.interims))
+		}
+	}
+}

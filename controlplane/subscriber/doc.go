@@ -5,18 +5,23 @@
 // Step(now, event) returns effects. A session's life is
 //
 //	CallUp ─► PPP link: LCP, authentication ─► Decide ─► OpenSession (kernel objects
-//	exist from here on) ─► PPP: IPCP ─► Activate ─► Started … ─► CloseSession ─► Ended
+//	exist from here on) ─► PPP: IPCP ─► AccountStart ─► Activate ─► Started … ─►
+//	CloseSession ─► Ended
 //
 // and that of a dynamic IPsec subscriber, which has no PPP,
 //
 //	DynamicUp ─► AskUser ─► Decide ─► OpenAccess (policies and route exist from here
-//	on) ─► Admit ─► ConnUp ─► Started … ─► ConnDown ─► CloseAccess ─► Ended
+//	on) ─► Admit ─► ConnUp ─► AccountStart ─► Started … ─► ConnDown ─► CloseAccess ─► Ended
 //
 // Every session that was reported by CallUp or DynamicUp ends in exactly one Ended with
 // one typed reason, whichever side ended it. Nothing of a subscriber exists in the kernel
 // before AAA has said yes. Lease, kernel objects, timeouts and the end are common to both
 // kinds; what differs is in link.go and conn.go for the first, dynamic.go and dialogue.go
 // for the second.
+//
+// What AAA grants comes before what the profiles say (grants.go) and is applied before traffic
+// flows; so is the durable start of accounting (account.go). AAA may change a session that is up
+// (change.go) or end it.
 //
 // Who guesses names and passwords is refused after so many wrong answers, without asking AAA
 // (guesses.go).

@@ -75,7 +75,11 @@ func TestEAP(t *testing.T) {
 			t.Errorf("round %d: state %v", n, s)
 		}
 		b.restart()
+		b.mute = true // the response is lost, and AAA's request repeated
 		b.decide("")
+		b.restart()
+		b.mute = false
+		b.pass(6 * time.Second)
 	}
 	b.answerAll()
 	b.pass(5 * time.Second)

@@ -72,6 +72,7 @@ func TestGrantsOfL2TP(t *testing.T) {
 			if f := b.opens[0]; f.MTU != c.mtu || f.Traffic != c.grants.Traffic || f.Terminating != c.terminating {
 				t.Errorf("opened %+v", f)
 			}
+			b.restart()
 			b.opened("")
 			f := b.activates[0]
 			if f.MTU != c.mtu || f.Gateway.String() != c.gateway || f.Terminating != c.terminating {
@@ -137,6 +138,7 @@ func TestGrantsOfDynamic(t *testing.T) {
 			if d := gocmp.Diff(c.grants.Routes, f.Routes, plain); d != "" || f.MTU != c.mtu || f.Traffic != c.grants.Traffic {
 				t.Errorf("opened %+v; %s", f, d)
 			}
+			b.restart()
 			b.accessOpened("")
 			c.want.Conn, c.want.Address = someone, f.Address
 			if d := gocmp.Diff(c.want, b.admits[0], plain); d != "" {
