@@ -256,7 +256,7 @@ func TestRequestIsComplete(t *testing.T) {
 	}
 	want := aaa.Request{
 		Router: "outside", Access: aaa.AccessL2TPIPsec, User: testUser, Protocol: aaa.MSCHAPv2, Remote: testRemote, Local: testLocal, CallingNumber: "4711",
-		IPProfile: "users", Session: id.String(), Conn: 1, Call: [2]uint16{1, 1}, PeerHost: "PC", Peer: "Windows 11",
+		IPProfile: "users", Session: id.String(), MRU: 1400, Conn: 1, Call: [2]uint16{1, 1}, PeerHost: "PC", Peer: "Windows 11",
 	}
 	check(b.decides[0].Request, want)
 	b.answerAll()
