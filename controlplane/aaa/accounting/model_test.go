@@ -184,7 +184,7 @@ func runModel(t *testing.T, seed uint64, burst int) {
 	if m.recovered == 0 || m.servers.twice == 0 {
 		t.Errorf("the schedule is too tame: %d stops recovered, %d duplicates", m.recovered, m.servers.twice)
 	}
-	t.Logf("%d sessions, %d kills, %d duplicates, %d transactions in the last life", len(m.sessions), m.kills, m.servers.twice, m.disk.updates)
+	t.Logf("%d sessions, %d kills, %d duplicates, %d transactions in the last life", len(m.sessions), m.kills, m.servers.twice, m.disk.transactions())
 }
 
 func (m *model) restart() {

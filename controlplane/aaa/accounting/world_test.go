@@ -33,10 +33,23 @@ type testDisk struct {
 	updates int
 }
 
+func (d *testDisk) transactions() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.updates
+}
+
 func (d *testDisk) set(err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.err = err
+}
+
+// change sets what set does not.
+func (d *testDisk) change(fn func(*testDisk)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	fn(d)
 }
 
 func (d *testDisk) Update(fn func(*store.Tx) error) error {
@@ -146,6 +159,14 @@ func (s *servers) texts(group string) []string {
 	return out
 }
 
+// load returns how many records of a group were on their way at once at most, and how many
+// attempts there were.
+func (s *servers) load(group string) (highest, tries int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.highest[group], s.tries[group]
+}
+
 func (s *servers) set(fn func(group, text string) (bool, time.Duration, error)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -221,7 +242,9 @@ func (b *bed) openTo(deliver Deliver) *Journal {
 		b.Fatal("the state file was damaged")
 	}
 	b.disk = &testDisk{Store: st}
+	b.servers.mu.Lock()
 	b.servers.dead = false
+	b.servers.mu.Unlock()
 	b.journal, err = Open(b.disk, b.cfg, deliver, b.log)
 	if err != nil {
 		b.Fatal(err)
