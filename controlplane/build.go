@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net/netip"
 
-	"vrgate/controlplane/aaa"
 	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/keymat"
@@ -202,6 +201,7 @@ func buildSubscribers(r *config.Router) subscriber.Config {
 	out := subscriber.Config{
 		Router: r.Name, DestructTimeout: r.L2TP.DestructTimeout,
 		Profiles: map[string]subscriber.IPProfile{}, HostProfiles: map[string]string{}, FirstID: firstID(),
+		InterimFloor: r.AAA.Accounting.InterimMinimum,
 		Link: pppd.Config{
 			MRU: uint16(r.PPP.MRU), Name: r.Name, EchoInterval: r.PPP.EchoInterval, EchoFailures: r.PPP.EchoFailures,
 			AuthTimeout: r.PPP.SetupTimeout, NetworkTimeout: r.PPP.SetupTimeout,
@@ -226,17 +226,6 @@ func buildSubscribers(r *config.Router) subscriber.Config {
 		}
 	}
 	return out
-}
-
-func buildUsers(r *config.Router) aaa.Method {
-	users := make([]aaa.User, 0, len(r.Users))
-	for _, u := range r.Users {
-		users = append(users, aaa.User{
-			Name: u.Name, Password: keymat.Secret(u.Password), Address: u.Address, Terminating: u.Router,
-			SessionTimeout: u.SessionTimeout, IdleTimeout: u.IdleTimeout,
-		})
-	}
-	return aaa.NewLocal(users)
 }
 
 // orNever turns the configuration's 0, for never, into the engines' negative.

@@ -1,14 +1,12 @@
 package controlplane
 
 import (
-	"context"
 	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
-	"vrgate/controlplane/aaa"
 	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/keymat"
@@ -68,7 +66,11 @@ func TestEveryWordIsTranslated(t *testing.T) {
 	} {
 		check("group", g.String(), keymat.Group(g).Supported())
 	}
-	if count < 41 {
+	for v := config.AAAMethod(1); !unknown(v.String()); v++ {
+		got, ok := aaaMethods[v]
+		check("AAA method", v.String(), ok && string(got) == v.String())
+	}
+	if count < 44 {
 		t.Errorf("only %d words looked at", count)
 	}
 }
@@ -237,15 +239,6 @@ func TestBuildTunnels(t *testing.T) {
 	r.DPD.Enabled = false
 	if got, err := buildRouter(&config.Config{Routers: []*config.Router{r}}, r, noCertificates(t)); err != nil || got.ike.DPD != (ike.DPDTimers{}) {
 		t.Errorf("dead peer detection that is off: %+v, %v", got.ike.DPD, err)
-	}
-}
-
-// TestUsers: the timeouts of a user reach AAA (J9).
-func TestUsers(t *testing.T) {
-	r := &config.Router{Users: []config.User{{Name: "ann", Password: config.Secret("p"), Router: "blue", SessionTimeout: time.Hour, IdleTimeout: time.Minute}}}
-	d := buildUsers(r).Decide(context.Background(), aaa.Request{User: "ann", Protocol: aaa.PAP, Password: keymat.Secret("p")})
-	if !d.Accept || d.Terminating != "blue" || d.SessionTimeout != time.Hour || d.IdleTimeout != time.Minute {
-		t.Errorf("decided %+v", d)
 	}
 }
 

@@ -181,6 +181,9 @@ func checkCommand(dir *string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := controlplane.CheckTerminateCodes(cfg); err != nil {
+				return err
+			}
 			warnings, err := controlplane.CheckCertificates(cfg, time.Now())
 			if err != nil {
 				return err

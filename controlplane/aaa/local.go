@@ -19,9 +19,13 @@ type User struct {
 	Terminating string     // overrides the IP profile's terminating virtual router
 	// SessionTimeout and IdleTimeout bound each of the user's sessions; 0: no bound (J9).
 	SessionTimeout, IdleTimeout time.Duration
-	IdleIngress                 bool    // the idle timeout looks at traffic from the user only
-	Pool                        string  // overrides the IP profile's pool
-	Routes                      []Route // networks behind the user, at most [MaxRoutes]
+	IdleIngress                 bool       // the idle timeout looks at traffic from the user only
+	Pool                        string     // overrides the IP profile's pool
+	Netmask                     netip.Addr // for dynamic subscribers; zero: 255.255.255.255
+	MTU                         int        // upper bound, 576 to 9000 bytes; 0: none
+	Routes                      []Route    // networks behind the user, at most [MaxRoutes]
+	DNS, NBNS                   [2]netip.Addr
+	Networks                    []netip.Prefix // for dynamic subscribers, in place of the tunnel profile's
 	Traffic                     Traffic
 }
 
@@ -72,7 +76,8 @@ func (u User) accept(name, proof string) Decision {
 		Accept: true, User: name, MSCHAPv2Response: proof,
 		Grants: Grants{
 			Address: u.Address, Terminating: u.Terminating, Pool: u.Pool, SessionTimeout: u.SessionTimeout, IdleTimeout: u.IdleTimeout,
-			IdleIngress: u.IdleIngress, Routes: u.Routes, Traffic: u.Traffic,
+			IdleIngress: u.IdleIngress, Netmask: u.Netmask, MTU: u.MTU, Routes: u.Routes, DNS: u.DNS, NBNS: u.NBNS, Networks: u.Networks,
+			Traffic: u.Traffic,
 		},
 	}
 }
