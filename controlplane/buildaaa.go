@@ -142,7 +142,7 @@ func buildPolicy(r *config.Router) aaa.RouterPolicy {
 func domainMap(m config.DomainMap) *aaa.DomainMap {
 	d := &aaa.DomainMap{
 		Name: m.Domain, Deny: m.Deny, Router: m.AuthenticationRouter, Methods: methodNames(m.Methods),
-		Authentication: m.AuthenticationGroup, Accounting: m.AccountingGroup, Strip: m.StripDomain, MaxSessions: m.MaxSessions,
+		Authentication: m.AuthenticationGroup, Accounting: m.AccountingGroup, NoAccounting: m.AccountingGroup == "" && !m.Deny, Strip: m.StripDomain, MaxSessions: m.MaxSessions,
 		Grants: aaa.Grants{
 			Terminating: m.Router, Gateway: m.Gateway, Pool: m.Pool, SessionTimeout: m.SessionTimeout, IdleTimeout: m.IdleTimeout,
 			IdleIngress: m.IdleIngress, MTU: m.MTU, DNS: pair(m.DNS), NBNS: pair(m.NBNS), Traffic: buildTraffic(m.Traffic),

@@ -172,7 +172,7 @@ func TestBuildAAA(t *testing.T) {
 		},
 		None: &aaa.DomainMap{Name: "none", Router: "red", Methods: both, Authentication: "both", Accounting: "one"},
 		Default: &aaa.DomainMap{
-			Name: "default", Router: "blue", Methods: both[:1], Authentication: "theirs", Strip: true, MaxSessions: 9,
+			Name: "default", Router: "blue", Methods: both[:1], Authentication: "theirs", NoAccounting: true, Strip: true, MaxSessions: 9,
 			Override: &aaa.Override{User: "company", Password: keymat.Secret("the password")},
 			Grants: aaa.Grants{
 				Terminating: "blue", Gateway: a("10.6.0.1"), Pool: "q", SessionTimeout: time.Minute, IdleTimeout: 24 * time.Hour, IdleIngress: true,
