@@ -33,6 +33,8 @@ type Method struct {
 	Found Findings
 }
 
+var _ aaa.Backend = (*Method)(nil)
+
 // byRADIUS is the method in aaa.Authority.
 const byRADIUS = "radius"
 

@@ -257,6 +257,7 @@ func TestUnusable(t *testing.T) {
 		{"an unreadable policy", []*rad.AVP{vsa(4874, 10, "\xff")}, "ERX-Ingress-Policy-Name cannot be read"},
 		{"an unreadable router", []*rad.AVP{vsa(4874, 1, "a\n")}, "ERX-Virtual-Router-Name"},
 		{"an unreadable pool", []*rad.AVP{std(88, "\x80")}, "Framed-Pool cannot be read"},
+		{"another router's servers", []*rad.AVP{vsa(4874, 25, "other")}, `ERX-Redirect-VR-Name "other" sends the user on`},
 		{"an administrator", []*rad.AVP{std(6, u32(6))}, "Service-Type 6 cannot be used"}, // RFC 2865 section 5.6
 	} {
 		d, _ := accept(true, append([]*rad.AVP{std(typeSessionTimeout, u32(60))}, c.attributes...)...)

@@ -1,6 +1,7 @@
 package radius
 
 import (
+	"fmt"
 	"net/netip"
 	"strings"
 )
@@ -56,6 +57,7 @@ var acceptRules = map[Attribute]rule{
 	{vendorERX, erxIngressPolicy}:  func(b *builder, v value) Problem { return b.policy(&b.inPolicy, fromERX, v) },
 	{vendorERX, erxEgressPolicy}:   func(b *builder, v value) Problem { return b.policy(&b.outPolicy, fromERX, v) },
 	{vendorERX, 22}:                sourceCheck,
+	{vendorERX, 25}:                redirect,
 	{vendorERX, 34}:                (*builder).frameRouteTag,
 	{vendorERX, erxServiceInterim}: func(b *builder, v value) Problem { return b.interim.add(fromERX, serviceInterim(v.number)) },
 	{vendorERX, 144}:               ingressOnly,
@@ -134,6 +136,13 @@ func sourceCheck(_ *builder, v value) Problem {
 		return ProblemUnused
 	}
 	return ""
+}
+
+// redirect is Redirect-VR: the accept is worth nothing, the user is to authenticate once more in another router. Domain
+// maps do that here, before anybody is asked.
+func redirect(b *builder, v value) Problem {
+	b.unusable(fmt.Sprintf("the server's %s sends the user on to another router's servers, which only domain maps do here", v))
+	return ProblemUnused
 }
 
 func ingressOnly(b *builder, v value) Problem {

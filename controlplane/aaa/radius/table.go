@@ -251,7 +251,7 @@ var definitions = []definition{
 	{Attribute{vendorERX, 13}, "ERX-Egress-Statistics", integer, false},
 	{Attribute{vendorERX, 22}, "ERX-Sa-Validate", integer, false},
 	{Attribute{vendorERX, 23}, "ERX-Igmp-Enable", integer, false},
-	{Attribute{vendorERX, 25}, "ERX-Redirect-VR-Name", text, false},
+	{Attribute{vendorERX, 25}, "ERX-Redirect-VR-Name", text, true},
 	{Attribute{vendorERX, 26}, "ERX-Qos-Profile-Name", text, false},
 	{Attribute{vendorERX, 33}, "ERX-Tunnel-Maximum-Sessions", integer, false},
 	{Attribute{vendorERX, 34}, "ERX-Framed-Ip-Route-Tag", text, false},
