@@ -322,6 +322,7 @@ func eap(t *testing.T, m *Method, r aaa.Request, password string) {
 	id, challenge := d.Round.Packet[1], d.Round.Packet[6:22]
 	sum := md5.Sum(append(append([]byte{id}, password...), challenge...))
 	r.EAP, r.State = append([]byte{eapResponse, id, 0, 22, 4, 16}, sum[:]...), d.Round.State
+	r.Server = d.By.Server
 	d = m.Authenticate(context.Background(), "g", r)
 	code := byte(eapFailure)
 	if password == "clientPass" {

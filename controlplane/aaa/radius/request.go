@@ -1,6 +1,7 @@
 package radius
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -10,8 +11,8 @@ import (
 	"vrgate/controlplane/keymat"
 )
 
-// eapMTU is the Framed-MTU of requests with EAP: the largest EAP packet that a server should send (RFC 3579 section
-// 2.4). It fits every link whose MRU is not smaller than that of L2TP over IPsec behind a NAT.
+// eapMTU is the Framed-MTU of requests with EAP where the peer's MRU is not known: the largest EAP packet that a server
+// should send (RFC 3579 section 2.4). It fits every link whose MRU is that of L2TP over IPsec behind a NAT.
 const eapMTU = 1300
 
 // Lengths of what MS-CHAPv2 presents (RFC 2759 section 4), and of CHAP's response with MD5.
@@ -88,7 +89,7 @@ func (m *Method) prove(p *packer, x *Exchange, r aaa.Request) (service uint32, e
 		for part := range slices.Chunk(r.EAP, maxValue) {
 			p.add(typeEAPMessage, part)
 		}
-		p.number(typeFramedMTU, eapMTU)
+		p.number(typeFramedMTU, max(uint32(cmp.Or(r.MRU, eapMTU)), minFramedMTU))
 	case aaa.Proven:
 		// Nothing is left to check but what the peer may have. RFC 5176 section 3.1 has Authorize-Only for that, and
 		// servers must be told what to do with it, because a request without a password is refused otherwise. IOS

@@ -103,8 +103,10 @@ func TestRequests(t *testing.T) {
 		}, &Method{}, "User-Name \"ann@example.net\"\nMS-CHAP-Challenge \"ABCDEFGHIJKLMNOP\"\nMS-CHAP2-Response 0500" +
 			strings.Repeat("01", 16) + strings.Repeat("00", 8) + strings.Repeat("02", 24) + "\n" + l2tpTail, "none"},
 		{"EAP", l2tpRequest, func(r *aaa.Request) {
-			r.Protocol, r.EAP, r.State = aaa.EAP, eapPacket(eapResponse, 300), []byte("st")
-		}, &Method{}, "User-Name \"ann@example.net\"\nEAP-Message 0201012c" + strings.Repeat("61", 249) + "\nEAP-Message \"" + strings.Repeat("a", 47) + "\"\nFramed-MTU 1300\nState \"st\"\n" + l2tpTail, "none"},
+			r.Protocol, r.EAP, r.State, r.MRU = aaa.EAP, eapPacket(eapResponse, 300), []byte("st"), 1280
+		}, &Method{}, "User-Name \"ann@example.net\"\nEAP-Message 0201012c" + strings.Repeat("61", 249) + "\nEAP-Message \"" + strings.Repeat("a", 47) + "\"\nFramed-MTU 1280\nState \"st\"\n" + l2tpTail, "none"},
+		{"EAP over a link that is not known", l2tpRequest, func(r *aaa.Request) { r.Protocol, r.EAP = aaa.EAP, eapPacket(eapResponse, 5) }, &Method{},
+			"User-Name \"ann@example.net\"\nEAP-Message 0201000561\nFramed-MTU 1300\n" + l2tpTail, "none"},
 		{"XAuth", xauthRequest, func(r *aaa.Request) { r.Protocol, r.Password = aaa.PAP, keymat.Secret("pw") }, &Method{}, "User-Name \"bob\"\n" + xauthTail, "pw"},
 		{"XAuth with a passcode", xauthRequest, func(r *aaa.Request) {
 			r.Protocol, r.Password, r.Passcode, r.State = aaa.PAP, keymat.Secret("pw"), keymat.Secret("123456"), []byte("st")
@@ -124,6 +126,7 @@ func TestRequests(t *testing.T) {
 			"User-Name \"bob\"\n" + strings.Replace(xauthTail, "NAS-IP-Address 192.0.2.9", "NAS-IPv6-Address 2001:db8::9", 1), ""},
 	} {
 		r, client := c.base, &asked{answer: Answer{Code: rad.CodeAccessReject, Server: "one"}}
+		r.Server = "two"
 		c.set(&r)
 		m := c.method
 		if m.NAS == (NAS{}) {
@@ -131,7 +134,7 @@ func TestRequests(t *testing.T) {
 		}
 		m.Client = client
 		d := m.Authenticate(context.Background(), "group", r)
-		if d.By.Method != "radius" || d.By.Server != "one" || client.group != "group" || client.x.Code != rad.CodeAccessRequest || !client.x.At.IsZero() {
+		if d.By.Method != "radius" || d.By.Server != "one" || client.group != "group" || client.x.Server != "two" || client.x.Code != rad.CodeAccessRequest || !client.x.At.IsZero() {
 			t.Errorf("%s: %+v %+v", c.name, d, client)
 		}
 		if got := dump(client.x.Attributes); got != c.want {
