@@ -26,7 +26,7 @@ type Client struct {
 	log    *zap.Logger
 	last   atomic.Uint64 // number of the newest request
 
-	inbox   chan any // submission, query, socketReady or an event
+	inbox   chan any // submission, query, drain, socketReady or an event
 	closing chan struct{}
 	close   sync.Once
 	done    sync.WaitGroup
@@ -41,6 +41,8 @@ type (
 	}
 	// query runs in the goroutine that owns the engine.
 	query func(*engine)
+	// drain is closed when nobody waits for an answer.
+	drain chan struct{}
 	// socketReady is what opening a socket has come to.
 	socketReady struct {
 		socket socketID
@@ -75,6 +77,21 @@ func (c *Client) Close() error {
 		default:
 			return nil
 		}
+	}
+}
+
+// Drain returns when no request is pending, or with the error of ctx. A reload puts a new client in the place of the old
+// one, drains that and closes it.
+func (c *Client) Drain(ctx context.Context) error {
+	d := make(drain)
+	c.post(d)
+	select {
+	case <-d:
+		return nil
+	case <-c.closing:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -167,6 +184,7 @@ type shell struct {
 	engine  *engine
 	callers map[requestID]chan<- finished
 	conns   map[socketID]*net.UDPConn
+	drains  []drain
 }
 
 // run owns the engine until the client is closed.
@@ -183,6 +201,12 @@ func (s *shell) run() {
 			timer.Stop()
 		} else {
 			timer.Reset(time.Until(at))
+		}
+		if len(s.callers) == 0 {
+			for _, d := range s.drains {
+				close(d)
+			}
+			s.drains = nil
 		}
 		select {
 		case x := <-s.inbox:
@@ -215,6 +239,8 @@ func (s *shell) take(x any) {
 		s.step(x.submit)
 	case query:
 		x(s.engine)
+	case drain:
+		s.drains = append(s.drains, x)
 	case socketReady:
 		if x.err != nil {
 			s.log.Warn("no socket for RADIUS", zap.Error(x.err))

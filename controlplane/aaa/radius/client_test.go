@@ -153,6 +153,42 @@ func TestDoErrors(t *testing.T) {
 	}
 }
 
+// TestDrain: a client that is replaced answers who has asked it.
+func TestDrain(t *testing.T) {
+	s := faultyradius.New(faultyradius.Config{Secret: string(testSecret), Delay: 100 * time.Millisecond})
+	c := oneServer(t, s, "127.0.0.1", nil)
+	if err := c.Drain(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	asked := make(chan error, 3)
+	for range 3 {
+		go func() {
+			_, err := c.Do(t.Context(), "all", pap("a", "b"))
+			asked <- err
+		}()
+	}
+	for c.Pressure()[Authentication].InFlight < 3 {
+		time.Sleep(time.Millisecond)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	if err := c.Drain(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("with requests pending: %v", err)
+	}
+	if err := c.Drain(t.Context()); err != nil || c.Pressure()[Authentication].InFlight != 0 {
+		t.Errorf("drained: %v, %+v", err, c.Pressure())
+	}
+	_ = c.Close()
+	for range 3 {
+		if err := <-asked; err != nil {
+			t.Error(err)
+		}
+	}
+	if err := c.Drain(t.Context()); err != nil {
+		t.Errorf("after Close: %v", err)
+	}
+}
+
 // TestManyAtOnce needs more identifiers than one socket has.
 func TestManyAtOnce(t *testing.T) {
 	s := faultyradius.New(faultyradius.Config{Secret: string(testSecret), Delay: 200 * time.Millisecond})
