@@ -16,16 +16,19 @@ func TestFaultsOnTheWire(t *testing.T) {
 	var all sync.WaitGroup
 	for _, f := range faultyradius.Faults {
 		script := faultyradius.Config{
-			Secret: string(testSecret), Faults: []faultyradius.Fault{f}, HonestAfter: 50 * time.Millisecond, Lateness: 150 * time.Millisecond,
+			Secret: string(testSecret), Faults: []faultyradius.Fault{f}, HonestAfter: 20 * time.Millisecond, Lateness: 700 * time.Millisecond,
 		}
-		c := oneServer(t, faultyradius.New(script), "127.0.0.1", func(s *Server) { s.Timeout = 100 * time.Millisecond; s.Retransmissions = 0 })
+		c := oneServer(t, faultyradius.New(script), "127.0.0.1", func(s *Server) { s.Timeout = 500 * time.Millisecond; s.Retransmissions = 0 })
 		all.Go(func() {
+			began := time.Now()
 			a, err := c.Do(t.Context(), "all", pap("a", "b"))
 			if f == faultyradius.Late || f == faultyradius.Silent {
 				if !errors.Is(err, ErrNoAnswer) {
 					t.Errorf("%s: %v, %v", f, a.Code, err)
 				}
-				time.Sleep(100 * time.Millisecond)
+				for f == faultyradius.Late && c.Servers()[Authentication].Counts[Late] == 0 && time.Since(began) < 10*time.Second {
+					time.Sleep(10 * time.Millisecond)
+				}
 			} else if err != nil {
 				t.Errorf("%s: %v", f, err)
 			}
