@@ -29,6 +29,9 @@ var exampleClients = map[string][]struct {
 		{"main", "frank", "the password of frank", "192.0.2.1", "the long random key of present clients", "10.30.", "in main mtu 1360"},
 		{"main", "frank", "the password of frank", "192.0.2.2", "another long random key, for old clients only", "10.30.", "in main mtu 1360"},
 	},
+	"radius": {
+		{"main", "heidi", "the password of heidi", "192.0.2.1", "the long random key of L2TP clients", "10.50.", "in main"},
+	},
 	"remote-access": {
 		{"main", "gina", "the password of gina", "192.0.2.1", "the long random key of L2TP clients", "10.40.", "in main"},
 	},
