@@ -181,20 +181,17 @@ func TestAccountingOnce(t *testing.T) {
 	})
 }
 
-// TestInterimInterval: AAA's interval, or else the configuration's, but none below the floor.
+// TestInterimInterval: AAA's interval, but none below the floor.
 func TestInterimInterval(t *testing.T) {
-	for _, c := range []struct{ granted, configured, floor, want time.Duration }{
-		{0, 0, 0, 0},
-		{10 * time.Minute, 0, 0, 10 * time.Minute},
-		{10 * time.Minute, time.Hour, 0, 10 * time.Minute},
-		{0, time.Hour, 0, time.Hour},
-		{time.Second, 0, 0, time.Minute},
-		{time.Second, 0, 5 * time.Minute, 5 * time.Minute},
-		{0, time.Second, 0, time.Minute},
+	for _, c := range []struct{ granted, floor, want time.Duration }{
+		{0, 0, 0},
+		{10 * time.Minute, 0, 10 * time.Minute},
+		{time.Second, 0, time.Minute},
+		{time.Second, 5 * time.Minute, 5 * time.Minute},
+		{0, 5 * time.Minute, 0},
 	} {
 		for name, connect := range timed {
 			b := newBed(t)
-			b.e.cfg.Interim = c.configured
 			if c.floor != 0 {
 				b.e.cfg.InterimFloor = c.floor
 			}

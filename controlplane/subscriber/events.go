@@ -35,10 +35,9 @@ type Config struct {
 	PathMTU int
 	// DestructTimeout is how long an IPsec connection outlives its last tunnel; default 600 s.
 	DestructTimeout time.Duration
-	// Interim is the time between interim accounting records where AAA says nothing; 0: none.
-	// No session has less than InterimFloor, whoever asks for it; default 60 s (RFC 2869
-	// section 2.1).
-	Interim, InterimFloor time.Duration
+	// InterimFloor is the least time between a session's interim accounting records, whatever AAA
+	// wants; default 60 s (RFC 2869 section 5.16).
+	InterimFloor time.Duration
 	// FirstID is the first session's ID; the shell draws it at random.
 	FirstID ID
 }

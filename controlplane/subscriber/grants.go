@@ -84,7 +84,7 @@ func (e *Engine) hold(s *session, ev Decided) {
 	s.Terminating, s.Gateway, s.Pool, s.Netmask = g.Terminating, g.Gateway, g.Pool, g.Netmask
 	s.Routes, s.Traffic, s.Class, s.By = g.Routes, g.Traffic, g.Class, ev.Decision.By
 	s.SessionTimeout, s.IdleTimeout, s.IdleIngress = s.longest(g.SessionTimeout), g.IdleTimeout, g.IdleIngress
-	s.Interim = e.interim(cmp.Or(g.Interim, e.cfg.Interim))
+	s.Interim = e.interim(g.Interim)
 	s.State, s.kernel = StateOpening, kernelOpening
 }
 
@@ -105,7 +105,7 @@ func (e *Engine) giveBack(s *session, ev Decided) {
 // kernel have stays as it is, and so does who decided: accounting ends where it began.
 func (e *Engine) holdAgain(now time.Time, s *session, d aaa.Decision) {
 	s.IdleTimeout, s.IdleIngress = d.IdleTimeout, d.IdleIngress
-	interim := e.interim(cmp.Or(d.Interim, e.cfg.Interim))
+	interim := e.interim(d.Interim)
 	if len(d.Class) > 0 {
 		s.Class = d.Class
 	}
