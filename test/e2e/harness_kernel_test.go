@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
-	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -336,31 +335,3 @@ func (w *world) eventually(what string, ok func() bool) {
 		}
 	}
 }
-
-// kernelState is everything that vrgate could leave in the server's namespace, in words.
-// Keys and what counts or ages is left out.
-func (w *world) kernelState() string {
-	w.t.Helper()
-	var b strings.Builder
-	for _, cmd := range []string{
-		"ip -o link show", "ip -o -4 address show", "ip -4 route show table all", "ip rule show",
-		"ip xfrm state list nokeys", "ip xfrm policy list nosock", "ip l2tp show tunnel", "nft list tables",
-	} {
-		args := strings.Fields(cmd)
-		out, err := w.server.Output(w.ctx, args[0], args[1:]...)
-		if err != nil && !strings.Contains(cmd, "l2tp") { // no module, no tunnels
-			w.check(err)
-		}
-		fmt.Fprintf(&b, "# %s\n", cmd)
-		for line := range strings.Lines(out) {
-			if cmd == "ip xfrm state list nokeys" && !strings.HasPrefix(line, "src") {
-				continue
-			}
-			b.WriteString(volatile.ReplaceAllString(line, ""))
-		}
-	}
-	return b.String()
-}
-
-// volatile is what changes by itself in the output of ip.
-var volatile = regexp.MustCompile(`(?m)^\d+: |valid_lft.*|linkdown|qlen \d+|state (UP|UNKNOWN|DOWN|LOWERLAYERDOWN)|@if\d+`)

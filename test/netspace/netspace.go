@@ -5,7 +5,7 @@
 package netspace
 
 import (
-	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
@@ -43,7 +43,9 @@ func New(t testing.TB) *Space {
 			t.Errorf("close namespace: %v", err)
 		}
 	})
-	s.Run(t, "ip", "link", "set", "lo", "up")
+	if err := Up(s.fd, "lo"); err != nil {
+		t.Fatalf("bring the loopback up: %v", err)
+	}
 	return s
 }
 
@@ -91,15 +93,23 @@ func (s *Space) Try(name string, args ...string) (string, error) {
 // with addresses in the form that `ip addr add` wants.
 func Connect(t testing.TB, dev string, a *Space, addrA string, b *Space, addrB string) {
 	t.Helper()
-	peer := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), b.fd)
-	a.Run(t, "ip", "link", "add", dev, "type", "veth", "peer", "name", dev, "netns", peer)
-	for _, end := range []struct {
-		s    *Space
-		addr string
-	}{{a, addrA}, {b, addrB}} {
-		end.s.Run(t, "ip", "addr", "add", end.addr, "dev", dev)
-		end.s.Run(t, "ip", "link", "set", dev, "up")
+	err := Join(End{NetNS: a.fd, Device: dev, Address: prefix(t, addrA)}, End{NetNS: b.fd, Device: dev, Address: prefix(t, addrB)})
+	if err != nil {
+		t.Fatal(err)
 	}
+}
+
+// prefix reads an address with or without the length of its network.
+func prefix(t testing.TB, s string) netip.Prefix {
+	t.Helper()
+	if p, err := netip.ParsePrefix(s); err == nil {
+		return p
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return netip.PrefixFrom(a, a.BitLen())
 }
 
 // Links are the names of the namespace's interfaces.

@@ -7,9 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +32,22 @@ type daemon struct {
 // mounted over it, both existing.
 type private map[string]string
 
+// enter gives the calling thread, which must not be used for anything else afterwards, mounts of its own.
+func (p private) enter() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("unshare mounts: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make mounts private: %w", err)
+	}
+	for at, from := range p {
+		if err := unix.Mount(from, at, "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("mount %s on %s: %w", from, at, err)
+		}
+	}
+	return nil
+}
+
 // start runs a program as a daemon in the namespace, with the private directories, its output in the file log.
 func (n *Net) start(ns *Namespace, over private, env []string, log string, args ...string) (*daemon, error) {
 	out, err := os.OpenFile(log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
@@ -41,18 +55,17 @@ func (n *Net) start(ns *Namespace, over private, env []string, log string, args 
 		return nil, err
 	}
 	defer out.Close()
-	var mounts strings.Builder
-	var words []string
-	for at, from := range over {
-		fmt.Fprintf(&mounts, "mount --bind \"$1\" %s && shift && ", at)
-		words = append(words, from)
-	}
-	cmd := exec.Command("sh", append(append([]string{"-c", mounts.String() + `exec "$@"`, "sh"}, words...), args...)...)
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS}
 	d := &daemon{name: filepath.Base(args[0]), log: log, cmd: cmd, done: make(chan struct{})}
-	if err := ns.Start(cmd); err != nil {
+	err = ns.Do(func() error {
+		if err := over.enter(); err != nil {
+			return err
+		}
+		return start(cmd)
+	})
+	if err != nil {
 		return nil, fmt.Errorf("topo: starting %s: %w", args[0], err)
 	}
 	go func() {

@@ -3,6 +3,7 @@ package topo
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -12,7 +13,10 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
+
+	"vrgate/test/netspace"
 )
 
 // Namespace is one network namespace of a Net.
@@ -25,13 +29,58 @@ type Namespace struct {
 // be unique in the Net.
 func (n *Net) Namespace(ctx context.Context, role string) (*Namespace, error) {
 	ns := &Namespace{net: n, name: n.prefix + role}
-	if _, err := command(ctx, "ip", "netns", "add", ns.name); err != nil {
-		return nil, err
+	if err := ns.make(); err != nil {
+		return nil, fmt.Errorf("topo: make namespace %s: %w", ns.name, err)
 	}
 	n.mu.Lock()
 	n.namespaces = append(n.namespaces, ns)
 	n.mu.Unlock()
-	return ns, ns.IP(ctx, "link set lo up")
+	return ns, ns.open(func(fd int) error { return netspace.Up(fd, "lo") })
+}
+
+// make does what `ip netns add` does: the namespace is mounted on a file, in a directory whose mounts all
+// processes share, so that it can be unmounted for all.
+func (s *Namespace) make() error {
+	if err := os.MkdirAll(netnsDir, 0o755); err != nil {
+		return err
+	}
+	err := unix.Mount("", netnsDir, "none", unix.MS_SHARED|unix.MS_REC, "")
+	if errors.Is(err, unix.EINVAL) { // it is no mount point yet
+		if err = unix.Mount(netnsDir, netnsDir, "none", unix.MS_BIND|unix.MS_REC, ""); err == nil {
+			err = unix.Mount("", netnsDir, "none", unix.MS_SHARED|unix.MS_REC, "")
+		}
+	}
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked, as in Do
+		made, err := netns.NewNamed(s.name)
+		if err == nil {
+			err = made.Close()
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// open gives f a descriptor of the namespace.
+func (s *Namespace) open(f func(fd int) error) error {
+	ns, err := os.Open(s.Path())
+	if err != nil {
+		return err
+	}
+	defer ns.Close()
+	if err := f(int(ns.Fd())); err != nil {
+		return fmt.Errorf("topo: %s: %w", s.name, err)
+	}
+	return nil
+}
+
+// DefaultRoute sends what no other route has to a gateway.
+func (s *Namespace) DefaultRoute(gateway netip.Addr) error {
+	return s.open(func(fd int) error { return netspace.DefaultRoute(fd, gateway) })
 }
 
 // Name returns the name that `ip netns` and vrgate's configuration know the namespace by.
@@ -79,11 +128,16 @@ func (s *Namespace) output(ctx context.Context, cmd *exec.Cmd) (string, error) {
 
 // Start starts the command in the namespace; the caller waits for it. Its process group is its own.
 func (s *Namespace) Start(cmd *exec.Cmd) error {
+	return s.Do(func() error { return start(cmd) })
+}
+
+// start starts a command in a process group of its own.
+func start(cmd *exec.Cmd) error {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
 	cmd.SysProcAttr.Setpgid = true
-	return s.Do(cmd.Start)
+	return cmd.Start()
 }
 
 // Do runs f on a thread that is in the namespace. Sockets that f opens stay there; goroutines that f starts
@@ -130,28 +184,20 @@ type End struct {
 	In        *Namespace
 	Interface string       // at most 15 bytes
 	Address   netip.Prefix // invalid: none
-	VRF       string       // device of In that the interface becomes a port of; empty: none
+	Master    string       // device of In, such as a VRF, that the interface becomes a port of; empty: none
 }
 
 // Link joins two namespaces by a pair of virtual Ethernet devices, both up.
-func (n *Net) Link(ctx context.Context, a, b End) error {
-	if err := a.In.IP(ctx, fmt.Sprintf("link add %s type veth peer name %s netns %s", a.Interface, b.Interface, b.In.name)); err != nil {
-		return err
-	}
-	for _, e := range []End{a, b} {
-		var lines []string
-		if e.VRF != "" {
-			lines = append(lines, fmt.Sprintf("link set %s master %s", e.Interface, e.VRF))
-		}
-		if e.Address.IsValid() {
-			lines = append(lines, fmt.Sprintf("addr add %s dev %s", e.Address, e.Interface))
-		}
-		lines = append(lines, fmt.Sprintf("link set %s up", e.Interface))
-		if err := e.In.IP(ctx, lines...); err != nil {
-			return err
-		}
-	}
-	return nil
+func (n *Net) Link(_ context.Context, a, b End) error {
+	return a.In.open(func(fdA int) error {
+		return b.In.open(func(fdB int) error {
+			return netspace.Join(a.at(fdA), b.at(fdB))
+		})
+	})
+}
+
+func (e End) at(fd int) netspace.End {
+	return netspace.End{NetNS: fd, Device: e.Interface, Address: e.Address, Master: e.Master}
 }
 
 // command runs a program where the caller is and returns its standard output.

@@ -12,6 +12,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/vishvananda/netns"
 )
 
 // netnsDir is where iproute2 keeps named network namespaces.
@@ -47,7 +49,7 @@ func New(ctx context.Context) (*Net, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("topo: needs root")
 	}
-	if err := sweep(ctx); err != nil {
+	if err := sweep(); err != nil {
 		return nil, fmt.Errorf("topo: removing what a killed process left: %w", err)
 	}
 	n := &Net{prefix: fmt.Sprintf("%s%d.%d-", namePrefix, os.Getpid(), instances.Add(1))}
@@ -91,7 +93,7 @@ func (n *Net) Close() error {
 	// At once, for each waits for the kernel's grace periods rather than for the processor.
 	errs := make([]error, len(namespaces))
 	for i, ns := range namespaces {
-		stopping.Go(func() { errs[i] = deleteNamespace(context.Background(), ns.name) })
+		stopping.Go(func() { errs[i] = deleteNamespace(ns.name) })
 	}
 	stopping.Wait()
 	errs = append(errs, os.RemoveAll(n.dir))
@@ -121,7 +123,7 @@ func leftovers(prefix string) ([]string, error) {
 }
 
 // sweep removes what processes that are gone have left behind.
-func sweep(ctx context.Context) error {
+func sweep() error {
 	left, err := leftovers(namePrefix)
 	if err != nil {
 		return err
@@ -135,7 +137,7 @@ func sweep(ctx context.Context) error {
 			continue
 		}
 		if filepath.Dir(path) == netnsDir {
-			errs = append(errs, deleteNamespace(ctx, name))
+			errs = append(errs, deleteNamespace(name))
 		} else {
 			errs = append(errs, os.RemoveAll(path))
 		}
@@ -145,23 +147,43 @@ func sweep(ctx context.Context) error {
 
 // deleteNamespace kills every process in the namespace and deletes it. Its devices, SAs, rules and tunnels
 // go with it, as soon as the last socket in it is closed.
-func deleteNamespace(ctx context.Context, name string) error {
+func deleteNamespace(name string) error {
 	for range 50 {
-		out, err := command(ctx, "ip", "netns", "pids", name)
+		pids, err := processesIn(name)
 		if err != nil {
 			return err
 		}
-		pids := strings.Fields(out)
 		if len(pids) == 0 {
 			break
 		}
-		for _, p := range pids {
-			if pid, err := strconv.Atoi(p); err == nil && pid != os.Getpid() {
+		for _, pid := range pids {
+			if pid != os.Getpid() {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	_, err := command(ctx, "ip", "netns", "delete", name)
-	return err
+	return netns.DeleteNamed(name)
+}
+
+// processesIn finds the processes whose first thread is in a namespace.
+func processesIn(name string) (pids []int, err error) {
+	var want, got syscall.Stat_t
+	if err := syscall.Stat(filepath.Join(netnsDir, name), &want); err != nil {
+		return nil, fmt.Errorf("topo: namespace %s: %w", name, err)
+	}
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || syscall.Stat(filepath.Join("/proc", e.Name(), "ns/net"), &got) != nil {
+			continue // no process, or not any more
+		}
+		if got.Dev == want.Dev && got.Ino == want.Ino {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
 }

@@ -32,7 +32,7 @@ func (n *Net) Uplink(ctx context.Context, in *Namespace, iface, vrf string) (Upl
 		Address:   netip.AddrFrom4([4]byte{192, 0, 2, byte(4*i + 2)}),
 	}
 	err := n.Link(ctx,
-		End{In: in, Interface: iface, Address: netip.PrefixFrom(u.Address, 30), VRF: vrf},
+		End{In: in, Interface: iface, Address: netip.PrefixFrom(u.Address, 30), Master: vrf},
 		End{In: n.router, Interface: fmt.Sprintf("up%d", i), Address: netip.PrefixFrom(u.Gateway, 30)})
 	if err != nil {
 		return Uplink{}, err
@@ -74,7 +74,7 @@ func (n *Net) site(ctx context.Context, in *Namespace) (netip.Addr, error) {
 	if err != nil {
 		return netip.Addr{}, err
 	}
-	return address, in.IP(ctx, "route add default via "+gateway.String())
+	return address, in.DefaultRoute(gateway)
 }
 
 // NAT is a customer's router that hides its inside behind one address.
@@ -185,14 +185,11 @@ func (n *Net) AddHost(ctx context.Context, nat *NAT) (*Host, error) {
 	port := fmt.Sprintf("lan0p%d", behind)
 	err = n.Link(ctx,
 		End{In: ns, Interface: outside, Address: netip.PrefixFrom(h.Address, 24)},
-		End{In: nat.Namespace, Interface: port})
+		End{In: nat.Namespace, Interface: port, Master: "lan0"})
 	if err != nil {
 		return nil, err
 	}
-	if err := nat.Namespace.IP(ctx, "link set "+port+" master lan0"); err != nil {
-		return nil, err
-	}
-	return h, ns.IP(ctx, "route add default via 192.168.1.1")
+	return h, ns.DefaultRoute(netip.AddrFrom4([4]byte{192, 168, 1, 1}))
 }
 
 // Intranet describes a network behind a server.
@@ -217,11 +214,11 @@ func (n *Net) AddIntranet(ctx context.Context, server *Namespace, in Intranet) (
 		return nil, err
 	}
 	err = n.Link(ctx,
-		End{In: server, Interface: in.Interface, Address: in.Gateway, VRF: in.VRF},
+		End{In: server, Interface: in.Interface, Address: in.Gateway, Master: in.VRF},
 		End{In: ns, Interface: "eth0", Address: netip.PrefixFrom(in.Host, in.Gateway.Bits())})
 	if err != nil {
 		return nil, err
 	}
 	h := &Host{Namespace: ns, Interface: "eth0", Address: in.Host}
-	return h, ns.IP(ctx, "route add default via "+in.Gateway.Addr().String())
+	return h, ns.DefaultRoute(in.Gateway.Addr())
 }
