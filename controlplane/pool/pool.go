@@ -3,13 +3,17 @@
 //
 // A lease belongs to a key (the user and device), never to a source address: users
 // behind one NAT must not get one address (clients.md, complaint 25). An address that
-// was released is kept for its last holder as long as others are free.
+// was released is kept for its last holder as long as others are free; then it goes to
+// somebody else, those that have been free for longest first.
 //
 // What a key has before its last NUL names its kin: one device that is known by
 // different keys in different places. Who comes by a new key gets what its kin had last.
+//
+// Nothing here takes longer in a larger or fuller pool, but for finding one of several ranges.
 package pool
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -28,168 +32,228 @@ var (
 // MaxAddresses bounds one pool's ranges together.
 const MaxAddresses = 1 << 20
 
-// stickyLimit bounds the memory of past holders per pool, as a multiple of its size.
-const stickyLimit = 2
-
 // Range is an inclusive range of IPv4 addresses.
 type Range struct{ First, Last netip.Addr }
 
 // Config of a pool.
 type Config struct {
 	Ranges []Range
-	// Exclude lists addresses inside the ranges that are never leased dynamically:
-	// our own, and those fixed to users.
-	Exclude []netip.Addr
+	// Exclude lists addresses that are never leased dynamically: our own, and those
+	// fixed to users. What is outside Ranges has no effect.
+	Exclude []Range
 }
 
 // Pool leases addresses from its ranges and keeps account of fixed ones outside them.
 type Pool struct {
-	ranges  []span
-	total   int // leasable addresses
-	used    int // dynamic leases out
-	held    map[netip.Addr]string
-	sticky  map[string]netip.Addr
-	past    map[netip.Addr]string // last holder of a free address
-	kin     map[string]string     // the key of each kin that released an address last
-	exclude map[netip.Addr]bool
+	spans []span // ascending
+	total int    // leasable addresses
+	used  int    // of them leased
+	fresh int    // of them never leased, and so in no list
+	span  int    // before it no span has a fresh address
+	// at holds every address that is leased or remembered for its last holder; the latter are in
+	// idle, longest free first, and in the lists of their key and kin, longest free last.
+	at         map[netip.Addr]*lease
+	idle       list
+	keys, kins map[string]*list
+	// changed are the leases that Changes has not returned yet.
+	changed []*lease
+	seq     uint64
 }
 
-// span is one range with its bitmap: a set bit is leased or excluded.
+// span is one range with its bitmaps, where the bits behind its end are set.
 type span struct {
-	first uint32
-	size  uint32
-	taken []uint64
-	next  uint32 // word to look at first: next fit
+	first    uint32
+	size     uint32
+	taken    []uint64 // excluded, leased or remembered
+	excluded []uint64
+	next     int // before it no word of taken has a zero
 }
 
-// New checks the configuration: IPv4 only, ranges ordered and disjoint, at most MaxAddresses.
+// lease is an address that has a holder, or had one.
+type lease struct {
+	addr    netip.Addr
+	key     string
+	seq     uint64
+	held    bool
+	dynamic bool // of the ranges: it is counted and remembered
+	changed bool
+	in      [byKin + 1]links
+}
+
+// New checks the configuration: IPv4 only, ranges ascending and disjoint, at most MaxAddresses.
 func New(c Config) (*Pool, error) {
-	p := &Pool{held: map[netip.Addr]string{}, sticky: map[string]netip.Addr{}, past: map[netip.Addr]string{}, kin: map[string]string{}, exclude: map[netip.Addr]bool{}}
+	p := &Pool{at: map[netip.Addr]*lease{}, keys: map[string]*list{}, kins: map[string]*list{}}
 	total := uint64(0)
 	for _, r := range c.Ranges {
-		if !r.First.Is4() || !r.Last.Is4() || r.Last.Less(r.First) {
+		if !r.valid() {
 			return nil, fmt.Errorf("range %v-%v is not an ascending range of IPv4 addresses", r.First, r.Last)
 		}
-		first, last := toUint(r.First), toUint(r.Last)
-		total += uint64(last-first) + 1
+		total += uint64(toUint(r.Last)-toUint(r.First)) + 1
 		if total > MaxAddresses {
 			return nil, fmt.Errorf("pool holds more than %d addresses", MaxAddresses)
 		}
-		s := span{first: first, size: last - first + 1}
-		s.taken = make([]uint64, (s.size+63)/64)
-		if rest := s.size % 64; rest != 0 {
-			s.taken[len(s.taken)-1] = ^uint64(0) << rest
-		}
-		p.ranges = append(p.ranges, s)
+		p.spans = append(p.spans, newSpan(r))
 	}
-	slices.SortFunc(p.ranges, func(a, b span) int {
-		if a.first < b.first {
-			return -1
-		}
-		return 1
-	})
-	for i := 1; i < len(p.ranges); i++ {
-		if prev := p.ranges[i-1]; uint64(prev.first)+uint64(prev.size) > uint64(p.ranges[i].first) {
-			return nil, fmt.Errorf("ranges overlap at %v", toAddr(p.ranges[i].first))
+	slices.SortFunc(p.spans, func(a, b span) int { return cmp.Compare(a.first, b.first) })
+	for i := 1; i < len(p.spans); i++ {
+		if prev := p.spans[i-1]; uint64(prev.first)+uint64(prev.size) > uint64(p.spans[i].first) {
+			return nil, fmt.Errorf("ranges overlap at %v", toAddr(p.spans[i].first))
 		}
 	}
-	p.total = int(total)
-	for _, a := range c.Exclude {
-		if p.exclude[a] {
-			continue
+	for _, r := range c.Exclude {
+		if !r.valid() {
+			return nil, fmt.Errorf("excluded range %v-%v is not an ascending range of IPv4 addresses", r.First, r.Last)
 		}
-		p.exclude[a] = true
-		if s, bit, ok := p.find(a); ok {
-			s.taken[bit/64] |= 1 << (bit % 64)
-			p.total--
+		for i := range p.spans {
+			p.spans[i].exclude(toUint(r.First), toUint(r.Last))
 		}
 	}
+	for i := range p.spans {
+		p.total += p.spans[i].leasable()
+	}
+	p.fresh = p.total
 	return p, nil
+}
+
+func (r Range) valid() bool { return r.First.Is4() && r.Last.Is4() && !r.Last.Less(r.First) }
+
+func newSpan(r Range) span {
+	s := span{first: toUint(r.First), size: toUint(r.Last) - toUint(r.First) + 1}
+	s.taken = make([]uint64, (s.size+63)/64)
+	if rest := s.size % 64; rest != 0 {
+		s.taken[len(s.taken)-1] = ^uint64(0) << rest
+	}
+	s.excluded = slices.Clone(s.taken)
+	return s
+}
+
+// exclude takes the addresses from first to last that are in the span out of it.
+func (s *span) exclude(first, last uint32) {
+	first, last = max(first, s.first), min(last, s.first+s.size-1)
+	for n := uint64(first); n <= uint64(last); n++ {
+		bit := uint32(n) - s.first
+		s.taken[bit/64] |= 1 << (bit % 64)
+		s.excluded[bit/64] |= 1 << (bit % 64)
+	}
+}
+
+func (s *span) leasable() (n int) {
+	for _, w := range s.excluded {
+		n += bits.OnesCount64(^w)
+	}
+	return n
 }
 
 // Lease gives key a free address, the one that it or else its kin held last when that is
 // still free.
 func (p *Pool) Lease(key string) (netip.Addr, error) {
-	last := key
-	if _, known := p.sticky[key]; !known {
-		last = p.kin[kinOf(key)]
+	l := p.keys[key].first()
+	if l == nil {
+		l = p.kins[kinOf(key)].first()
 	}
-	if a, ok := p.sticky[last]; ok && p.take(a, key) {
-		return a, nil
+	if l == nil {
+		l = p.takeFresh()
 	}
-	// Prefer an address nobody is remembered for; fall back to any free one.
-	var fallback netip.Addr
-	for i := range p.ranges {
-		s := &p.ranges[i]
-		words := uint32(len(s.taken))
-		for n := uint32(0); n < words; n++ {
-			w := (s.next + n) % words
-			for free := ^s.taken[w]; free != 0; free &= free - 1 {
-				a := toAddr(s.first + w*64 + uint32(bits.TrailingZeros64(free)))
-				if _, remembered := p.past[a]; remembered {
-					if !fallback.IsValid() {
-						fallback = a
-					}
-					continue
-				}
-				s.next = w
-				p.take(a, key)
-				return a, nil
-			}
-			if n == 0 && fallback.IsValid() && len(p.past) >= p.total-p.used {
-				break // every free address is remembered for somebody
+	if l == nil {
+		l = p.idle.first() // somebody else's
+	}
+	if l == nil {
+		return netip.Addr{}, ErrExhausted
+	}
+	p.hold(l, key)
+	return l.addr, nil
+}
+
+// takeFresh returns the lowest address that was never leased, nil if there is none.
+func (p *Pool) takeFresh() *lease {
+	for ; p.fresh > 0; p.span++ {
+		s := &p.spans[p.span]
+		for ; s.next < len(s.taken); s.next++ {
+			if free := ^s.taken[s.next]; free != 0 {
+				return p.touch(s, uint32(s.next)*64+uint32(bits.TrailingZeros64(free)))
 			}
 		}
 	}
-	if !fallback.IsValid() {
-		return netip.Addr{}, ErrExhausted
+	return nil
+}
+
+// touch makes the lease of a fresh address.
+func (p *Pool) touch(s *span, bit uint32) *lease {
+	s.taken[bit/64] |= 1 << (bit % 64)
+	p.fresh--
+	l := &lease{addr: toAddr(s.first + bit), dynamic: true}
+	p.at[l.addr] = l
+	return l
+}
+
+// hold gives a free address of the ranges to key.
+func (p *Pool) hold(l *lease, key string) {
+	p.forget(l)
+	p.used++
+	p.seq++
+	l.held, l.key, l.seq = true, key, p.seq
+	if !l.changed {
+		l.changed = true
+		p.changed = append(p.changed, l)
 	}
-	p.take(fallback, key)
-	return fallback, nil
 }
 
 // Claim takes a fixed address for key, inside the ranges (then it must be excluded from
 // dynamic leases or free) or outside them.
 func (p *Pool) Claim(key string, a netip.Addr) error {
-	if !a.Is4() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() {
+	if !a.Is4() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || toUint(a) == 0xffffffff {
 		return ErrForeign
 	}
-	if _, ok := p.held[a]; ok {
+	l := p.at[a]
+	if l != nil && l.held {
 		return ErrInUse
 	}
-	if _, _, ok := p.find(a); ok && !p.exclude[a] {
-		if !p.take(a, key) {
-			return ErrInUse
-		}
+	s, bit := p.find(a)
+	switch {
+	case s == nil || s.excluded[bit/64]&(1<<(bit%64)) != 0:
+		p.at[a] = &lease{addr: a, key: key, held: true}
 		return nil
+	case l == nil:
+		l = p.touch(s, bit)
 	}
-	p.held[a] = key
+	p.hold(l, key)
 	return nil
 }
 
 // Release gives back what Lease or Claim gave. Releasing what is not held, or is held by
 // another key, does nothing.
 func (p *Pool) Release(key string, a netip.Addr) {
-	if p.held[a] != key {
+	l := p.at[a]
+	if l == nil || !l.held || l.key != key {
 		return
 	}
-	delete(p.held, a)
-	s, bit, ok := p.find(a)
-	if !ok || p.exclude[a] {
+	l.held = false
+	if !l.dynamic {
+		delete(p.at, a)
 		return
 	}
-	s.taken[bit/64] &^= 1 << (bit % 64)
 	p.used--
-	if old, ok := p.sticky[key]; ok && old != a && p.past[old] == key {
-		delete(p.past, old)
+	p.remember(l)
+}
+
+// remember keeps a free address for who had it last.
+func (p *Pool) remember(l *lease) {
+	p.idle.pushBack(byAge, l)
+	pushFront(p.keys, l.key, byKey, l)
+	if kin := kinOf(l.key); kin != "" {
+		pushFront(p.kins, kin, byKin, l)
 	}
-	if len(p.sticky) >= stickyLimit*p.total {
-		p.forget()
+}
+
+// forget undoes remember. It does nothing to a lease that is not remembered.
+func (p *Pool) forget(l *lease) {
+	if !p.idle.has(byAge, l) {
+		return
 	}
-	p.sticky[key] = a
-	p.past[a] = key
-	if kin := kinOf(key); kin != "" {
-		p.kin[kin] = key
+	p.idle.remove(byAge, l)
+	remove(p.keys, l.key, byKey, l)
+	if kin := kinOf(l.key); kin != "" {
+		remove(p.kins, kin, byKin, l)
 	}
 }
 
@@ -198,65 +262,35 @@ func kinOf(key string) string { return key[:strings.LastIndexByte(key, 0)+1] }
 
 // Holder returns the key that holds a.
 func (p *Pool) Holder(a netip.Addr) (string, bool) {
-	k, ok := p.held[a]
-	return k, ok
+	if l := p.at[a]; l != nil && l.held {
+		return l.key, true
+	}
+	return "", false
 }
 
-// Usage returns the number of dynamic addresses leased and leasable.
+// Covers says whether an address is in the ranges, excluded or not.
+func (p *Pool) Covers(a netip.Addr) bool {
+	s, _ := p.find(a)
+	return s != nil
+}
+
+// Usage returns the number of addresses leased from the ranges, and of those that can be.
 func (p *Pool) Usage() (used, total int) { return p.used, p.total }
 
-// take marks a as leased to key; false when it is not free.
-func (p *Pool) take(a netip.Addr, key string) bool {
-	s, bit, ok := p.find(a)
-	if !ok || s.taken[bit/64]&(1<<(bit%64)) != 0 {
-		return false
-	}
-	s.taken[bit/64] |= 1 << (bit % 64)
-	if last, ok := p.past[a]; ok {
-		delete(p.past, a)
-		if last != key {
-			p.unstick(last)
-		}
-	}
-	p.held[a] = key
-	p.used++
-	return true
-}
-
-// forget drops the memory of holders whose address has gone to somebody else or, when there
-// are none, of everybody: a bound on memory, not on correctness.
-func (p *Pool) forget() {
-	for k, a := range p.sticky {
-		if p.past[a] != k && p.held[a] != k {
-			p.unstick(k)
-		}
-	}
-	if len(p.sticky) >= stickyLimit*p.total {
-		clear(p.sticky)
-		clear(p.past)
-		clear(p.kin)
-	}
-}
-
-// unstick forgets what a key held.
-func (p *Pool) unstick(key string) {
-	delete(p.sticky, key)
-	if kin := kinOf(key); p.kin[kin] == key {
-		delete(p.kin, kin)
-	}
-}
-
-func (p *Pool) find(a netip.Addr) (*span, uint32, bool) {
+// find returns the span of an address and its bit there; nil: it is in none.
+func (p *Pool) find(a netip.Addr) (*span, uint32) {
 	if !a.Is4() {
-		return nil, 0, false
+		return nil, 0
 	}
 	u := toUint(a)
-	for i := range p.ranges {
-		if s := &p.ranges[i]; u >= s.first && u-s.first < s.size {
-			return s, u - s.first, true
-		}
+	i, found := slices.BinarySearchFunc(p.spans, u, func(s span, u uint32) int { return cmp.Compare(s.first, u) })
+	if !found {
+		i--
 	}
-	return nil, 0, false
+	if i < 0 || u-p.spans[i].first >= p.spans[i].size {
+		return nil, 0
+	}
+	return &p.spans[i], u - p.spans[i].first
 }
 
 func toUint(a netip.Addr) uint32 {
