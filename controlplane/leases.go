@@ -3,10 +3,13 @@ package controlplane
 import (
 	"cmp"
 	"context"
-	"errors"
+	"crypto/sha256"
 	"fmt"
 	"net/netip"
+	"slices"
 	"sync"
+
+	"go.uber.org/zap"
 
 	"vrgate/controlplane/aaa"
 	"vrgate/controlplane/config"
@@ -14,18 +17,43 @@ import (
 	"vrgate/controlplane/subscriber"
 )
 
-// leases are what subscribers of all virtual routers hold: their inner addresses and their
-// licences. Subscribers that arrive in different virtual routers may end in the same, whatever
-// namespaces they are in, so the pools are shared and locked.
+// leases are what subscribers of all virtual routers hold: their inner addresses, the networks
+// behind them, their licences and what limits count. Subscribers that arrive in different virtual
+// routers may end in the same, whatever namespaces they are in, so all of it is shared and locked.
 type leases struct {
+	log *zap.Logger
+	// end has a session ended that makes room for another of its user.
+	end func(holder, subscriber.Reason)
+	// changed holds a token when pools have something new to remember.
+	changed chan struct{}
+
 	mu       sync.Mutex
+	places   map[string]*terminating
 	pools    map[poolKey]*pool.Pool
+	watches  map[poolKey]*poolWatch
 	holders  map[string]map[netip.Addr]holder // by terminating virtual router
-	grants   map[holder]grant
+	routes   map[routeKey]holder
+	grants   map[holder]*grant
 	licences licences
+	limits   limits
+	notices  []func() // to be logged once mu is free
+}
+
+// terminating is what a virtual router has for the subscribers that end in it.
+type terminating struct {
+	pools    []string
+	gateways []netip.Addr
+	own      map[netip.Addr]bool // addresses that are its own
 }
 
 type poolKey struct{ router, pool string }
+
+// routeKey is a route to a network behind a subscriber: the kernel has each once.
+type routeKey struct {
+	router string
+	prefix netip.Prefix
+	metric uint32
+}
 
 // holder is a subscriber by the virtual router in which it arrived.
 type holder struct {
@@ -35,106 +63,308 @@ type holder struct {
 
 // grant is what one subscriber holds.
 type grant struct {
+	who         holder
+	user        limited
 	terminating string
 	address     netip.Addr
 	pool        *pool.Pool // nil for a fixed address
-	key         string     // by which the pool knows the subscriber
-	tunnel      bool       // it holds an IPsec tunnel licence too
+	key         string     // by which pools know the subscriber
+	claims      []claim    // in its order: the address, then the single addresses behind it
+	routes      []routeKey
+	placed      []place
+	entry       entry
+	successor   *replacement // that waits for this one's end
 }
+
+// claim is an address that nobody else may have.
+type claim struct {
+	address netip.Addr
+	pool    poolKey    // that has it in its ranges; zero: none
+	from    *pool.Pool // the same
+	key     string
+}
+
+// reasonDuplicateRoute is the kernel's for the same.
+const reasonDuplicateRoute aaa.Reason = "duplicate-route"
 
 func newLeases(c *config.Config) (*leases, error) {
 	l := &leases{
-		pools: map[poolKey]*pool.Pool{}, holders: map[string]map[netip.Addr]holder{}, grants: map[holder]grant{}, licences: newLicences(c),
+		log: zap.NewNop(), end: func(holder, subscriber.Reason) {}, changed: make(chan struct{}, 1),
+		places: map[string]*terminating{}, pools: map[poolKey]*pool.Pool{}, watches: map[poolKey]*poolWatch{}, holders: map[string]map[netip.Addr]holder{},
+		routes: map[routeKey]holder{}, grants: map[holder]*grant{}, licences: newLicences(c), limits: newLimits(c),
 	}
 	for _, r := range c.Routers {
 		l.holders[r.Name] = map[netip.Addr]holder{}
+		t := &terminating{own: map[netip.Addr]bool{}}
+		for _, a := range r.ServerAddresses {
+			t.own[a] = true
+		}
+		l.places[r.Name] = t
 		for _, p := range r.Pools {
-			pc := pool.Config{}
-			for _, x := range p.Ranges {
-				pc.Ranges = append(pc.Ranges, pool.Range{First: x.First, Last: x.Last})
-			}
-			for _, x := range p.Exclude {
-				for a := x.First; x.Contains(a); a = a.Next() {
-					pc.Exclude = append(pc.Exclude, a)
-				}
-			}
-			made, err := pool.New(pc)
+			made, err := pool.New(pool.Config{Ranges: poolRanges(p.Ranges), Exclude: poolRanges(p.Exclude)})
 			if err != nil {
 				return nil, fmt.Errorf("%s: pool %s: %w", r.File, p.Name, err)
 			}
-			l.pools[poolKey{r.Name, p.Name}] = made
+			key := poolKey{r.Name, p.Name}
+			l.pools[key], l.watches[key] = made, &poolWatch{warnAt: p.WarnAt, warnUntil: p.WarnUntil}
+			t.pools = append(t.pools, p.Name)
+		}
+	}
+	for _, r := range c.Routers {
+		for _, p := range r.IPProfiles {
+			if t := l.places[p.Router]; t != nil && p.Unnumbered.IsValid() && !slices.Contains(t.gateways, p.Unnumbered) {
+				t.gateways, t.own[p.Unnumbered] = append(t.gateways, p.Unnumbered), true
+			}
 		}
 	}
 	return l, nil
 }
 
-// lease gives an accepted subscriber its licences and its address: the fixed one, or one of
-// the pool, which remembers it by who it is. On failure it holds nothing and the decision
-// becomes a refusal with its reason.
-func (l *leases) lease(who holder, f subscriber.Decide, d aaa.Decision) (aaa.Decision, netip.Addr) {
+func poolRanges(in []config.AddrRange) (out []pool.Range) {
+	for _, x := range in {
+		out = append(out, pool.Range{First: x.First, Last: x.Last})
+	}
+	return out
+}
+
+// unlock frees mu, and logs.
+func (l *leases) unlock() {
+	notices := l.notices
+	l.notices = nil
+	l.mu.Unlock()
+	for _, log := range notices {
+		log()
+	}
+}
+
+// lease gives an accepted subscriber everything that it needs: its licences, its place within the
+// limits, its address (the fixed one, or one of the pool, which remembers it by who it is) and
+// its routes. On failure it holds nothing and the decision becomes a refusal with its reason.
+//
+// Where another session of its user has to make room first, nothing is decided yet: a replacement
+// waits for that.
+func (l *leases) lease(who holder, f subscriber.Decide, d aaa.Decision) (aaa.Decision, netip.Addr, *replacement) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	g := grant{terminating: f.Profile.Terminating, key: leaseKey(f.Request, d.User), tunnel: needsTunnelLicence(f.Request.Access)}
-	if d.Terminating != "" {
-		g.terminating = d.Terminating
-	}
+	defer l.unlock()
 	if old, has := l.grants[who]; has {
-		return refuse(aaa.ReasonAddressInUse, "session %d of user %q holds %v already", who.id, d.User, old.address), netip.Addr{}
+		return refuse(aaa.ReasonAddressInUse, "session %d of user %q holds %v already", who.id, d.User, old.address), netip.Addr{}, nil
 	}
-	if missing, text := l.licences.take(who.router, g.tunnel); missing != "" {
-		return refuse(missing, "user %q: %s", d.User, text), netip.Addr{}
+	g := &grant{who: who, user: userOf(who.router, d), terminating: cmp.Or(d.Terminating, f.Profile.Terminating), key: leaseKey(who.router, f.Request, d)}
+	if refusal := l.terminate(g, f, &d); refusal.Reason != "" {
+		return refusal, netip.Addr{}, nil
 	}
-	if refusal := l.address(&g, who, cmp.Or(d.Pool, f.Profile.Pool), d); refusal.Reason != "" {
-		l.licences.giveBack(who.router, g.tunnel)
+	g.placed = append(l.limits.places(who.router, f, d), l.licences.places(who.router, needsTunnelLicence(f.Request.Access))...)
+	defer l.limits.tidy(g.placed)
+	old, refusal := l.inTheWay(g, d)
+	switch {
+	case refusal.Reason != "":
+		return refusal, netip.Addr{}, nil
+	case old != nil:
+		r, refusal := l.replace(old, g, f, d)
+		return refusal, netip.Addr{}, r
+	}
+	if p := missing(g.placed, nil); p != nil {
+		return refuse(p.reason, "user %q: %s", d.User, p.scarce()), netip.Addr{}, nil
+	}
+	add(g.placed, nil, 1)
+	d, a := l.enter(g, f, d)
+	return d, a, nil
+}
+
+// terminate checks where a subscriber shall end, and fills in our address there where AAA has
+// left it open.
+func (l *leases) terminate(g *grant, f subscriber.Decide, d *aaa.Decision) (refusal aaa.Decision) {
+	t := l.places[g.terminating]
+	if t == nil {
+		return refuse(aaa.ReasonNoRouter, "user %q shall end in virtual router %q, which there is not", d.User, g.terminating)
+	}
+	switch {
+	case d.Gateway.IsValid():
+	case g.terminating == f.Profile.Terminating:
+		d.Gateway = f.Profile.Gateway
+	case len(t.gateways) == 0:
+		return refuse(aaa.ReasonNoGateway, "user %q shall end in virtual router %s, and neither AAA nor an IP profile says what our address is there", d.User, g.terminating)
+	default:
+		d.Gateway = t.gateways[0]
+	}
+	if a := d.Address; a.IsValid() && (t.own[a] || a == d.Gateway) {
+		return refuse(aaa.ReasonAddressInUse, "address %v of user %q is virtual router %s's own", a, d.User, g.terminating)
+	}
+	g.routes = routesOf(g.terminating, d.Routes)
+	return aaa.Decision{}
+}
+
+// routesOf are the routes that the kernel will have, each once.
+func routesOf(router string, routes []aaa.Route) (out []routeKey) {
+	for _, r := range routes {
+		k := routeKey{router, r.Prefix.Masked(), r.Metric}
+		if k.prefix.Addr().Is4() && !slices.Contains(out, k) {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
+// inTheWay returns the session that has to make room for a new one, or why that cannot be let in.
+func (l *leases) inTheWay(g *grant, d aaa.Decision) (old *grant, refusal aaa.Decision) {
+	if old, refusal = l.meets(g, d); old != nil || refusal.Reason != "" {
+		return old, refusal
+	}
+	if p := &g.placed[0]; p.limit > 0 && *p.used >= p.limit {
+		if first := l.limits.oldest(g.user); first != nil && l.limits.replaces(g, first) {
+			return first, aaa.Decision{}
+		}
+	}
+	return nil, aaa.Decision{}
+}
+
+// meets looks for who holds what a decision names: a fixed address, and networks.
+func (l *leases) meets(g *grant, d aaa.Decision) (old *grant, refusal aaa.Decision) {
+	held := l.holders[g.terminating]
+	meet := func(other holder, taken bool, reason aaa.Reason, format string, args ...any) {
+		switch {
+		case !taken || refusal.Reason != "" || old != nil && other == old.who:
+		case old == nil && l.limits.replaces(g, l.grants[other]):
+			old = l.grants[other]
+		default:
+			refusal = refuse(reason, format+" is held by session %d", append(args, other.id)...)
+		}
+	}
+	if d.Address.IsValid() {
+		other, taken := held[d.Address]
+		meet(other, taken, aaa.ReasonAddressInUse, "address %v of user %q", d.Address, d.User)
+	}
+	for _, k := range g.routes {
+		other, taken := l.routes[k]
+		meet(other, taken, reasonDuplicateRoute, "route %v with metric %d of user %q", k.prefix, k.metric, d.User)
+		if a := k.prefix.Addr(); k.prefix.IsSingleIP() && a != d.Address {
+			other, taken = held[a]
+			meet(other, taken, reasonDuplicateRoute, "address %v, to which user %q shall have a route,", a, d.User)
+		}
+	}
+	return old, refusal
+}
+
+// enter completes a grant whose places are counted. On failure they are given back.
+func (l *leases) enter(g *grant, f subscriber.Decide, d aaa.Decision) (aaa.Decision, netip.Addr) {
+	if refusal := l.hold(g, cmp.Or(d.Pool, f.Profile.Pool), d); refusal.Reason != "" {
+		l.drop(g)
+		add(g.placed, nil, -1)
 		return refusal, netip.Addr{}
 	}
-	l.holders[g.terminating][g.address] = who
-	l.grants[who] = g
+	l.grants[g.who] = g
+	l.limits.enter(g)
 	return d, g.address
 }
 
-// address finds an address for a grant; on failure it returns the refusal.
-func (l *leases) address(g *grant, who holder, poolName string, d aaa.Decision) (refusal aaa.Decision) {
-	held, known := l.holders[g.terminating]
-	if !known {
-		return refuse(aaa.ReasonNoPool, "user %q shall end in virtual router %q, which there is not", d.User, g.terminating)
-	}
+// hold takes the address and the routes of a grant that meets nobody. On failure it returns the
+// refusal, and the grant may hold a part.
+func (l *leases) hold(g *grant, poolName string, d aaa.Decision) (refusal aaa.Decision) {
 	if d.Address.IsValid() {
-		if other, taken := held[d.Address]; taken {
-			return refuse(aaa.ReasonAddressInUse, "address %v of user %q is held by session %d", d.Address, d.User, other.id)
+		if err := l.claim(g, d.Address, g.key); err != nil {
+			return refuse(aaa.ReasonAddressInUse, "address %v of user %q: %v", d.Address, d.User, err)
 		}
 		g.address = d.Address
-		return aaa.Decision{}
+	} else if refusal = l.fromPool(g, poolKey{g.terminating, poolName}, d); refusal.Reason != "" {
+		return refusal
 	}
-	q := l.pools[poolKey{g.terminating, poolName}]
+	for _, k := range g.routes {
+		l.routes[k] = g.who
+		a := k.prefix.Addr()
+		if _, has := l.holders[g.terminating][a]; has || !k.prefix.IsSingleIP() {
+			continue // its own
+		}
+		if err := l.claim(g, a, "route "+g.key); err != nil {
+			return refuse(reasonDuplicateRoute, "address %v, to which user %q shall have a route: %v", a, d.User, err)
+		}
+	}
+	return aaa.Decision{}
+}
+
+// fromPool leases an address.
+func (l *leases) fromPool(g *grant, k poolKey, d aaa.Decision) (refusal aaa.Decision) {
+	q := l.pools[k]
 	if q == nil {
-		return refuse(aaa.ReasonNoPool, "user %q has no fixed address and virtual router %s no pool %q", d.User, g.terminating, poolName)
+		return refuse(aaa.ReasonNoPool, "user %q has no fixed address and virtual router %s no pool %q", d.User, k.router, k.pool)
 	}
 	a, err := q.Lease(g.key)
-	if errors.Is(err, pool.ErrExhausted) {
-		used, total := q.Usage()
-		return refuse(aaa.ReasonPoolEmpty, "pool %s of virtual router %s is exhausted: %d of %d addresses leased", poolName, g.terminating, used, total)
-	}
 	if err != nil {
-		return refuse(aaa.ReasonPoolEmpty, "pool %s of virtual router %s: %v", poolName, g.terminating, err)
+		used, total := q.Usage()
+		return refuse(aaa.ReasonPoolEmpty, "pool %s of virtual router %s is exhausted: %d of %d addresses leased", k.pool, k.router, used, total)
 	}
-	if other, taken := held[a]; taken {
+	if other, taken := l.holders[k.router][a]; taken {
 		q.Release(g.key, a)
 		return refuse(aaa.ReasonAddressInUse, "pool address %v is held by session %d", a, other.id)
 	}
 	g.address, g.pool = a, q
+	l.held(g, claim{address: a, pool: k, from: q, key: g.key})
 	return aaa.Decision{}
 }
 
-// leaseKey is by what a pool remembers who had an address. Of L2TP that is the user. The
-// devices of one user that come by XAuth are told apart by their phase 1 identity and, because
-// that of a group key is everybody's, by where they are, so that each finds its own again. The
-// place comes last: a phone that has changed networks is its own kin.
-func leaseKey(r aaa.Request, user string) string {
-	if r.Access != aaa.AccessXAuth {
-		return user
+// claim takes an address that no pool chooses. One that is in a pool's ranges is taken there, so
+// that the pool leases it to nobody else.
+func (l *leases) claim(g *grant, a netip.Addr, key string) error {
+	c := claim{address: a, key: key}
+	for _, name := range l.places[g.terminating].pools {
+		if k := (poolKey{g.terminating, name}); l.pools[k].Covers(a) {
+			c.pool, c.from = k, l.pools[k]
+			break
+		}
 	}
-	return user + "\x00" + r.PeerID + "\x00" + r.Remote.Addr().String()
+	if c.from != nil {
+		if err := c.from.Claim(key, a); err != nil {
+			return err
+		}
+	} else if !pool.Usable(a) {
+		return pool.ErrForeign
+	}
+	l.held(g, c)
+	return nil
+}
+
+func (l *leases) held(g *grant, c claim) {
+	g.claims = append(g.claims, c)
+	l.holders[g.terminating][c.address] = g.who
+	l.poolChanged(c)
+}
+
+// drop gives back the addresses and routes of a grant.
+func (l *leases) drop(g *grant) {
+	for _, k := range g.routes {
+		if l.routes[k] == g.who {
+			delete(l.routes, k)
+		}
+	}
+	for _, c := range g.claims {
+		delete(l.holders[g.terminating], c.address)
+		if c.from != nil {
+			c.from.Release(c.key, c.address)
+			l.poolChanged(c)
+		}
+	}
+	g.claims = nil
+}
+
+// maxLeaseKey bounds what is remembered of one device, in bytes: identities may be long.
+const maxLeaseKey = 512
+
+// leaseKey is by what a pool remembers who had an address: the user, of the virtual router whose
+// AAA knows it, and the device. Devices that come by L2TP are told apart by the names that they
+// give themselves. Those that come by XAuth are by their phase 1 identity and, because that of a
+// group key is everybody's, by where they are, so that each finds its own again. What may change
+// comes last: a phone that has changed networks is its own kin.
+func leaseKey(router string, r aaa.Request, d aaa.Decision) string {
+	key := cmp.Or(d.By.Router, router) + "\x00" + d.User + "\x00"
+	if r.Access == aaa.AccessXAuth {
+		key += r.PeerID + "\x00" + r.Remote.Addr().String()
+	} else {
+		key += r.PeerHost
+	}
+	if len(key) > maxLeaseKey {
+		sum := sha256.Sum256([]byte(key))
+		return cmp.Or(d.By.Router, router) + "\x00" + string(sum[:16])
+	}
+	return key
 }
 
 func refuse(r aaa.Reason, format string, args ...any) aaa.Decision {
@@ -145,26 +375,32 @@ func refuse(r aaa.Reason, format string, args ...any) aaa.Decision {
 // hold, or not any more, stays with whoever does.
 func (l *leases) release(router string, f subscriber.ReleaseAddress) {
 	l.mu.Lock()
-	defer l.mu.Unlock()
-	who := holder{router, f.ID}
-	g, has := l.grants[who]
+	defer l.unlock()
+	g, has := l.grants[holder{router, f.ID}]
 	if !has || g.address != f.Address || g.terminating != f.Terminating {
 		return
 	}
-	delete(l.grants, who)
-	delete(l.holders[g.terminating], g.address)
-	if g.pool != nil {
-		g.pool.Release(g.key, g.address)
+	delete(l.grants, g.who)
+	l.drop(g)
+	l.limits.leave(g)
+	defer l.limits.tidy(g.placed)
+	if r := g.successor; r != nil {
+		add(g.placed, r.grant.placed, -1)
+		r.succeed(l)
+		return
 	}
-	l.licences.giveBack(router, g.tunnel)
+	add(g.placed, nil, -1)
 }
 
-// decide asks AAA and then for licences and an address; it is what a Decide effect runs.
-func (l *leases) decide(ctx context.Context, router string, m aaa.Method, f subscriber.Decide) subscriber.Decided {
+// decide asks AAA and then for what the subscriber needs; it is what a Decide effect runs. What
+// it returns waits until another session has made room; nil: the answer is there.
+func (l *leases) decide(ctx context.Context, router string, m aaa.Method, f subscriber.Decide) (subscriber.Decided, *replacement) {
 	d := m.Decide(ctx, f.Request)
 	out := subscriber.Decided{ID: f.ID, Decision: d}
-	if d.Accept && !f.Again {
-		out.Decision, out.Address = l.lease(holder{router, f.ID}, f, d)
+	if !d.Accept || f.Again {
+		return out, nil
 	}
-	return out
+	var r *replacement
+	out.Decision, out.Address, r = l.lease(holder{router, f.ID}, f, d)
+	return out, r
 }

@@ -25,6 +25,9 @@ func testLeases(t *testing.T) *leases {
 			Exclude: []config.AddrRange{{First: netip.MustParseAddr("10.0.0.2"), Last: netip.MustParseAddr("10.0.0.2")}},
 		}}})
 	}
+	for _, r := range c.Routers {
+		r.IPProfiles = []config.IPProfile{{Name: "users", Router: r.Name, Unnumbered: netip.MustParseAddr("10.0.0.254")}}
+	}
 	l, err := newLeases(c)
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +52,7 @@ func TestLeases(t *testing.T) {
 
 	lease := func(id subscriber.ID, d aaa.Decision, want string, reason aaa.Reason) netip.Addr {
 		t.Helper()
-		got, a := l.lease(holder{"red", id}, testDecide, d)
+		got, a, _ := l.lease(holder{"red", id}, testDecide, d)
 		if got.Accept != (reason == "") || got.Reason != reason || a.IsValid() != got.Accept || want != "" && a.String() != want || !got.Accept && got.Text == "" {
 			t.Errorf("session %d: %+v, %v; want %q, %q", id, got, a, want, reason)
 		}
@@ -83,7 +86,7 @@ func TestLeases(t *testing.T) {
 	}
 	none := testDecide
 	none.Profile.Pool = "other"
-	if d, a := l.lease(holder{"red", 10}, none, accepted("erin")); d.Accept || d.Reason != aaa.ReasonNoPool || a.IsValid() {
+	if d, a, _ := l.lease(holder{"red", 10}, none, accepted("erin")); d.Accept || d.Reason != aaa.ReasonNoPool || a.IsValid() {
 		t.Errorf("without a pool: %+v, %v", d, a)
 	}
 }
@@ -93,9 +96,10 @@ func TestDecide(t *testing.T) {
 	l := testLeases(t)
 	users := aaa.NewLocal([]aaa.User{{Name: "bob", Password: keymat.Secret("right")}})
 	ask := func(password string, again bool) subscriber.Decided {
-		return l.decide(context.Background(), "red", users, subscriber.Decide{
+		d, _ := l.decide(context.Background(), "red", users, subscriber.Decide{
 			ID: 1, Profile: testDecide.Profile, Again: again, Request: aaa.Request{User: "bob", Protocol: aaa.PAP, Password: keymat.Secret(password)},
 		})
+		return d
 	}
 	if d := ask("wrong", false); d.Decision.Accept || d.Address.IsValid() || d.Decision.Reason != aaa.ReasonWrongPassword {
 		t.Errorf("wrong password: %+v", d)
@@ -121,7 +125,7 @@ func TestLeasesConcurrently(t *testing.T) {
 			for n := range 500 {
 				id := subscriber.ID(w*1000 + n + 1)
 				user := fmt.Sprint("user", w)
-				d, a := l.lease(holder{"red", id}, testDecide, accepted(user))
+				d, a, _ := l.lease(holder{"red", id}, testDecide, accepted(user))
 				if !d.Accept {
 					continue
 				}

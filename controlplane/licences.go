@@ -1,8 +1,6 @@
 package controlplane
 
 import (
-	"fmt"
-
 	"vrgate/controlplane/aaa"
 	"vrgate/controlplane/config"
 )
@@ -32,32 +30,18 @@ func newLicences(c *config.Config) licences {
 // needsTunnelLicence says whether a way in takes both licences.
 func needsTunnelLicence(a aaa.Access) bool { return a != aaa.AccessL2TP }
 
-// take takes a subscriber's licences, or none of them and says which is missing.
-func (l *licences) take(router string, tunnel bool) (missing aaa.Reason, text string) {
+// places returns what a subscriber that arrives in a router needs.
+func (l *licences) places(router string, tunnel bool) []place {
+	out := make([]place, 0, 4)
 	uses := [...]struct {
 		whose string
 		*licenceUse
 	}{{"vrgate", l.process}, {"virtual router " + router, l.routers[router]}}
 	for _, u := range uses {
-		switch limit := u.limit; {
-		case limit.Subscribers > 0 && u.subscribers >= limit.Subscribers:
-			return aaa.ReasonNoSubscriberLicence, fmt.Sprintf("all %d subscriber licences of %s are in use", limit.Subscribers, u.whose)
-		case tunnel && limit.IPsecTunnels > 0 && u.tunnels >= limit.IPsecTunnels:
-			return aaa.ReasonNoTunnelLicence, fmt.Sprintf("all %d IPsec tunnel licences of %s are in use", limit.IPsecTunnels, u.whose)
-		}
-	}
-	l.count(router, tunnel, 1)
-	return "", ""
-}
-
-// giveBack undoes take.
-func (l *licences) giveBack(router string, tunnel bool) { l.count(router, tunnel, -1) }
-
-func (l *licences) count(router string, tunnel bool, n int) {
-	for _, u := range [...]*licenceUse{l.process, l.routers[router]} {
-		u.subscribers += n
+		out = append(out, place{used: &u.subscribers, limit: u.limit.Subscribers, reason: aaa.ReasonNoSubscriberLicence, of: "subscriber licences of " + u.whose})
 		if tunnel {
-			u.tunnels += n
+			out = append(out, place{used: &u.tunnels, limit: u.limit.IPsecTunnels, reason: aaa.ReasonNoTunnelLicence, of: "IPsec tunnel licences of " + u.whose})
 		}
 	}
+	return out
 }

@@ -44,7 +44,7 @@ func TestLicences(t *testing.T) {
 	lease := func(router string, access aaa.Access, missing aaa.Reason, words string) netip.Addr {
 		t.Helper()
 		id++
-		d, a := l.lease(holder{router, id}, licenceAsk(access, router), accepted(fmt.Sprint("user", id)))
+		d, a, _ := l.lease(holder{router, id}, licenceAsk(access, router), accepted(fmt.Sprint("user", id)))
 		if d.Accept != (missing == "") || d.Reason != missing || !strings.Contains(d.Text, words) || a.IsValid() != d.Accept {
 			t.Errorf("session %d of %s by %s: %+v, %v; want %q with %q", id, router, access, d, a, missing, words)
 		}
@@ -106,9 +106,9 @@ func TestNothingLeaks(t *testing.T) {
 			if r.IntN(4) == 0 {
 				d.Address = netip.AddrFrom4([4]byte{10, 0, 0, byte(r.IntN(25))})
 			}
-			if got, a := l.lease(who, ask, d); got.Accept {
+			if got, a, _ := l.lease(who, ask, d); got.Accept {
 				held = append(held, session{who, subscriber.ReleaseAddress{ID: id, Terminating: ask.Profile.Terminating, Address: a}, ask.Request.Access != aaa.AccessL2TP})
-				if again, _ := l.lease(who, ask, d); again.Accept {
+				if again, _, _ := l.lease(who, ask, d); again.Accept {
 					t.Fatalf("session %d holds two addresses", id)
 				}
 			} else {
@@ -137,7 +137,7 @@ func TestNothingLeaks(t *testing.T) {
 				t.Errorf("seed %d: %d addresses of %s are held at the end, %+v", seed, n, router, l.usage(router))
 			}
 		}
-		for _, reason := range []aaa.Reason{aaa.ReasonNoSubscriberLicence, aaa.ReasonNoTunnelLicence, aaa.ReasonAddressInUse, aaa.ReasonNoPool} {
+		for _, reason := range []aaa.Reason{aaa.ReasonNoSubscriberLicence, aaa.ReasonNoTunnelLicence, aaa.ReasonAddressInUse, aaa.ReasonNoRouter} {
 			if refused[reason] == 0 {
 				t.Errorf("seed %d: nobody was refused by %s: %v", seed, reason, refused)
 			}
@@ -156,7 +156,7 @@ func TestLeaseOfDevice(t *testing.T) {
 	}
 	lease := func(id subscriber.ID, remote string) netip.Addr {
 		t.Helper()
-		d, a := l.lease(holder{"red", id}, ask(remote), accepted("ann"))
+		d, a, _ := l.lease(holder{"red", id}, ask(remote), accepted("ann"))
 		if !d.Accept {
 			t.Fatalf("%+v", d)
 		}

@@ -190,10 +190,7 @@ func (r *router) performSubscriber(ctx context.Context, f subscriber.Effect) {
 			r.stats.pppSendErrors.Add(1)
 		}
 	case subscriber.Decide:
-		r.pending++
-		r.shared.aaa.do(userWork{r, f.ID}, func() {
-			r.inbox.answer(workDone{r.shared.leases.decide(ctx, r.name, r.method, f)})
-		})
+		r.decide(ctx, f)
 	case subscriber.ReleaseAddress:
 		r.shared.leases.release(r.name, f)
 	case subscriber.OpenSession:
@@ -266,6 +263,33 @@ func (r *router) performSubscriber(ctx context.Context, f subscriber.Effect) {
 		}
 		r.report(level, string(f.Reason), f.Text, zap.Stringer("peer", f.Remote), zap.Uint32("conn", f.Conn))
 	}
+}
+
+// decide asks AAA when the subscriber's turn comes. Who waits for the end of another session keeps
+// no place from others meanwhile.
+func (r *router) decide(ctx context.Context, f subscriber.Decide) {
+	r.pending++
+	answer := func(out subscriber.Decided) { r.inbox.answer(workDone{out}) }
+	w := &askingWork{key: userWork{r, f.ID}, source: sourceOf(r.name, f.Request.Remote.Addr()), class: classNew}
+	switch {
+	case f.Again:
+		w.class = classAgain
+	case len(f.Request.State) > 0:
+		w.class = classRound
+	}
+	w.run = func() (after func()) {
+		out, wait := r.shared.leases.decide(ctx, r.name, r.method, f)
+		if wait == nil {
+			answer(out)
+			return nil
+		}
+		return func() {
+			out.Decision, out.Address = wait.wait(ctx)
+			answer(out)
+		}
+	}
+	w.refuse = func(d aaa.Decision) { answer(subscriber.Decided{ID: f.ID, Decision: d}) }
+	r.shared.admission.do(w)
 }
 
 // trafficKey orders a change of a session's traffic among the other calls about the session.

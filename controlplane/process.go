@@ -11,11 +11,8 @@ import (
 	"go.uber.org/zap"
 
 	"vrgate/controlplane/config"
+	"vrgate/controlplane/subscriber"
 )
-
-// aaaWorkers bounds how many authentications are decided at once. Local users need a few;
-// a method that waits for a server needs many.
-const aaaWorkers = 64
 
 // Process runs every virtual router of one configuration.
 type Process struct {
@@ -38,6 +35,7 @@ func New(cfg *config.Config, kernel Kernel, log *zap.Logger) (*Process, error) {
 		return nil, err
 	}
 	p := &Process{cfg: cfg, kernel: kernel, log: log, shared: &shared{leases: l}}
+	l.log, l.end = log, p.endSession
 	for i, r := range cfg.Routers {
 		built, err := buildRouter(cfg, r, certs[i])
 		if err != nil {
@@ -63,10 +61,10 @@ const (
 // as failed and tried again. When none can be opened the error says why.
 func (p *Process) Run(ctx context.Context, ready func()) error {
 	p.shared.kernel = newWorkers(p.cfg.Process.Workers.Kernel)
-	p.shared.aaa = newWorkers(aaaWorkers)
+	p.shared.admission = newAdmission(p.cfg.Process.Admission)
 	p.shared.cpu = newCPUPool(p.cfg.Process.Workers.DH)
 	defer p.shared.cpu.close()
-	defer p.shared.aaa.close()
+	defer p.shared.admission.close()
 	defer p.shared.kernel.close()
 
 	var failed []*router
@@ -90,6 +88,15 @@ func (p *Process) Run(ctx context.Context, ready func()) error {
 		}
 	}
 	return left
+}
+
+// endSession has a session ended, wherever it has arrived.
+func (p *Process) endSession(who holder, reason subscriber.Reason) {
+	for _, r := range p.routers {
+		if r.name == who.router {
+			r.inbox.answer(subscriber.Disconnect{IDs: []subscriber.ID{who.id}, Reason: reason})
+		}
+	}
 }
 
 // open makes one virtual router's data plane.

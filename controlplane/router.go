@@ -49,10 +49,10 @@ type router struct {
 
 // shared is what all virtual routers of the process use together.
 type shared struct {
-	kernel *workers // calls that wait for the kernel
-	aaa    *workers
-	cpu    *cpuPool
-	leases *leases
+	kernel    *workers // calls that wait for the kernel
+	admission *admission
+	cpu       *cpuPool
+	leases    *leases
 }
 
 // routerStats are counters of the shell itself; any goroutine may read them.

@@ -308,7 +308,11 @@ func (s *simServer) perform(f any) {
 		}
 	case subscriber.Decide:
 		s.decides++
-		s.answer(s.leases.decide(context.Background(), "sim", s.users, f))
+		d, wait := s.leases.decide(context.Background(), "sim", s.users, f)
+		if wait != nil {
+			w.t.Error("a session waits for the end of another, and there are no limits")
+		}
+		s.answer(d)
 	case subscriber.ReleaseAddress:
 		s.leases.release("sim", f)
 	case subscriber.OpenSession:

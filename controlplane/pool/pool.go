@@ -201,7 +201,7 @@ func (p *Pool) hold(l *lease, key string) {
 // Claim takes a fixed address for key, inside the ranges (then it must be excluded from
 // dynamic leases or free) or outside them.
 func (p *Pool) Claim(key string, a netip.Addr) error {
-	if !a.Is4() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() || toUint(a) == 0xffffffff {
+	if !Usable(a) {
 		return ErrForeign
 	}
 	l := p.at[a]
@@ -218,6 +218,11 @@ func (p *Pool) Claim(key string, a netip.Addr) error {
 	}
 	p.hold(l, key)
 	return nil
+}
+
+// Usable says whether an address can be a subscriber's at all.
+func Usable(a netip.Addr) bool {
+	return a.Is4() && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback() && toUint(a) != 0xffffffff
 }
 
 // Release gives back what Lease or Claim gave. Releasing what is not held, or is held by
