@@ -276,6 +276,24 @@ func TestDomainAskedByDefault(t *testing.T) {
 	}
 }
 
+// TestAddressesOfMappedUsers: a user's fixed address is not leased where a domain map may let the
+// user terminate, unless the user's own entry says where that is.
+func TestAddressesOfMappedUsers(t *testing.T) {
+	c, _, errs := parseFiles(map[string]string{
+		"a": good + "    address: 10.3.0.7\n  - {name: bob, password: b, address: 10.3.0.9, virtual-router: a}\naaa: {domain-maps: [{domain: x, virtual-router: b, pool: p}]}\n",
+		"b": "vrf: {device: v, table: 10}\npools: [{name: p, ranges: [10.3.0.0/28]}, {name: q, ranges: [10.4.0.0/28]}]\n",
+	})
+	if len(errs) > 0 {
+		t.Fatal(Errors(errs))
+	}
+	alice := netip.MustParseAddr("10.3.0.7")
+	for pool, want := range map[string][]AddrRange{"p": {{alice, alice}}, "q": nil} {
+		if diff := cmp.Diff(want, c.Router("b").Pool(pool).Exclude, compareConfig); diff != "" {
+			t.Errorf("pool %s (-want +got):\n%s", pool, diff)
+		}
+	}
+}
+
 // TestNASAddress: what we call ourselves where the file does not say.
 func TestNASAddress(t *testing.T) {
 	for in, want := range map[string]string{

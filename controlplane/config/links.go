@@ -354,13 +354,8 @@ func (b *builder) reserve() {
 	}
 	taken := map[string][]AddrRange{}
 	for _, s := range b.routers {
-		for _, u := range s.r.Users {
-			// By a domain map it may be needed elsewhere.
-			for _, router := range s.maps.routers {
-				if u.Address.IsValid() && u.Router == "" {
-					taken[router] = append(taken[router], AddrRange{u.Address, u.Address})
-				}
-			}
+		for _, router := range s.maps.routers {
+			b.reserveMapped(s, b.find(router), taken)
 		}
 	}
 	for _, m := range []map[held]Pos{users, gateways} {
@@ -379,6 +374,18 @@ func (b *builder) reserve() {
 			p.Exclude = b.clip(p)
 			if count(p.Exclude) == count(p.Ranges) {
 				b.errorf(s.poolPos(p.Name), "pool %q has no address left: exclusions, gateway and fixed addresses take all of them", p.Name)
+			}
+		}
+	}
+}
+
+// reserveMapped takes fixed addresses of users of s out of the pools of t, in which a domain map
+// may let them terminate. Whether it does depends on the names that they use.
+func (b *builder) reserveMapped(s *routerSource, t *Router, taken map[string][]AddrRange) {
+	for _, p := range t.Pools {
+		for i := range s.r.Users {
+			if u := &s.r.Users[i]; u.Router == "" && u.Address.IsValid() && inRanges(p.Ranges, u.Address) {
+				taken[t.Name] = append(taken[t.Name], AddrRange{u.Address, u.Address})
 			}
 		}
 	}
