@@ -238,9 +238,13 @@ func (j *Journal) Interim(rec subscriber.Record) {
 // daemon die. The shell calls it each minute.
 func (j *Journal) Checkpoint(recs []subscriber.Record) {
 	now := time.Now()
+	known := make(map[sessionKey]figures, len(recs))
+	for _, rec := range recs {
+		known[sessionKey{rec.Router, rec.ID}] = figures{rec.Counters, now}
+	}
 	j.post(func(c *core, _ time.Time) {
-		for _, rec := range recs {
-			c.checkpoint(sessionKey{rec.Router, rec.ID}, figures{rec.Counters, now})
+		for key, f := range known {
+			c.checkpoint(key, f)
 		}
 	}, nil)
 }

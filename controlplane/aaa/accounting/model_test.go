@@ -205,19 +205,31 @@ func (m *model) restartKilled() {
 	m.restart()
 }
 
-// trouble is a full disk for a while, a kill or a restart.
+// trouble is a disk that is full, fails, lies or hangs for a while, a kill or a restart.
 func (m *model) trouble() {
 	switch m.rnd.IntN(3) {
 	case 0:
-		m.disk.set(store.ErrFull)
-		for range 20 {
-			m.begin()
+		hang := make(chan struct{})
+		m.disk.change([]func(*testDisk){
+			func(d *testDisk) { d.err = store.ErrFull },
+			func(d *testDisk) { d.err = store.ErrDisk },
+			func(d *testDisk) { d.after = store.ErrDisk },
+			func(d *testDisk) { d.hang = hang },
+		}[m.rnd.IntN(4)])
+		for range 3 {
+			for range 20 {
+				m.begin()
+			}
+			for range min(10, len(m.open)) {
+				m.interim(m.open[m.rnd.IntN(len(m.open))])
+			}
+			for range min(15, len(m.open)) {
+				m.end(m.rnd.IntN(len(m.open)))
+			}
+			time.Sleep(time.Duration(m.rnd.IntN(60_000)) * time.Millisecond)
 		}
-		for range 10 {
-			m.end(m.rnd.IntN(len(m.open)))
-		}
-		time.Sleep(time.Duration(m.rnd.IntN(200)) * time.Second)
-		m.disk.set(nil)
+		m.disk.change(func(d *testDisk) { d.err, d.after, d.hang = nil, nil, nil })
+		close(hang)
 		time.Sleep(2 * maxDiskRetry) // what is in memory only does not survive the kills that follow
 	case 1:
 		if m.rnd.IntN(2) == 0 {

@@ -29,6 +29,8 @@ type testDisk struct {
 	err   error
 	delay time.Duration
 	hang  chan struct{} // closed: go on
+	// after is said of transactions that have happened all the same: a failing disk may do so.
+	after error
 	// updates counts transactions that were made.
 	updates int
 }
@@ -54,7 +56,7 @@ func (d *testDisk) change(fn func(*testDisk)) {
 
 func (d *testDisk) Update(fn func(*store.Tx) error) error {
 	d.mu.Lock()
-	err, hang, delay := d.err, d.hang, d.delay
+	err, after, hang, delay := d.err, d.after, d.hang, d.delay
 	d.updates++
 	d.mu.Unlock()
 	if hang != nil {
@@ -66,7 +68,7 @@ func (d *testDisk) Update(fn func(*store.Tx) error) error {
 	if err != nil {
 		return err
 	}
-	return d.Store.Update(fn)
+	return errors.Join(d.Store.Update(fn), after)
 }
 
 // arrival is a record that a server has received.
