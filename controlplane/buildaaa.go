@@ -58,8 +58,8 @@ func buildCoA(r *config.Router) (coa.Config, []netip.AddrPort) {
 	addresses := d.Addresses
 	for _, c := range d.Clients {
 		out.Clients = append(out.Clients, coa.Client{Address: c.Address, Secret: keymat.Secret(c.Secret)})
-		if any := unspecified(c.Address); len(d.Addresses) == 0 && !slices.Contains(addresses, any) {
-			addresses = append(addresses, any)
+		if a := unspecified(c.Address); len(d.Addresses) == 0 && !slices.Contains(addresses, a) {
+			addresses = append(addresses, a)
 		}
 	}
 	if !d.Enabled {

@@ -139,7 +139,7 @@ type Traffic struct {
 	// limit.
 	RateIn, RateOut uint64
 	// BurstIn and BurstOut are bytes, 1500 to 1000000000, 0 for what suits the
-	// rate.
+	// rate. The kernel's part raises them to what it needs (vr.MinBurst).
 	BurstIn, BurstOut uint32
 	// PolicyIn and PolicyOut name traffic policies of the terminating router;
 	// empty for none.

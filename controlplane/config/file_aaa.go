@@ -232,7 +232,7 @@ type fileLimits struct {
 	section
 	// Most sessions of one user name.
 	PerUser number `yaml:"per-user" default:"0" range:"1..1000000" zero:"no limit"`
-	// Most sessions of one domain.
+	// Most sessions of the users of one domain map.
 	PerDomain number `yaml:"per-domain" default:"0" range:"1..1000000" zero:"no limit"`
 	// Most sessions from one outer address.
 	PerSource number `yaml:"per-source" default:"0" range:"1..1000000" zero:"no limit"`
@@ -249,9 +249,9 @@ type fileTraffic struct {
 	RateIn rate `yaml:"rate-in" default:"0"`
 	// Rate to the subscriber.
 	RateOut rate `yaml:"rate-out" default:"0"`
-	// Bytes that may come at once above rate-in.
+	// Bytes that may come at once above rate-in; fewer than 73728 count as that, which a packet that is yet to be cut into segments can have.
 	BurstIn number `yaml:"burst-in" default:"0" range:"1500..1000000000" zero:"what suits the rate"`
-	// Bytes that may go at once above rate-out.
+	// Bytes that may go at once above rate-out; fewer than 73728 count as that.
 	BurstOut number `yaml:"burst-out" default:"0" range:"1500..1000000000" zero:"what suits the rate"`
 	// Traffic policy of the terminating virtual router for packets from the subscriber.
 	PolicyIn text `yaml:"policy-in" len:"1..64"`
@@ -266,7 +266,7 @@ type fileTrafficPolicy struct {
 	Name text `yaml:"name" required:"true" len:"1..64"`
 	// Rate of what the rules let pass; a rate of the subscriber's own holds besides.
 	Rate rate `yaml:"rate" default:"0"`
-	// Bytes that may pass at once above the rate.
+	// Bytes that may pass at once above the rate; fewer than 73728 count as that.
 	Burst number `yaml:"burst" default:"0" range:"1500..1000000000" zero:"what suits the rate"`
 	// The first rule that matches a packet decides; what none matches passes.
 	Rules []fileTrafficRule `yaml:"rules" items:"0..64"`
