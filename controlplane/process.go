@@ -24,8 +24,11 @@ type Process struct {
 }
 
 // New prepares a process. Nothing in the kernel is touched before Run. The error is a
-// *CertificateError if certificates cannot be used.
+// *CertificateError if certificates cannot be used, or [config.Errors].
 func New(cfg *config.Config, kernel Kernel, log *zap.Logger) (*Process, error) {
+	if err := CheckTerminateCodes(cfg); err != nil {
+		return nil, err
+	}
 	l, err := newLeases(cfg)
 	if err != nil {
 		return nil, err

@@ -687,3 +687,18 @@ func TestCheckCertificates(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckTerminateCodes: check finds reasons that there are not, and run refuses to start.
+func TestCheckTerminateCodes(t *testing.T) {
+	dir, _, _ := configure(t)
+	text := "pools: [{name: p, ranges: [10.0.0.0/24]}]\naaa: {terminate-codes: [{reason: idle, code: 4}]}\n"
+	if err := os.WriteFile(filepath.Join(dir, "vr/inner.yaml"), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := dir + `/vr/inner.yaml:2:34: "reason" is "idle" but no session ends with it`
+	for _, command := range []string{"check", "run"} {
+		if status, out, stderr := vrgate(t, command, "-c", dir); status != exitConfig || out != "" || !strings.HasPrefix(stderr, want) {
+			t.Errorf("%s: %d %q %q", command, status, out, stderr)
+		}
+	}
+}
