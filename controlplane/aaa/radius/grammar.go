@@ -16,7 +16,7 @@ import (
 // The network is behind the subscriber whatever the next hop is, so that is checked and forgotten. Without length the
 // class of the address has it, as the RFC says, if nothing is set beyond it; else it is a host. A mask in the place of
 // the length and the further metrics of the RFC's example are taken too. The distance is the metric where there is no
-// cost. A default route is refused: it would take that of the whole virtual router.
+// cost. A default route, whose address is 0, is refused: it would take that of the whole virtual router.
 func parseRoute(s string) (aaa.Route, bool) {
 	words := strings.Fields(s)
 	if len(words) == 0 {
@@ -24,7 +24,7 @@ func parseRoute(s string) (aaa.Route, bool) {
 	}
 	var r aaa.Route
 	var ok bool
-	if r.Prefix, ok = parseNetwork(words[0], classLength); !ok || r.Prefix.Bits() == 0 || !unicast(r.Prefix.Addr()) {
+	if r.Prefix, ok = parseNetwork(words[0], classLength); !ok || !unicast(r.Prefix.Addr()) {
 		return aaa.Route{}, false
 	}
 	words = words[1:]

@@ -18,7 +18,6 @@ const (
 	MaxBanner    = 1000 // bytes
 	MaxPrefixes  = 8    // of IPv6, of each kind
 	maxName      = 64   // bytes of the names of policies, pools and routers
-	maxDomain    = 253  // bytes of a domain
 	minMTU       = 576
 	maxMTU       = 9000
 	minFramedMTU = 64 // RFC 2865 section 5.12
@@ -435,7 +434,7 @@ func (b *builder) domains(s source, text string) Problem {
 }
 
 func (b *builder) defaultDomain(s source, text string) Problem {
-	if len(text) > maxDomain || !printable(text) || strings.ContainsAny(text, " ,") {
+	if !printable(text) || strings.ContainsAny(text, " ,") {
 		return ProblemBadValue
 	}
 	return b.domain.add(s, text)

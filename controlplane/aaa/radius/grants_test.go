@@ -186,6 +186,19 @@ func TestUnused(t *testing.T) {
 		}
 		return out
 	}
+	many := func(n int, format string) string {
+		var words []string
+		for i := range n {
+			words = append(words, fmt.Sprintf(format, i))
+		}
+		return strings.Join(words, ",")
+	}
+	prefixes := func(t rad.Type, n int) (out []*rad.AVP) {
+		for i := range n {
+			out = append(out, std(t, "\x00\x20\x20\x01\x0d"+string(rune(i))))
+		}
+		return out
+	}
 	one := func(vendor uint32, typ uint8, p Problem) []Finding { return []Finding{{Attribute{vendor, typ}, p}} }
 	for _, c := range []struct {
 		name       string
@@ -202,6 +215,17 @@ func TestUnused(t *testing.T) {
 		{"a large MTU", []*rad.AVP{std(typeFramedMTU, u32(65535))}, nil, func(d aaa.Decision) bool { return d.MTU == 9000 }},
 		{"the pool's address", []*rad.AVP{std(8, ip4("255.255.255.254"))}, nil, func(d aaa.Decision) bool { return d.Accept && !d.Address.IsValid() }},
 		{"the user's choice", []*rad.AVP{std(8, ip4("255.255.255.255"))}, nil, func(d aaa.Decision) bool { return d.Accept && !d.Address.IsValid() }},
+		{"an address after the pool's", []*rad.AVP{std(8, ip4("255.255.255.254")), std(8, ip4("10.0.0.1"))}, one(0, 8, ProblemSurplus), func(d aaa.Decision) bool { return !d.Address.IsValid() }},
+		{"the pool's after an address", []*rad.AVP{std(8, ip4("10.0.0.1")), std(8, ip4("255.255.255.254"))}, one(0, 8, ProblemSurplus), func(d aaa.Decision) bool { return d.Address.IsValid() }},
+		{"the pool's twice", []*rad.AVP{std(8, ip4("255.255.255.255")), std(8, ip4("255.255.255.254"))}, one(0, 8, ProblemSurplus), nil},
+		{"too many domains", []*rad.AVP{vsa(3076, 29, many(33, "d%d"))}, one(3076, 29, ProblemSurplus), func(d aaa.Decision) bool { return len(d.SplitDNS) == MaxSplitDNS }},
+		{"too many networks", []*rad.AVP{
+			vsa(9, 1, "ipsec:inacl="+many(17, "10.1.%d.0/24")), vsa(9, 1, "ipsec:inacl="+many(17, "10.2.%d.0/24")),
+			vsa(9, 1, "ipsec:inacl="+many(17, "10.3.%d.0/24")), vsa(9, 1, "ipsec:inacl="+many(14, "10.4.%d.0/24")),
+		}, one(9, 1, ProblemSurplus), func(d aaa.Decision) bool { return len(d.Networks) == MaxNetworks }},
+		{"too many prefixes", prefixes(97, 9), one(0, 97, ProblemSurplus), func(d aaa.Decision) bool { return len(d.IPv6Prefixes) == MaxPrefixes }},
+		{"too many delegations", prefixes(123, 9), one(0, 123, ProblemSurplus), func(d aaa.Decision) bool { return len(d.DelegatedPrefixes) == MaxPrefixes }},
+		{"a domain that is a list", []*rad.AVP{vsa(3076, 28, "a,b")}, one(3076, 28, ProblemBadValue), func(d aaa.Decision) bool { return d.DefaultDomain == "" }},
 		{"a bad route", []*rad.AVP{std(typeFramedRoute, "0.0.0.0/0")}, one(0, 22, ProblemBadValue), func(d aaa.Decision) bool { return len(d.Routes) == 0 }},
 		{"a route twice", []*rad.AVP{std(22, "10.0.0.0/8"), std(22, "10.0.0.0/8 0.0.0.0 1")}, one(0, 22, ProblemSurplus), func(d aaa.Decision) bool { return len(d.Routes) == 1 }},
 		{"too many routes", routes(33), one(0, 22, ProblemSurplus), func(d aaa.Decision) bool { return len(d.Routes) == aaa.MaxRoutes }},

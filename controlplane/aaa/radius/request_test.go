@@ -116,6 +116,8 @@ func TestRequests(t *testing.T) {
 		{"proven", xauthRequest, func(r *aaa.Request) { r.Protocol = aaa.Proven }, &Method{}, "User-Name \"bob\"\n" + proven, "none"},
 		{"proven as Cisco does", xauthRequest, func(r *aaa.Request) { r.Protocol = aaa.Proven }, &Method{ProvenPassword: keymat.Secret("cisco")},
 			"User-Name \"bob\"\n" + strings.Replace(proven, "Service-Type 17", "Service-Type 5", 1), "cisco"},
+		{"a host name that begins like a tag", l2tpRequest, func(r *aaa.Request) { r.Protocol, r.PeerHost = aaa.PAP, "\x01pc" }, &Method{},
+			"User-Name \"ann@example.net\"\n" + strings.Replace(l2tpTail, `Auth-Id "pc"`, `Auth-Id "\x01pc"`, 1), ""},
 		{"a calling number", l2tpRequest, func(r *aaa.Request) { r.Protocol, r.CallingNumber = aaa.PAP, "555" }, &Method{},
 			"User-Name \"ann@example.net\"\n" + strings.Replace(l2tpTail, `Calling-Station-Id "203.0.113.5"`, `Calling-Station-Id "555"`, 1), ""},
 		{"the client's address as ours", l2tpRequest, func(r *aaa.Request) { r.Protocol = aaa.PAP }, &Method{NAS: NAS{Identifier: "gate", Address: testNAS.Address, ClientEndpoint: true}}, // R12
@@ -125,7 +127,7 @@ func TestRequests(t *testing.T) {
 		{"an IPv6 address of ours", xauthRequest, func(r *aaa.Request) { r.Protocol = aaa.PAP }, &Method{NAS: NAS{Identifier: "gate", Address: netip.MustParseAddr("2001:db8::9")}},
 			"User-Name \"bob\"\n" + strings.Replace(xauthTail, "NAS-IP-Address 192.0.2.9", "NAS-IPv6-Address 2001:db8::9", 1), ""},
 	} {
-		r, client := c.base, &asked{answer: Answer{Code: rad.CodeAccessReject, Server: "one"}}
+		r, client := c.base, &asked{answer: Answer{Code: rad.CodeAccessReject, Attributes: rad.Attributes{signed}, Server: "one"}}
 		r.Server = "two"
 		c.set(&r)
 		m := c.method
@@ -134,7 +136,7 @@ func TestRequests(t *testing.T) {
 		}
 		m.Client = client
 		d := m.Authenticate(context.Background(), "group", r)
-		if d.By.Method != "radius" || d.By.Server != "one" || client.group != "group" || client.x.Server != "two" || client.x.Code != rad.CodeAccessRequest || !client.x.At.IsZero() {
+		if d.Reason != aaa.ReasonRefused || d.By.Method != "radius" || d.By.Server != "one" || client.group != "group" || client.x.Server != "two" || client.x.Code != rad.CodeAccessRequest || !client.x.At.IsZero() {
 			t.Errorf("%s: %+v %+v", c.name, d, client)
 		}
 		if got := dump(client.x.Attributes); got != c.want {

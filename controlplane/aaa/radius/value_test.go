@@ -251,7 +251,7 @@ func checkDecision(t *testing.T, r aaa.Request, d aaa.Decision) {
 	}
 	if len(g.Routes) > aaa.MaxRoutes || len(g.Class) > aaa.MaxClasses || len(g.Networks) > MaxNetworks || len(g.SplitDNS) > MaxSplitDNS ||
 		len(g.Banner) > MaxBanner || len(g.IPv6Prefixes) > MaxPrefixes || len(g.DelegatedPrefixes) > MaxPrefixes ||
-		len(g.Pool) > maxName || len(g.Terminating) > maxName || len(g.DefaultDomain) > maxDomain {
+		len(g.Pool) > maxName || len(g.Terminating) > maxName || len(g.DefaultDomain) > maxValue {
 		t.Fatalf("%+v", g)
 	}
 	for _, n := range g.Networks {
