@@ -27,9 +27,15 @@ type ClientConfig struct {
 	Authority   *Authority
 
 	User, Password string
-	EphemeralPort  bool           // any L2TP source port instead of 1701
-	PPP            []string       // further options of pppd, such as "refuse-mschap-v2"
-	Routes         []netip.Prefix // sent into the tunnel once it is up
+	// EAP has pppd accept EAP and nothing else: EAP-TLS with UserCertificate, which UserAuthority's servers ask for, and
+	// otherwise by password what the server likes of EAP-MSCHAPv2 and EAP-MD5.
+	EAP             bool
+	UserCertificate *Certificate
+	UserAuthority   *Authority
+
+	EphemeralPort bool           // any L2TP source port instead of 1701
+	PPP           []string       // further options of pppd, such as "refuse-mschap-v2"
+	Routes        []netip.Prefix // sent into the tunnel once it is up
 }
 
 // DefaultIKE and DefaultESP are what NetworkManager-l2tp proposes with strongSwan, strongest first.
@@ -137,8 +143,17 @@ func (c *Client) startCharon(ctx context.Context) (*charon, error) {
 func (c *Client) startXl2tpd(ctx context.Context) (*xl2tpd, error) {
 	options := []string{
 		"ipcp-accept-local", "ipcp-accept-remote", "noauth", "nodefaultroute", "usepeerdns", "debug",
-		"refuse-eap", "mtu 1400", "mru 1400", "linkname " + lacName,
-		fmt.Sprintf("name %q", c.config.User), fmt.Sprintf("password %q", c.config.Password),
+		"mtu 1400", "mru 1400", "linkname " + lacName,
+		fmt.Sprintf("name %q", c.config.User),
+	}
+	switch {
+	case !c.config.EAP:
+		options = append(options, "refuse-eap", fmt.Sprintf("password %q", c.config.Password))
+	case c.config.UserCertificate != nil:
+		options = append(options, "refuse-pap", "refuse-chap", "refuse-mschap", "refuse-mschap-v2",
+			"cert "+c.config.UserCertificate.File, "key "+c.config.UserCertificate.Key, "ca "+c.config.UserAuthority.File)
+	default:
+		options = append(options, "refuse-pap", "refuse-chap", "refuse-mschap", "refuse-mschap-v2", fmt.Sprintf("password %q", c.config.Password))
 	}
 	options = append(options, c.config.PPP...)
 	return c.net.startXl2tpd(ctx, c.config.Host.Namespace, c.dir, c.over,
