@@ -292,7 +292,7 @@ func (c *control) verdicts(index uint32) (uint64, error) {
 		return 0, err
 	}
 	for _, m := range msgs {
-		if m.Header.Type == unix.RTM_NEWACTION && len(m.Data) >= sizeActMsg {
+		if m.Header.Type == unix.RTM_GETACTION && len(m.Data) >= sizeActMsg { // the answer has the type of the question
 			return parseVerdicts(m.Data[sizeActMsg:])
 		}
 	}

@@ -11,8 +11,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"vrgate/controlplane/aaa"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/subscriber"
+	"vrgate/vr"
 )
 
 // crowd adds subscribers of one peer's outer address to a world, each with its own connection, until there are
@@ -23,7 +25,7 @@ func (w *world) crowd(t testing.TB, n int) time.Duration {
 	begin := time.Now()
 	for i := w.members; i < n; i++ {
 		f := w.openAccess(p)
-		f.ID, f.Conn, f.Address = subscriber.ID(1000+i), uint32(1000+i), member(i)
+		f.ID, f.Conn, f.Address, f.Traffic = subscriber.ID(1000+i), uint32(1000+i), member(i), w.limits
 		if _, _, err := w.plane.OpenAccess(f); err != nil {
 			t.Fatal(err)
 		}
@@ -116,6 +118,7 @@ func (w *world) measure(t testing.TB, n, part, packets int) measurement {
 // TestAccessScale runs the measurement with few: what is sent to members of the crowd leaves encrypted.
 func TestAccessScale(t *testing.T) {
 	w := newWorld(t, layouts[0].transport, layouts[0].end)
+	w.limits = generous
 	w.connect(w.peers[0])
 	const n, part, packets = 200, 50, 400
 	m := w.measure(t, n, part, packets)
@@ -140,15 +143,23 @@ func TestAccessScale(t *testing.T) {
 	w.check(w.plane.Close())
 }
 
+// generous is a rate each way that never drops a packet.
+var generous = aaa.Traffic{In: vr.MaxRate, Out: vr.MaxRate}
+
 // BenchmarkAccess measures how the kernel's work for a packet, and for a subscriber that comes and goes, depends
-// on the number of subscribers. It does not when policies and SAs are found by hash.
+// on the number of subscribers, with and without rates. It does not when policies, SAs and filters are found by hash.
 func BenchmarkAccess(b *testing.B) {
-	for _, n := range []int{100, 1000, 10000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
+	for _, tc := range []struct {
+		n      int
+		limits aaa.Traffic
+	}{{n: 100}, {n: 1000}, {n: 10000}, {100, generous}, {1000, generous}, {10000, generous}} {
+		n := tc.n
+		b.Run(fmt.Sprintf("%d, limited %v", n, tc.limits != (aaa.Traffic{})), func(b *testing.B) {
 			var sum measurement
 			for range b.N {
 				b.StopTimer()
 				w := newWorld(b, layouts[0].transport, layouts[0].end)
+				w.limits = tc.limits
 				w.connect(w.peers[0])
 				b.StartTimer()
 				m := w.measure(b, n, 50, 20000)

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"vrgate/controlplane"
+	"vrgate/controlplane/aaa"
 	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/subscriber"
@@ -45,6 +46,8 @@ type world struct {
 	spi        uint32
 	members    int // of the crowd
 	namespaces []string
+	also       []*ike.SA   // of the first peer, beside its pair
+	limits     aaa.Traffic // of the crowd
 }
 
 // routerPlace is where a router is.
@@ -191,8 +194,8 @@ func (w *world) space(role string) string {
 	return name
 }
 
-// newWorld builds the links and opens the routers.
-func newWorld(t testing.TB, transport, end routerPlace) *world {
+// newWorld builds the links and opens the routers, whose configuration edit may change.
+func newWorld(t testing.TB, transport, end routerPlace, edit ...func(*config.Router)) *world {
 	t.Helper()
 	w := &world{t: t, transport: transport, end: end, spi: 0x1000, events: &events{lost: map[subscriber.ID]int{}, expired: map[uint32]bool{}}}
 	for _, p := range []*routerPlace{&w.transport, &w.end} {
@@ -242,6 +245,11 @@ func newWorld(t testing.TB, transport, end routerPlace) *world {
 		blue = router(w.end)
 		w.cfg.Routers = append(w.cfg.Routers, blue)
 	}
+	for _, r := range w.cfg.Routers {
+		for _, e := range edit {
+			e(r)
+		}
+	}
 	w.kernel = New()
 	var err error
 	if blue != nil {
@@ -257,11 +265,11 @@ func newWorld(t testing.TB, transport, end routerPlace) *world {
 }
 
 // placed builds the world with its routers as a layout says.
-func placed(t testing.TB, layout string) *world {
+func placed(t testing.TB, layout string, edit ...func(*config.Router)) *world {
 	t.Helper()
 	for _, l := range layouts {
 		if l.name == layout {
-			return newWorld(t, l.transport, l.end)
+			return newWorld(t, l.transport, l.end, edit...)
 		}
 	}
 	t.Fatalf("no layout %q", layout)
@@ -340,9 +348,29 @@ func (w *world) openAccess(p *peer) subscriber.OpenAccess {
 
 func (w *world) open(p *peer) {
 	w.t.Helper()
-	if _, _, err := w.plane.OpenAccess(w.openAccess(p)); err != nil {
+	w.openWith(w.openAccess(p))
+}
+
+func (w *world) openWith(f subscriber.OpenAccess) {
+	w.t.Helper()
+	if _, _, err := w.plane.OpenAccess(f); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// disconnect takes a subscriber's SAs and its place away.
+func (w *world) disconnect(p *peer) {
+	w.t.Helper()
+	all := []*ike.SA{p.in, p.out}
+	if p == w.peers[0] {
+		all = append(all, w.also...)
+	}
+	for _, sa := range all {
+		w.remove(p, sa)
+	}
+	p.in, p.out = nil, nil
+	_, err := w.plane.CloseAccess(subscriber.ID(p.number))
+	w.check(err)
 }
 
 // rekey installs a new pair of SAs at both ends and removes the old one, in IKE's order.
