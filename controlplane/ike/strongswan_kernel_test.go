@@ -282,6 +282,8 @@ func (w *swan) agreeSwan(s *udpServer) {
 
 // TestStrongSwan has a real client connect with many proposals, rekey from both
 // sides, be asked whether it lives, and leave.
+//
+//runner:once
 func TestStrongSwan(t *testing.T) {
 	if _, err := os.Stat("/usr/lib/ipsec/charon"); err != nil {
 		t.Fatal(err)

@@ -71,6 +71,8 @@ func TestDynamicRekey(t *testing.T) {
 
 // TestDynamicEnds ends subscribers in every way there is, and then kills the daemon; nothing
 // stays behind (J9).
+//
+//runner:once
 func TestDynamicEnds(t *testing.T) {
 	t.Parallel()
 	w := newOffice(t, false)

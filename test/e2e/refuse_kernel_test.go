@@ -17,6 +17,8 @@ import (
 
 // TestRefusals gives each bad thing its typed reason and one sentence, leaves nothing
 // behind, and disturbs nobody else: user0 pings through all of it.
+//
+//runner:once
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

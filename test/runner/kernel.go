@@ -35,7 +35,8 @@ const sideBySide = 3
 type scope int
 
 const (
-	// scopePart tests a part of vrgate: under every kernel, in one machine with the other parts.
+	// scopePart tests a part of vrgate: under every kernel, in one machine with the other parts. Tests with the
+	// directive once are run under one kernel, in this scope and the next.
 	scopePart scope = iota
 	// scopeWhole tests vrgate as a whole: under every kernel, in a machine of its own.
 	scopeWhole
@@ -60,7 +61,20 @@ type kernelPackage struct {
 	dir   string
 	scope scope
 	tests []string // names of the kernel tests
+	once  []string // those of them that have the directive
 	file  string   // compiled test program
+}
+
+// onceDirective, in the comment of a kernel test, says that it tests nothing that could differ between kernels, and
+// need not be run under more than one.
+const onceDirective = "//runner:once"
+
+// under returns the package with the tests that it has under the i-th of so many kernels: once is under the last.
+func (p kernelPackage) under(i, kernels int) kernelPackage {
+	if i < kernels-1 {
+		p.tests = slices.DeleteFunc(slices.Clone(p.tests), func(t string) bool { return slices.Contains(p.once, t) })
+	}
+	return p
 }
 
 // job is what one machine does: the kernel tests of packages, one after the other.
@@ -76,16 +90,23 @@ func plan(packages []kernelPackage, kernels []string) []job {
 		of[p.scope] = append(of[p.scope], p)
 	}
 	var jobs []job
+	add := func(packages ...kernelPackage) {
+		for i, k := range kernels {
+			j := job{kernel: k}
+			for _, p := range packages {
+				if p = p.under(i, len(kernels)); len(p.tests) > 0 {
+					j.packages = append(j.packages, p)
+				}
+			}
+			if len(j.packages) > 0 {
+				jobs = append(jobs, j)
+			}
+		}
+	}
 	for _, p := range of[scopeWhole] {
-		for _, k := range kernels {
-			jobs = append(jobs, job{k, []kernelPackage{p}})
-		}
+		add(p)
 	}
-	if len(of[scopePart]) > 0 {
-		for _, k := range kernels {
-			jobs = append(jobs, job{k, of[scopePart]})
-		}
-	}
+	add(of[scopePart]...)
 	for i, p := range of[scopeTool] {
 		jobs = append(jobs, job{kernels[i%len(kernels)], []kernelPackage{p}})
 	}
@@ -101,7 +122,7 @@ func kernelTests(path, dir string, only *regexp.Regexp) (kernelPackage, error) {
 		return p, err
 	}
 	for _, file := range files {
-		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution|parser.ParseComments)
 		if err != nil {
 			return p, err
 		}
@@ -109,6 +130,9 @@ func kernelTests(path, dir string, only *regexp.Regexp) (kernelPackage, error) {
 			f, ok := d.(*ast.FuncDecl)
 			if ok && f.Recv == nil && strings.HasPrefix(f.Name.Name, "Test") && f.Name.Name != "TestMain" && only.MatchString(f.Name.Name) {
 				p.tests = append(p.tests, f.Name.Name)
+				if f.Doc != nil && slices.ContainsFunc(f.Doc.List, func(c *ast.Comment) bool { return c.Text == onceDirective }) {
+					p.once = append(p.once, f.Name.Name)
+				}
 			}
 		}
 	}

@@ -7,38 +7,76 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// Every package runs under every kernel, but for those that test the tests, which run once.
+// Every package runs under every kernel, but for those that test the tests, and single tests, which run once.
 func TestPlan(t *testing.T) {
 	var packages []kernelPackage
-	for _, dir := range []string{"xfrm", "test/bench", "test/e2e", "vr", "test/topo"} {
-		packages = append(packages, kernelPackage{path: "vrgate/" + dir, scope: scopeOf(filepath.FromSlash(dir))})
+	for _, dir := range []string{"xfrm", "test/bench", "test/e2e", "vr", "test/topo", "controlplane/ike"} {
+		p := kernelPackage{path: "vrgate/" + dir, scope: scopeOf(filepath.FromSlash(dir)), tests: []string{"TestA"}}
+		switch dir {
+		case "test/e2e":
+			p.tests, p.once = []string{"TestA", "TestB"}, []string{"TestB"}
+		case "controlplane/ike":
+			p.once = []string{"TestA"}
+		}
+		packages = append(packages, p)
 	}
 	for _, c := range []struct {
 		kernels []string
 		want    []string
 	}{
 		{[]string{"6.1", "6.12"}, []string{
-			"6.1 vrgate/test/e2e", "6.12 vrgate/test/e2e", "6.1 vrgate/xfrm vrgate/vr", "6.12 vrgate/xfrm vrgate/vr",
-			"6.1 vrgate/test/bench", "6.12 vrgate/test/topo",
+			"6.1 vrgate/test/e2e:TestA", "6.12 vrgate/test/e2e:TestA,TestB",
+			"6.1 vrgate/xfrm:TestA vrgate/vr:TestA", "6.12 vrgate/xfrm:TestA vrgate/vr:TestA vrgate/controlplane/ike:TestA",
+			"6.1 vrgate/test/bench:TestA", "6.12 vrgate/test/topo:TestA",
 		}},
-		{[]string{"host"}, []string{"host vrgate/test/e2e", "host vrgate/xfrm vrgate/vr", "host vrgate/test/bench", "host vrgate/test/topo"}},
+		{[]string{"host"}, []string{
+			"host vrgate/test/e2e:TestA,TestB", "host vrgate/xfrm:TestA vrgate/vr:TestA vrgate/controlplane/ike:TestA",
+			"host vrgate/test/bench:TestA", "host vrgate/test/topo:TestA",
+		}},
 	} {
 		var got []string
 		for _, j := range plan(packages, c.kernels) {
 			words := []string{j.kernel}
 			for _, p := range j.packages {
-				words = append(words, p.path)
+				words = append(words, p.path+":"+strings.Join(p.tests, ","))
 			}
 			got = append(got, strings.Join(words, " "))
 		}
 		if !slices.Equal(got, c.want) {
 			t.Errorf("plan for %v:\n%s\nwant\n%s", c.kernels, strings.Join(got, "\n"), strings.Join(c.want, "\n"))
 		}
+	}
+}
+
+// The directive counts where it is a line of the test's own comment.
+func TestOnce(t *testing.T) {
+	dir := t.TempDir()
+	const source = `package p
+
+// TestA is about users.
+//
+//runner:once
+func TestA(t *testing.T) {}
+
+// TestB says runner:once, and //runner:once.
+func TestB(t *testing.T) {}
+
+//runner:once
+
+func TestC(t *testing.T) {}
+`
+	if err := os.WriteFile(filepath.Join(dir, "p"+kernelSuffix), []byte(source), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p, err := kernelTests("p", dir, regexp.MustCompile(""))
+	if err != nil || !slices.Equal(p.tests, []string{"TestA", "TestB", "TestC"}) || !slices.Equal(p.once, []string{"TestA"}) {
+		t.Errorf("%+v, %v", p, err)
 	}
 }
 

@@ -241,6 +241,8 @@ func (w *watched) String() string {
 
 // TestFreeRADIUS checks requests, decisions and accounting against a server that shares no code with us: each protocol with
 // the right password and a wrong one, all grants by FreeRADIUS' names, and what it makes of our attributes.
+//
+//runner:once
 func TestFreeRADIUS(t *testing.T) {
 	client, detail := startFreeRADIUS(t)
 	m := &Method{Client: client, NAS: testNAS, MayMove: true}
@@ -448,6 +450,8 @@ ERX-Output-Gigapkts = 2
 )
 
 // TestNamesOfFreeRADIUS compares our table with FreeRADIUS' dictionaries: names and kinds.
+//
+//runner:once
 func TestNamesOfFreeRADIUS(t *testing.T) {
 	vendorNumbers := map[string]uint32{
 		"": 0, "Cisco": vendorCisco, "Microsoft": vendorMicrosoft, "Ascend": vendorAscend, "Cisco-ASA": vendorASA, "ERX": vendorERX,
