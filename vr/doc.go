@@ -10,7 +10,7 @@
 //
 // What is ours is recognisable without any file of our own: the nftables table vrgate-NAME, a dummy device
 // whose alias is "vrgate NAME", XFRM interfaces whose alias is "vrgate NAME to NAME" and policies for marks that are
-// their numbers (file gate.go), a VRF device or a namespace (its loopback) with the alias "vrgate", and routes
+// their numbers (file gate.go), two actions of traffic control whose numbers follow from the router's name (file traffic.go), a VRF device or a namespace (its loopback) with the alias "vrgate", and routes
 // whose protocol is [RouteProtocol].
 //
 // One process runs a router at a time, and one router uses a routing table: Open holds the names of both in the
@@ -28,6 +28,12 @@
 // handful of static rules steer by the tunnel id in the L2TP header (file steering.go). Per-socket IPsec
 // policies ([Router.TunnelSocket]) tie each tunnel to the SAs of one client. Nothing in the kernel's rule set
 // grows with the number of clients.
+//
+// # Traffic control
+//
+// A [Shaper] bounds what one subscriber sends and receives by rates and rules, on a link of its own or on one that it
+// shares with thousands. It hangs on clsact, which holds no packet back: what is beyond a rate is dropped, so a rate costs
+// no queue and no memory for packets.
 //
 // # System controls
 //
