@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -83,9 +84,6 @@ type claim struct {
 	from    *pool.Pool // the same
 	key     string
 }
-
-// reasonDuplicateRoute is the kernel's for the same.
-const reasonDuplicateRoute aaa.Reason = "duplicate-route"
 
 func newLeases(c *config.Config) (*leases, error) {
 	l := &leases{
@@ -236,10 +234,10 @@ func (l *leases) meets(g *grant, d aaa.Decision) (old *grant, refusal aaa.Decisi
 	}
 	for _, k := range g.routes {
 		other, taken := l.routes[k]
-		meet(other, taken, reasonDuplicateRoute, "route %v with metric %d of user %q", k.prefix, k.metric, d.User)
+		meet(other, taken, aaa.ReasonRouteInUse, "route %v with metric %d of user %q", k.prefix, k.metric, d.User)
 		if a := k.prefix.Addr(); k.prefix.IsSingleIP() && a != d.Address {
 			other, taken = held[a]
-			meet(other, taken, reasonDuplicateRoute, "address %v, to which user %q shall have a route,", a, d.User)
+			meet(other, taken, aaa.ReasonRouteInUse, "address %v, to which user %q shall have a route,", a, d.User)
 		}
 	}
 	return old, refusal
@@ -261,7 +259,10 @@ func (l *leases) enter(g *grant, f subscriber.Decide, d aaa.Decision) (aaa.Decis
 // refusal, and the grant may hold a part.
 func (l *leases) hold(g *grant, poolName string, d aaa.Decision) (refusal aaa.Decision) {
 	if d.Address.IsValid() {
-		if err := l.claim(g, d.Address, g.key); err != nil {
+		switch err := l.claim(g, d.Address, g.key); {
+		case errors.Is(err, pool.ErrForeign):
+			return refuse(aaa.ReasonBadAnswer, "address %v of user %q is none that a subscriber can have", d.Address, d.User)
+		case err != nil:
 			return refuse(aaa.ReasonAddressInUse, "address %v of user %q: %v", d.Address, d.User, err)
 		}
 		g.address = d.Address
@@ -274,8 +275,8 @@ func (l *leases) hold(g *grant, poolName string, d aaa.Decision) (refusal aaa.De
 		if _, has := l.holders[g.terminating][a]; has || !k.prefix.IsSingleIP() {
 			continue // its own
 		}
-		if err := l.claim(g, a, "route "+g.key); err != nil {
-			return refuse(reasonDuplicateRoute, "address %v, to which user %q shall have a route: %v", a, d.User, err)
+		if err := l.claim(g, a, "route "+g.key); err != nil && !errors.Is(err, pool.ErrForeign) {
+			return refuse(aaa.ReasonRouteInUse, "address %v, to which user %q shall have a route: %v", a, d.User, err)
 		}
 	}
 	return aaa.Decision{}

@@ -118,7 +118,12 @@ func (l *limits) tidy(places []place) {
 // which gives them up, counted as free; nil if all are.
 func missing(want, instead []place) *place {
 	for i := range want {
-		if p := &want[i]; p.limit > 0 && *p.used >= p.limit && !has(instead, p.used) {
+		p := &want[i]
+		used := *p.used
+		if has(instead, p.used) {
+			used--
+		}
+		if p.limit > 0 && used >= p.limit {
 			return p
 		}
 	}

@@ -259,8 +259,8 @@ func (c Change) Over(old Traffic) Traffic {
 // Reason is the typed reason of a refusal, the same in log, API, metrics and accounting.
 type Reason string
 
-// Reasons of refusal. ReasonPoolEmpty and ReasonAddressInUse come from whoever leases the
-// address after the user was accepted.
+// Reasons of refusal. ReasonPoolEmpty, ReasonAddressInUse and ReasonRouteInUse come from whoever
+// leases the address after the user was accepted.
 const (
 	ReasonUnknownUser   Reason = "aaa-unknown-user"
 	ReasonWrongPassword Reason = "aaa-wrong-password"
@@ -269,6 +269,7 @@ const (
 	ReasonPoolEmpty     Reason = "pool-empty"
 	ReasonAddressInUse  Reason = "duplicate-address"
 	ReasonNoPool        Reason = "no-address-for-user"
+	ReasonRouteInUse    Reason = "duplicate-route" // the kernel's too: a network is behind another subscriber
 	// A server has refused the user; it does not say why.
 	ReasonRefused Reason = "aaa-refused"
 	// There is no server to ask. (ReasonTimeout: none has answered.)

@@ -29,6 +29,20 @@ func (p *Pool) Changes(most int) (entries []Entry, more int) {
 	return entries, len(p.changed)
 }
 
+// Changed has Changes return the entry of an address again, because it could not be kept.
+func (p *Pool) Changed(a netip.Addr) {
+	if l := p.at[a]; l != nil && l.dynamic {
+		p.change(l)
+	}
+}
+
+func (p *Pool) change(l *lease) {
+	if !l.changed {
+		l.changed = true
+		p.changed = append(p.changed, l)
+	}
+}
+
 // Restore has a pool that has leased nothing yet remember who had which address; of several
 // entries for one address the newest counts. It returns those of which it can make no use: what
 // is not leased any more, or belongs to another by now.

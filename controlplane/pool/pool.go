@@ -192,10 +192,7 @@ func (p *Pool) hold(l *lease, key string) {
 	p.used++
 	p.seq++
 	l.held, l.key, l.seq = true, key, p.seq
-	if !l.changed {
-		l.changed = true
-		p.changed = append(p.changed, l)
-	}
+	p.change(l)
 }
 
 // Claim takes a fixed address for key, inside the ranges (then it must be excluded from
