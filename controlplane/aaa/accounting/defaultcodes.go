@@ -15,6 +15,7 @@ var defaultCodes = []TerminateCode{
 	{Application: "aaa", Reason: "pool-empty", Description: "the address pool is exhausted", Code: CauseNASError},
 	{Application: "aaa", Reason: "duplicate-address", Description: "the user's address is in use", Code: CauseNASError},
 	{Application: "aaa", Reason: "no-address-for-user", Description: "no pool and no address for the user", Code: CauseNASError},
+	{Application: "aaa", Reason: "duplicate-route", Description: "a network behind the user is behind another", Code: CauseNASError},
 	{Application: "aaa", Reason: "aaa-refused", Description: "a server has refused the user", Code: CauseUserError},
 	{Application: "aaa", Reason: "aaa-no-server", Description: "there is no server to ask", Code: CauseNASError},
 	{Application: "aaa", Reason: "aaa-bad-answer", Description: "a server's answer cannot be used", Code: CauseNASError},
