@@ -146,6 +146,7 @@ func (e *Engine) refused(now time.Time, s *session, r aaa.Decision) {
 func answerHelps(r aaa.Reason) bool {
 	switch r {
 	case aaa.ReasonProtocol, aaa.ReasonTimeout, aaa.ReasonPoolEmpty, aaa.ReasonAddressInUse, aaa.ReasonNoPool,
+		aaa.ReasonRouteInUse, aaa.ReasonNoRouter, aaa.ReasonNoGateway,
 		aaa.ReasonNoServer, aaa.ReasonBadAnswer, aaa.ReasonOverload, aaa.ReasonUnknownPolicy,
 		aaa.ReasonUserLimit, aaa.ReasonDomainLimit, aaa.ReasonRouterLimit, aaa.ReasonSourceLimit,
 		aaa.ReasonNoSubscriberLicence, aaa.ReasonNoTunnelLicence:

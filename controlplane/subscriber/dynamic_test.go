@@ -145,7 +145,10 @@ func TestAttempts(t *testing.T) {
 		}
 		b.assertEmpty()
 	})
-	for _, reason := range []aaa.Reason{aaa.ReasonPoolEmpty, aaa.ReasonTimeout, aaa.ReasonNoSubscriberLicence, aaa.ReasonNoTunnelLicence, aaa.ReasonAddressInUse} {
+	for _, reason := range []aaa.Reason{
+		aaa.ReasonPoolEmpty, aaa.ReasonTimeout, aaa.ReasonNoSubscriberLicence, aaa.ReasonNoTunnelLicence, aaa.ReasonAddressInUse, aaa.ReasonRouteInUse,
+		aaa.ReasonNoRouter, aaa.ReasonNoGateway, aaa.ReasonOverload, aaa.ReasonUserLimit, aaa.ReasonDomainLimit, aaa.ReasonRouterLimit, aaa.ReasonSourceLimit,
+	} {
 		t.Run(string(reason), func(t *testing.T) {
 			b := newBed(t)
 			b.dynamicUp(someone, "staff")

@@ -163,7 +163,7 @@ func TestGuessesBounded(t *testing.T) {
 	}
 	// Refusals that no other answer would change are no guesses.
 	g = guesses{wrong: map[guesser]*wrongAnswers{}, asked: map[guesser]int{}}
-	for _, r := range []aaa.Reason{aaa.ReasonPoolEmpty, aaa.ReasonTimeout, aaa.ReasonNoTunnelLicence} {
+	for _, r := range []aaa.Reason{aaa.ReasonPoolEmpty, aaa.ReasonTimeout, aaa.ReasonNoTunnelLicence, aaa.ReasonOverload, aaa.ReasonUserLimit, aaa.ReasonNoGateway} {
 		g.guessed(now, guesserOf(testRemote, testUser), aaa.Decision{Reason: r})
 	}
 	g.guessed(now, guesserOf(testRemote, testUser), aaa.Decision{Prompt: &aaa.Prompt{}})
