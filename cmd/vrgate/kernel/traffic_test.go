@@ -47,7 +47,9 @@ func TestTrafficOfPolicies(t *testing.T) {
 
 // TestBehind: each network once, none of IPv6, and not the address that has its route already (R8).
 func TestBehind(t *testing.T) {
-	route := func(s string, metric uint32) aaa.Route { return aaa.Route{Prefix: netip.MustParsePrefix(s), Metric: metric} }
+	route := func(s string, metric uint32) aaa.Route {
+		return aaa.Route{Prefix: netip.MustParsePrefix(s), Metric: metric}
+	}
 	tagged := route("10.1.2.3/16", 0)
 	tagged.Tag = 9
 	got := behind([]aaa.Route{
