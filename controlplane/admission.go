@@ -3,7 +3,6 @@ package controlplane
 import (
 	"container/heap"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -44,7 +43,7 @@ type admission struct {
 // admissionStats count what became of work, and what there is now.
 type admissionStats struct {
 	Admitted         uint64 // has had its turn
-	Refused          map[aaa.Reason]uint64
+	Refused          uint64 // had none; by [aaa.ReasonOverload]
 	Running, Waiting int
 }
 
@@ -102,7 +101,7 @@ type turns []*sourceQueue
 
 func newAdmission(limits config.Admission) *admission {
 	limits.Concurrent, limits.PerSource = max(limits.Concurrent, 1), max(limits.PerSource, 1)
-	return &admission{limits: limits, sources: map[source]*sourceQueue{}, keys: map[any][]*askingWork{}, stats: admissionStats{Refused: map[aaa.Reason]uint64{}}}
+	return &admission{limits: limits, sources: map[source]*sourceQueue{}, keys: map[any][]*askingWork{}}
 }
 
 // do has work done when its turn comes, or refused.
@@ -150,7 +149,7 @@ func (a *admission) take(w *askingWork) (refused *askingWork, text string) {
 }
 
 func (a *admission) refused(w *askingWork) *askingWork {
-	a.stats.Refused[aaa.ReasonOverload]++
+	a.stats.Refused++
 	return w
 }
 
@@ -304,7 +303,7 @@ func (a *admission) counts() admissionStats {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	out := a.stats
-	out.Refused, out.Running, out.Waiting = maps.Clone(a.stats.Refused), a.running, a.waiting
+	out.Running, out.Waiting = a.running, a.waiting
 	return out
 }
 

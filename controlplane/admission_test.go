@@ -1,17 +1,22 @@
 package controlplane
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"go.uber.org/zap"
+
 	"vrgate/controlplane/aaa"
 	"vrgate/controlplane/config"
+	"vrgate/controlplane/subscriber"
 )
 
 // askBed is an admission queue with a server that takes a while for each answer. It lives in a
@@ -125,7 +130,7 @@ func TestStorm(t *testing.T) {
 		if office < 50 || office > 200 {
 			t.Errorf("the office was served %d times", office)
 		}
-		if c := b.a.counts(); c.Admitted != uint64(len(b.served)) || c.Refused[aaa.ReasonOverload] != uint64(len(b.refused)) {
+		if c := b.a.counts(); c.Admitted != uint64(len(b.served)) || c.Refused != uint64(len(b.refused)) {
 			t.Errorf("counted %+v, %d and %d", c, len(b.served), len(b.refused))
 		}
 		for _, r := range b.reasons {
@@ -294,4 +299,64 @@ func TestAdmissionAtRandom(t *testing.T) {
 	if ran+refused != askers*each || refused == 0 || ran == 0 {
 		t.Errorf("%d ran and %d were refused of %d", ran, refused, askers*each)
 	}
+}
+
+// slowMethod answers when it may.
+type slowMethod chan struct{}
+
+func (m slowMethod) Decide(ctx context.Context, r aaa.Request) aaa.Decision {
+	select {
+	case <-m:
+	case <-ctx.Done():
+	}
+	return aaa.Decision{Accept: true, User: r.User}
+}
+
+// TestDecideInTurn: what a virtual router asks is answered exactly once: whom there is no room for
+// at once, with overload, and the rest when AAA has answered; who authenticates again goes before
+// who is new, and needs no room.
+func TestDecideInTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		free := make(slowMethod)
+		s := &shared{admission: newAdmission(config.Admission{Concurrent: 1, Waiting: 1, PerSource: 100}), leases: testLeases(t)}
+		r := newRouter(&config.Router{Name: "red"}, machineConfig{}, s, free, noCertificates(t), zap.NewNop(), nil)
+		ask := func(id subscriber.ID, again bool) {
+			f := testDecide
+			f.ID, f.Again, f.Request.User = id, again, "ann"
+			f.Request.Remote = netip.MustParseAddrPort("203.0.113.1:500")
+			r.decide(t.Context(), f)
+		}
+		var got []string
+		answers := func() string {
+			synctest.Wait()
+			got = got[:0]
+			for _, ev := range r.inbox.take(nil) {
+				d := ev.(workDone).event.(subscriber.Decided)
+				got = append(got, fmt.Sprintf("%d %v %s %v", d.ID, d.Decision.Accept, d.Decision.Reason, d.Address.IsValid()))
+			}
+			return strings.Join(got, ", ")
+		}
+		assert := func(want string) {
+			t.Helper()
+			if got := answers(); got != want {
+				t.Errorf("answers %q, want %q", got, want)
+			}
+		}
+		ask(1, false)
+		ask(2, false)
+		assert("")
+		ask(3, false)
+		ask(4, true)
+		assert("3 false aaa-overload false")
+		free <- struct{}{}
+		assert("1 true  true")
+		free <- struct{}{}
+		assert("4 true  false")
+		free <- struct{}{}
+		assert("2 true  true")
+		s.admission.close()
+		if r.pending != 4 {
+			t.Errorf("%d answers are expected, want 4", r.pending)
+		}
+	})
 }

@@ -32,7 +32,9 @@
 //   - Calls into the kernel that wait (SAs, sockets, interfaces, routes) run in workers shared by all
 //     routers, those about the same connection or the same tunnel one after the other. Diffie-Hellman
 //     and RSA have workers of their own, of which peers that are not authenticated can take at most
-//     half of the queue, and so has AAA.
+//     half of the queue.
+//   - Questions to AAA wait in one admission queue for their turn. It bounds how many are decided
+//     about at once and how many wait, is fair to sources, and refuses the rest early.
 //   - The answer to each comes back as an event. Answers are never dropped; packets are, and counted,
 //     when the loop does not keep up.
 //
@@ -40,10 +42,18 @@
 // tunnel or session, and no lock inside an engine. Show and disconnect run as functions in the loop;
 // what takes a dump of the kernel runs outside of it.
 //
-// Addresses and licences are the exception to one owner per router: users who arrive in one virtual
-// router may end in another, and some licences are the whole process's, so pools, leases and licences
-// are shared and locked. A subscriber gets its address and its licences together or neither, and gives
-// them back together.
+// Addresses, licences and limits are the exception to one owner per router: users who arrive in one
+// virtual router may end in another, and some licences are the whole process's, so pools, leases,
+// licences and the counts of limits are shared and locked. A subscriber gets all that it needs of them
+// together or nothing, and gives it back together.
+//
+// Where a user's limit says replace-oldest, a new session waits until an older one of the same user
+// has given everything back, and gets it in the same moment, also a fixed address. So a user whose
+// client has vanished without a word need not wait until that is found out. Without it the user
+// is refused until then: by the dead peer detection or the echo requests of PPP.
+//
+// What pools remember of their users is written to the store behind their backs. After a restart
+// users get the addresses that they had, and nobody waits for the disk.
 //
 // Certificates are read before anything is touched. A store of package pki per virtual router holds
 // them; IKE is told their public part, and asks the shell for signatures and verdicts. Revocation

@@ -1,0 +1,83 @@
+package controlplane_test
+
+import (
+	"fmt"
+	"maps"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"vrgate/controlplane/aaa"
+	"vrgate/test/peer"
+)
+
+// withRed is redAndBlue with more lines in red's file.
+func withRed(red string) map[string]string {
+	files := maps.Clone(redAndBlue)
+	files["vr/red.yaml"] += red
+	return files
+}
+
+// TestReturnAfterVanishing: a user with a fixed address whose client has vanished without a word,
+// and has not been missed yet, gets in again with that address by either way; the old session
+// ends by its own reason. Without replace-oldest it has to wait for the old session's end.
+func TestReturnAfterVanishing(t *testing.T) {
+	ways := map[string]func(*peer.Config){"L2TP": nil, "XAuth": byXAuth}
+	for from, first := range ways {
+		for to, second := range ways {
+			t.Run(from+" to "+to, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					w := newWorld(t, loadConfig(t, withRed("limits: {per-user: 1, when-reached: replace-oldest}\n")))
+					w.connect("red", "bob", "198.51.100.9", nil).assertUp()
+					old := w.connect("red", "alice", "198.51.100.1", first)
+					had := old.assertUp()
+					old.stop()
+					<-old.done
+					if a := w.connect("red", "alice", "198.51.100.2", second).assertUp(); a != had {
+						t.Errorf("alice has %v, had %v", a, had)
+					}
+					time.Sleep(time.Minute)
+					assertEndings(t, w, "alice: replaced")
+					if err := w.finish(); err != nil {
+						t.Error(err)
+					}
+					assertEndings(t, w, "alice: replaced", "alice: shutdown", "bob: shutdown")
+				})
+			})
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, loadConfig(t, withRed("limits: {per-user: 1}\n")))
+		old := w.connect("red", "alice", "198.51.100.1", nil)
+		old.assertUp()
+		old.stop()
+		<-old.done
+		if a, failed := w.connect("red", "alice", "198.51.100.2", nil).settle(30 * time.Second); a.IsValid() || failed == "" {
+			t.Errorf("alice has %v, failed %q", a, failed)
+		}
+		assertEndings(t, w, "alice: "+string(aaa.ReasonAddressInUse))
+		if err := w.finish(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestProcessLimits: who is one too many is refused by the limit's reason, and the others stay.
+func TestProcessLimits(t *testing.T) {
+	for limit, reason := range map[string]aaa.Reason{"per-user": aaa.ReasonUserLimit, "per-router": aaa.ReasonRouterLimit} {
+		t.Run(limit, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, loadConfig(t, withRed(fmt.Sprintf("limits: {%s: 1}\n", limit))))
+				w.connect("red", "bob", "198.51.100.1", nil).assertUp()
+				if a, failed := w.connect("red", "bob", "198.51.100.2", byXAuth).settle(30 * time.Second); a.IsValid() || failed == "" {
+					t.Errorf("bob has %v, failed %q", a, failed)
+				}
+				w.connect("blue", "bob", "198.51.100.3", nil).assertUp()
+				assertEndings(t, w, "bob: "+string(reason))
+				if err := w.finish(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
