@@ -209,7 +209,7 @@ func TestCheckCertificates(t *testing.T) {
 			t.Errorf("%q, want %q", lines[i], want)
 		}
 	}
-	if _, err := New(c, nil, zap.NewNop()); !errors.As(err, &bad) {
+	if _, err := New(c, nil, nil, zap.NewNop()); !errors.As(err, &bad) {
 		t.Errorf("New: %v", err)
 	}
 }

@@ -245,9 +245,22 @@ func (r *router) performSubscriber(ctx context.Context, f subscriber.Effect) {
 			c, ok := r.data.SessionCounters(f.ID)
 			return subscriber.CountersRead{ID: f.ID, Counters: c, Gone: !ok}
 		})
-	case subscriber.AccountStart: // no journal yet: nothing is owed to anybody
+	case subscriber.AccountStart:
 		r.pending++
-		r.inbox.answer(workDone{subscriber.AccountStarted{ID: f.Record.ID}})
+		r.shared.authority.journal().Start(f.Record, func(err error) {
+			done := subscriber.AccountStarted{ID: f.Record.ID}
+			if err != nil {
+				done.Reason, done.Text = subscriber.ReasonNoAccounting, err.Error()
+			}
+			r.inbox.answer(workDone{done})
+		})
+	case subscriber.AccountInterim:
+		r.shared.authority.journal().Interim(f.Record)
+	case subscriber.Changed:
+		if answer := r.changes[f.Token]; answer != nil {
+			delete(r.changes, f.Token)
+			answer <- f // it has room for the one
+		}
 	case subscriber.SetTraffic:
 		r.async(trafficKey(r, f), func() any { return r.setTraffic(f) })
 	case subscriber.Started:
@@ -255,6 +268,9 @@ func (r *router) performSubscriber(ctx context.Context, f subscriber.Effect) {
 		r.log.Info("subscriber up", recordFields(f.Record)...)
 	case subscriber.Ended:
 		r.stats.ended.Add(1)
+		if f.Record.Accounted {
+			r.shared.authority.journal().Stop(f.Record, nil)
+		}
 		r.log.Log(r.endLevel(time.Now(), f.Record), "subscriber ended", append(recordFields(f.Record), endFields(f.Record)...)...)
 	case subscriber.Report:
 		level := uint8(ike.LevelInfo)

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"vrgate/controlplane/config"
+	"vrgate/controlplane/store"
 	"vrgate/controlplane/subscriber"
 )
 
@@ -19,16 +20,15 @@ type Process struct {
 	cfg     *config.Config
 	kernel  Kernel
 	log     *zap.Logger
+	store   *store.Store
 	shared  *shared
 	routers []*router
 }
 
-// New prepares a process. Nothing in the kernel is touched before Run. The error is a
-// *CertificateError if certificates cannot be used, or [config.Errors].
-func New(cfg *config.Config, kernel Kernel, log *zap.Logger) (*Process, error) {
-	if err := CheckTerminateCodes(cfg); err != nil {
-		return nil, err
-	}
+// New prepares a process. Nothing in the kernel or in the store, which must stay open until Run
+// has returned, is touched before Run. The error is a *CertificateError if certificates cannot be
+// used, or [config.Errors].
+func New(cfg *config.Config, kernel Kernel, st *store.Store, log *zap.Logger) (*Process, error) {
 	l, err := newLeases(cfg)
 	if err != nil {
 		return nil, err
@@ -37,14 +37,18 @@ func New(cfg *config.Config, kernel Kernel, log *zap.Logger) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Process{cfg: cfg, kernel: kernel, log: log, shared: &shared{leases: l}}
+	a, err := newAuthority(cfg)
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{cfg: cfg, kernel: kernel, log: log, store: st, shared: &shared{leases: l, authority: a}}
 	l.log, l.end = log, p.endSession
 	for i, r := range cfg.Routers {
 		built, err := buildRouter(cfg, r, certs[i])
 		if err != nil {
 			return nil, err
 		}
-		p.routers = append(p.routers, newRouter(r, built, p.shared, buildUsers(r), certs[i], log, nil))
+		p.routers = append(p.routers, newRouter(r, built, p.shared, knownPolicies{a.service.For(r.Name), a, r, log}, certs[i], log, nil))
 	}
 	return p, nil
 }
@@ -69,6 +73,9 @@ func (p *Process) Run(ctx context.Context, ready func()) error {
 	defer p.shared.cpu.close()
 	defer p.shared.admission.close()
 	defer p.shared.kernel.close()
+	if err := p.shared.authority.start(p); err != nil {
+		return err
+	}
 
 	var failed []*router
 	var errs error
@@ -78,9 +85,17 @@ func (p *Process) Run(ctx context.Context, ready func()) error {
 		}
 	}
 	if len(failed) == len(p.routers) {
+		p.shared.authority.stop(nil, 0, p.log)
 		return errs
 	}
-	p.serve(ctx, failed, ready)
+	within := p.serve(ctx, failed, ready)
+	var served []string
+	for _, r := range p.routers {
+		if r.data != nil {
+			served = append(served, r.name)
+		}
+	}
+	p.shared.authority.stop(served, within, p.log)
 	var left error
 	for _, r := range p.routers {
 		if r.data == nil {
@@ -112,26 +127,40 @@ func (p *Process) open(r *router) error {
 		return fmt.Errorf("virtual router %s: %w", r.name, err)
 	}
 	r.data = data
+	r.udp.Store(&data)
 	return nil
 }
 
-// serve runs the loops and ends them politely when ctx does.
-func (p *Process) serve(ctx context.Context, failed []*router, ready func()) {
+// serve runs the loops and ends them politely when ctx does. It returns what is left of the time
+// for that.
+func (p *Process) serve(ctx context.Context, failed []*router, ready func()) (left time.Duration) {
 	run, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
 	var loops, background sync.WaitGroup
 	background.Go(func() { p.keepCertificates(ctx) })
+	live := p.shared.authority.live.Load()
+	background.Go(func() { p.keepCheckpoints(ctx, live.journal) })
 	defer background.Wait()
+	begin := func(r *router) {
+		p.shared.authority.routerUp(r.name)
+		loops.Go(func() { r.run(run) })
+		if server := live.servers[r.name]; server != nil {
+			_, addresses := buildCoA(r.cfg)
+			for _, a := range addresses {
+				background.Go(func() { r.serveCoA(ctx, server, a) })
+			}
+		}
+	}
 	for _, r := range p.routers {
 		if r.data != nil {
-			loops.Go(func() { r.run(run) })
+			begin(r)
 		}
 	}
 	if ready != nil {
 		ready()
 	}
-	p.reopen(ctx, failed, func(r *router) { loops.Go(func() { r.run(run) }) })
-	grace := p.cfg.Process.ShutdownTimeout
+	p.reopen(ctx, failed, begin)
+	grace, began := p.cfg.Process.ShutdownTimeout, time.Now()
 	p.log.Info("stopping", zap.Duration("within", grace))
 	for _, r := range p.routers {
 		r.inbox.answer(stop{grace})
@@ -145,6 +174,7 @@ func (p *Process) serve(ctx context.Context, failed []*router, ready func()) {
 		abort()
 		<-ended
 	}
+	return grace - time.Since(began)
 }
 
 // reopen tries those that failed again until all serve, and returns when ctx ends.

@@ -17,6 +17,7 @@ import (
 
 	"vrgate/controlplane"
 	"vrgate/controlplane/config"
+	"vrgate/controlplane/store"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/keymat"
 	"vrgate/test/fakekernel"
@@ -130,6 +131,21 @@ func loadConfig(t *testing.T, files map[string]string) *config.Config {
 	return cfg
 }
 
+// openStore makes an empty store.
+func openStore(t *testing.T) *store.Store {
+	t.Helper()
+	st, err := store.Open(filepath.Join(t.TempDir(), "state.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return st
+}
+
 // newWorld starts a Process; fail lists the kernel calls that fail.
 func newWorld(t *testing.T, cfg *config.Config, fail ...int) *world {
 	t.Helper()
@@ -140,7 +156,7 @@ func newWorld(t *testing.T, cfg *config.Config, fail ...int) *world {
 		w.kernel.Fail(n)
 	}
 	var err error
-	if w.p, err = controlplane.New(cfg, w.kernel, zap.New(core)); err != nil {
+	if w.p, err = controlplane.New(cfg, w.kernel, openStore(t), zap.New(core)); err != nil {
 		t.Fatal(err)
 	}
 	var ctx context.Context

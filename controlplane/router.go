@@ -36,12 +36,16 @@ type router struct {
 	serving atomic.Bool                    // the loop runs and data is set
 	ended   atomic.Bool                    // the loop has run
 	failure atomic.Pointer[DataplaneError] // why it could not be opened; nil: it was, or was not tried yet
+	udp     atomic.Pointer[Dataplane]      // data, for those outside the loop; nil: not open yet
 
 	// Owned by the loop.
 	pending  int // blocking work that has not come back
 	stopping stopPhase
 	phaseEnd time.Time
 	grace    time.Duration
+	// Changes of sessions that have not come back, by token.
+	changeToken uint64
+	changes     map[uint64]chan<- subscriber.Changed
 	// How many summary lines of subscribers that never were up there were since refusedAt.
 	refused   int
 	refusedAt time.Time
@@ -53,6 +57,7 @@ type shared struct {
 	admission *admission
 	cpu       *cpuPool
 	leases    *leases
+	authority *authority
 }
 
 // routerStats are counters of the shell itself; any goroutine may read them.
@@ -92,7 +97,7 @@ func newRouter(cfg *config.Router, c machineConfig, s *shared, method aaa.Method
 	}
 	return &router{
 		name: cfg.Name, cfg: cfg, machine: newMachine(c, random), rules: c.ike.Rules, inbox: newInbox(), shared: s, method: method, certs: certs,
-		log: log.With(zap.String("vr", cfg.Name)),
+		log: log.With(zap.String("vr", cfg.Name)), changes: map[uint64]chan<- subscriber.Changed{},
 	}
 }
 

@@ -216,7 +216,7 @@ func TestQueriesOutsideLife(t *testing.T) {
 			}
 		}
 		cfg := loadConfig(t, redAndBlue)
-		idle, err := controlplane.New(cfg, fakekernel.New(nil), zap.NewNop())
+		idle, err := controlplane.New(cfg, fakekernel.New(nil), openStore(t), zap.NewNop())
 		if err != nil {
 			t.Fatal(err)
 		}

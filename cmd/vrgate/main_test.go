@@ -23,6 +23,7 @@ import (
 
 	"vrgate/controlplane/api"
 	"vrgate/controlplane/config"
+	"vrgate/controlplane/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -312,7 +313,7 @@ func daemon(t *testing.T, dir string, plane *fakePlane, watchdog time.Duration) 
 	log = &bytes.Buffer{}
 	done := make(chan error, 1)
 	go func() {
-		done <- run(ctx, dir, log, notifier{path, watchdog}, func(*config.Config, *zap.Logger) (controlPlane, error) { return plane, nil })
+		done <- run(ctx, dir, log, notifier{path, watchdog}, func(*config.Config, *store.Store, *zap.Logger) (controlPlane, error) { return plane, nil })
 	}()
 	var once sync.Once
 	var result error

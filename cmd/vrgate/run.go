@@ -14,6 +14,7 @@ import (
 
 	"vrgate/controlplane/api"
 	"vrgate/controlplane/config"
+	"vrgate/controlplane/store"
 )
 
 // controlPlane is what the daemon runs.
@@ -27,8 +28,8 @@ type controlPlane interface {
 }
 
 // newControlPlane makes the control plane of a configuration on this machine's
-// kernel. It touches nothing yet.
-type newControlPlane func(*config.Config, *zap.Logger) (controlPlane, error)
+// kernel. It touches nothing yet. The store stays open until it has run.
+type newControlPlane func(*config.Config, *store.Store, *zap.Logger) (controlPlane, error)
 
 func runCommand(dir *string) *cobra.Command {
 	return &cobra.Command{
@@ -69,7 +70,12 @@ func run(ctx context.Context, dir string, stderr io.Writer, manager notifier, bu
 	if err != nil {
 		return err
 	}
-	plane, err := build(cfg, log)
+	state, err := openState(cfg.Process.StateDir, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, state.Close()) }()
+	plane, err := build(cfg, state, log)
 	if err != nil {
 		return err
 	}
@@ -146,4 +152,16 @@ func serve(ctx context.Context, plane controlPlane, manager notifier, log *zap.L
 		return nil
 	}
 	return err
+}
+
+// openState opens what survives the daemon: leases and accounting records that no server has yet.
+func openState(dir string, log *zap.Logger) (*store.Store, error) {
+	state, err := store.Open(filepath.Join(dir, "state.db"))
+	if err != nil {
+		return nil, fmt.Errorf("state: %w", err)
+	}
+	if aside := state.MovedAside(); aside != "" {
+		log.Error("the state file is damaged: it was moved aside, and the leases and accounting records in it are lost to this daemon", zap.String("file", aside))
+	}
+	return state, nil
 }

@@ -1,0 +1,119 @@
+package controlplane
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+
+	"vrgate/controlplane/aaa"
+	"vrgate/controlplane/aaa/coa"
+	"vrgate/controlplane/subscriber"
+)
+
+// dynamicAuthorization ends and changes sessions for the RADIUS servers of a virtual router (RFC
+// 5176): those about which its AAA has decided, wherever they have arrived.
+type dynamicAuthorization struct {
+	process *Process
+	asked   *router
+}
+
+// Disconnect implements [coa.Handler].
+func (h dynamicAuthorization) Disconnect(ctx context.Context, m coa.Match) coa.Result {
+	var out coa.Result
+	for _, r := range h.process.routers {
+		r.do(ctx, func(now time.Time) {
+			ids := h.matching(r, m)
+			out.Sessions += len(ids)
+			r.perform(ctx, r.machine.step(now, subscriber.Disconnect{IDs: ids, Reason: subscriber.ReasonRADIUS}))
+		})
+	}
+	if err := ctx.Err(); err != nil {
+		return coa.Result{Sessions: out.Sessions, Cause: coa.NoResources, Text: "not all sessions could be told to go in time"}
+	}
+	return out
+}
+
+// Change implements [coa.Handler]. It changes one session, because several could not be changed
+// all or none.
+func (h dynamicAuthorization) Change(ctx context.Context, m coa.Match, c aaa.Change) coa.Result {
+	var where *router
+	var which subscriber.ID
+	n := 0
+	for _, r := range h.process.routers {
+		r.do(ctx, func(time.Time) {
+			if ids := h.matching(r, m); len(ids) > 0 {
+				where, which = r, ids[0]
+				n += len(ids)
+			}
+		})
+	}
+	switch {
+	case n == 0:
+		return coa.Result{}
+	case n > 1:
+		return coa.Result{Sessions: n, Cause: coa.MultipleSessions, Text: fmt.Sprintf("%d sessions match, name one by its Acct-Session-Id", n)}
+	}
+	answer := make(chan subscriber.Changed, 1)
+	where.do(ctx, func(now time.Time) {
+		where.changeToken++
+		where.changes[where.changeToken] = answer
+		where.perform(ctx, where.machine.step(now, subscriber.Change{ID: which, Token: where.changeToken, Change: c}))
+	})
+	select {
+	case done := <-answer:
+		return changeResult(done)
+	case <-ctx.Done():
+		return coa.Result{Sessions: 1, Cause: coa.NoResources, Text: "the change could not be made in time"}
+	}
+}
+
+// changeResult says what came of a change as RFC 5176 does.
+func changeResult(done subscriber.Changed) coa.Result {
+	out := coa.Result{Sessions: 1, Text: done.Text}
+	switch done.Reason {
+	case "":
+	case subscriber.ReasonNotUp:
+		out.Cause = coa.NoSession
+	case subscriber.ReasonBadChange, subscriber.Reason(aaa.ReasonUnknownPolicy):
+		out.Cause = coa.InvalidValue
+	default:
+		out.Cause = coa.NoResources
+	}
+	return out
+}
+
+// matching lists the sessions of a router that are meant; in its loop.
+func (h dynamicAuthorization) matching(r *router, m coa.Match) (ids []subscriber.ID) {
+	for _, s := range r.machine.subs.Records() {
+		if s.State != subscriber.StateEnding && s.By.Router == h.asked.name && m.Means(s.ID.String(), s.User, s.Address) {
+			ids = append(ids, s.ID)
+		}
+	}
+	return ids
+}
+
+// coaRetry is how long it takes until a socket that could not be opened, or failed, is tried again.
+const coaRetry = 10 * time.Second
+
+// serveCoA takes requests on one address of a virtual router until ctx ends.
+func (r *router) serveCoA(ctx context.Context, server *coa.Server, local netip.AddrPort) {
+	for {
+		conn, err := r.listenUDP(local)
+		if err == nil {
+			err = server.Serve(ctx, conn)
+			conn.Close()
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		r.log.Warn("RADIUS requests are not taken", zap.Stringer("address", local), zap.Error(err), zap.Duration("again_in", coaRetry))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(coaRetry):
+		}
+	}
+}
