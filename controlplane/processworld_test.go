@@ -17,9 +17,9 @@ import (
 
 	"vrgate/controlplane"
 	"vrgate/controlplane/config"
-	"vrgate/controlplane/store"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/keymat"
+	"vrgate/controlplane/store"
 	"vrgate/test/fakekernel"
 	"vrgate/test/peer"
 )
@@ -152,6 +152,7 @@ func newWorld(t *testing.T, cfg *config.Config, fail ...int) *world {
 	core, logs := observer.New(zapcore.DebugLevel)
 	w := &world{t: t, logs: logs, ended: make(chan error, 1), stations: map[netip.Addr]*station{}}
 	w.kernel = fakekernel.New(w)
+	w.kernel.Offline()
 	for _, n := range fail {
 		w.kernel.Fail(n)
 	}

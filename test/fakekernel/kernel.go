@@ -31,6 +31,7 @@ type Kernel struct {
 	routers map[string]*plane
 	calls   []string
 	fail    map[int]bool // by number of the call, from 1
+	offline bool         // ListenUDP fails
 }
 
 // ErrInjected is the cause of every failure that a test has asked for.
@@ -46,6 +47,13 @@ func (k *Kernel) Fail(n int) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.fail[n] = true
+}
+
+// Offline makes every ListenUDP fail: in simulated time there is no network, which nobody would wait for.
+func (k *Kernel) Offline() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.offline = true
 }
 
 // Calls returns the calls so far, each as "router: what object".

@@ -97,6 +97,12 @@ func (d *plane) SetTraffic(f subscriber.SetTraffic) error {
 // ListenUDP implements [controlplane.TrafficPlane] with a socket of this machine, in which only loopback and
 // unspecified addresses are sure to be. It is not a call that can be made to fail: a shell opens sockets when it likes.
 func (d *plane) ListenUDP(local netip.AddrPort) (*net.UDPConn, error) {
+	d.kernel.mu.Lock()
+	offline := d.kernel.offline
+	d.kernel.mu.Unlock()
+	if offline {
+		return nil, &controlplane.DataplaneError{Reason: subscriber.ReasonKernel, Text: "there is no network"}
+	}
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(local))
 	if err != nil {
 		return nil, &controlplane.DataplaneError{Reason: subscriber.ReasonKernel, Text: "no such socket", Err: err}
