@@ -55,6 +55,25 @@
 // What pools remember of their users is written to the store behind their backs. After a restart
 // users get the addresses that they had, and nobody waits for the disk.
 //
+// # AAA
+//
+// The authority is all of AAA that the process has. A Service of package aaa takes a user's name
+// apart, finds the entry of the domain map and asks local users and RADIUS servers in their order;
+// its answer is a value that says what the subscriber gets and who has decided. Each virtual router
+// with servers has a client of package aaa/radius, whose sockets are in that router; a Decide is work
+// of the admission queue, which keeps a crowd that comes back at once from drowning the servers, and
+// one source from keeping the others waiting.
+//
+// Nothing of a subscriber's traffic flows before the journal of package aaa/accounting has its start
+// on disk. The journal owes a stop to whoever had a start, also after kill -9, sends the records of
+// a session in their order and keeps them until a server has acknowledged them. What the disk refuses
+// is kept in memory: a session ends for want of accounting only where the configuration says so. The
+// traffic of all sessions is put down once a minute, for the stops that a crash would owe.
+//
+// Package aaa/coa takes the orders of servers: they end and change sessions about which the AAA of
+// that virtual router has decided, wherever they have arrived. A change is an event of the engine and
+// its answer an effect, like everything else.
+//
 // Certificates are read before anything is touched. A store of package pki per virtual router holds
 // them; IKE is told their public part, and asks the shell for signatures and verdicts. Revocation
 // lists are fetched in the background and put in force whole.
