@@ -229,3 +229,18 @@ func TestBrokenDisk(t *testing.T) {
 		}
 	})
 }
+
+// FuzzParseBook: what is read from the table is what was written, and nothing else is read.
+func FuzzParseBook(f *testing.F) {
+	f.Add(bookKey(poolKey{"red", "main"}, netip.MustParseAddr("10.0.0.3")), bookValue(pool.Entry{Seq: 7, Key: "red\x00ann\x00"}))
+	f.Add([]byte("\x00\x00\x00\x00\x00\x00"), make([]byte, 8))
+	f.Fuzz(func(t *testing.T, key, value []byte) {
+		k, e, ok := parseBook(key, value)
+		if ok && (!bytes.Equal(bookKey(k, e.Address), key) || !bytes.Equal(bookValue(e), value)) {
+			t.Errorf("%q and %q are read as %v, %+v", key, value, k, e)
+		}
+		if !ok && len(key) > 8 && bytes.IndexByte(key, 0) == 3 && key[len(key)-5] == 0 && len(value) >= 8 && len(value) < 100 {
+			t.Errorf("%q and %q are not read", key, value)
+		}
+	})
+}

@@ -72,7 +72,7 @@ type grant struct {
 	key         string     // by which pools know the subscriber
 	claims      []claim    // in its order: the address, then the single addresses behind it
 	routes      []routeKey
-	placed      []place
+	taken       []taken
 	entry       entry
 	successor   *replacement // that waits for this one's end
 }
@@ -114,6 +114,11 @@ func newLeases(c *config.Config) (*leases, error) {
 				t.gateways, t.own[p.Unnumbered] = append(t.gateways, p.Unnumbered), true
 			}
 		}
+		for _, m := range r.AAA.DomainMaps {
+			if t := l.places[m.Router]; t != nil && m.Gateway.IsValid() {
+				t.own[m.Gateway] = true
+			}
+		}
 	}
 	return l, nil
 }
@@ -151,20 +156,21 @@ func (l *leases) lease(who holder, f subscriber.Decide, d aaa.Decision) (aaa.Dec
 	if refusal := l.terminate(g, f, &d); refusal.Reason != "" {
 		return refusal, netip.Addr{}, nil
 	}
-	g.placed = append(l.limits.places(who.router, f, d), l.licences.places(who.router, needsTunnelLicence(f.Request.Access))...)
-	defer l.limits.tidy(g.placed)
-	old, refusal := l.inTheWay(g, d)
+	places := append(l.limits.places(who.router, f, d), l.licences.places(who.router, needsTunnelLicence(f.Request.Access))...)
+	g.taken = takenBy(places)
+	defer l.limits.tidy(g.taken)
+	old, refusal := l.inTheWay(g, places, d)
 	switch {
 	case refusal.Reason != "":
 		return refusal, netip.Addr{}, nil
 	case old != nil:
-		r, refusal := l.replace(old, g, f, d)
+		r, refusal := l.replace(old, g, places, f, d)
 		return refusal, netip.Addr{}, r
 	}
-	if p := missing(g.placed, nil); p != nil {
+	if p := missing(places, nil); p != nil {
 		return refuse(p.reason, "user %q: %s", d.User, p.scarce()), netip.Addr{}, nil
 	}
-	add(g.placed, nil, 1)
+	add(g.taken, nil, 1)
 	d, a := l.enter(g, f, d)
 	return d, a, nil
 }
@@ -204,11 +210,11 @@ func routesOf(router string, routes []aaa.Route) (out []routeKey) {
 }
 
 // inTheWay returns the session that has to make room for a new one, or why that cannot be let in.
-func (l *leases) inTheWay(g *grant, d aaa.Decision) (old *grant, refusal aaa.Decision) {
+func (l *leases) inTheWay(g *grant, places []place, d aaa.Decision) (old *grant, refusal aaa.Decision) {
 	if old, refusal = l.meets(g, d); old != nil || refusal.Reason != "" {
 		return old, refusal
 	}
-	if p := &g.placed[0]; p.limit > 0 && *p.used >= p.limit {
+	if p := missing(places, nil); p != nil && p.reason == aaa.ReasonUserLimit {
 		if first := l.limits.oldest(g.user); first != nil && l.limits.replaces(g, first) {
 			return first, aaa.Decision{}
 		}
@@ -247,7 +253,7 @@ func (l *leases) meets(g *grant, d aaa.Decision) (old *grant, refusal aaa.Decisi
 func (l *leases) enter(g *grant, f subscriber.Decide, d aaa.Decision) (aaa.Decision, netip.Addr) {
 	if refusal := l.hold(g, cmp.Or(d.Pool, f.Profile.Pool), d); refusal.Reason != "" {
 		l.drop(g)
-		add(g.placed, nil, -1)
+		add(g.taken, nil, -1)
 		return refusal, netip.Addr{}
 	}
 	l.grants[g.who] = g
@@ -384,13 +390,13 @@ func (l *leases) release(router string, f subscriber.ReleaseAddress) {
 	delete(l.grants, g.who)
 	l.drop(g)
 	l.limits.leave(g)
-	defer l.limits.tidy(g.placed)
+	defer l.limits.tidy(g.taken)
 	if r := g.successor; r != nil {
-		add(g.placed, r.grant.placed, -1)
+		add(g.taken, r.grant.taken, -1)
 		r.succeed(l)
 		return
 	}
-	add(g.placed, nil, -1)
+	add(g.taken, nil, -1)
 }
 
 // decide asks AAA and then for what the subscriber needs; it is what a Decide effect runs. What

@@ -5,6 +5,7 @@ import (
 	"container/list"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"vrgate/controlplane/aaa"
 	"vrgate/controlplane/config"
@@ -20,8 +21,14 @@ import (
 // for IPv6 its /64, of those that arrived in the same virtual router.
 type limits struct {
 	routers map[string]config.Limits
-	counts  map[limited]*int
+	counts  map[limited]*count
 	users   map[limited]*userSessions
+}
+
+// count is how many sessions there are of what they are counted by.
+type count struct {
+	n  int
+	of limited
 }
 
 // limited is what sessions are counted by.
@@ -44,19 +51,33 @@ const (
 
 // place is one of what a session takes: a licence, or one of the sessions that a limit allows.
 type place struct {
-	used   *int
+	taken
 	limit  int // 0: none
-	key    limited
 	reason aaa.Reason
-	of     string // the words for it and whose it is
+	words  string // for it and whose it is
+}
+
+// taken is what a session remembers of a place.
+type taken struct {
+	used *int
+	of   *limited // nil: a licence
 }
 
 // scarce says that all of a place are taken.
 func (p *place) scarce() string {
-	if p.key == (limited{}) {
-		return fmt.Sprintf("all %d %s are in use", p.limit, p.of)
+	if p.of == nil {
+		return fmt.Sprintf("all %d %s are in use", p.limit, p.words)
 	}
-	return fmt.Sprintf("%s has %d sessions already", p.of, p.limit)
+	return fmt.Sprintf("%s has %d sessions already", p.words, p.limit)
+}
+
+// takenBy are what a session takes that has these places.
+func takenBy(places []place) []taken {
+	out := make([]taken, len(places))
+	for i := range places {
+		out[i] = places[i].taken
+	}
+	return out
 }
 
 // userSessions are one user's sessions, the oldest first. Those that are about to make room for
@@ -67,7 +88,7 @@ type userSessions struct{ settled, ending list.List }
 type entry = *list.Element
 
 func newLimits(c *config.Config) limits {
-	l := limits{routers: map[string]config.Limits{}, counts: map[limited]*int{}, users: map[limited]*userSessions{}}
+	l := limits{routers: map[string]config.Limits{}, counts: map[limited]*count{}, users: map[limited]*userSessions{}}
 	for _, r := range c.Routers {
 		l.routers[r.Name] = r.Limits
 	}
@@ -96,31 +117,31 @@ func (l *limits) places(router string, f subscriber.Decide, d aaa.Decision) []pl
 	return out
 }
 
-func (l *limits) place(key limited, limit int, reason aaa.Reason, of string) place {
-	n := l.counts[key]
-	if n == nil {
-		n = new(int)
-		l.counts[key] = n
+func (l *limits) place(of limited, limit int, reason aaa.Reason, words string) place {
+	c := l.counts[of]
+	if c == nil {
+		c = &count{of: of}
+		l.counts[of] = c
 	}
-	return place{used: n, limit: limit, key: key, reason: reason, of: of}
+	return place{taken{&c.n, &c.of}, limit, reason, words}
 }
 
-// tidy forgets the counts of places that nobody has.
-func (l *limits) tidy(places []place) {
-	for _, p := range places {
-		if p.key != (limited{}) && *p.used == 0 {
-			delete(l.counts, p.key)
+// tidy forgets the counts of what nobody has.
+func (l *limits) tidy(what []taken) {
+	for _, t := range what {
+		if t.of != nil && *t.used == 0 {
+			delete(l.counts, *t.of)
 		}
 	}
 }
 
-// missing returns the first of the places that is not to be had, with those of another session,
-// which gives them up, counted as free; nil if all are.
-func missing(want, instead []place) *place {
+// missing returns the first of the places that is not to be had, with what another session has,
+// which gives it up, counted as free; nil if all are.
+func missing(want []place, instead []taken) *place {
 	for i := range want {
 		p := &want[i]
 		used := *p.used
-		if has(instead, p.used) {
+		if slices.Contains(instead, p.taken) {
 			used--
 		}
 		if p.limit > 0 && used >= p.limit {
@@ -130,22 +151,13 @@ func missing(want, instead []place) *place {
 	return nil
 }
 
-// add counts the places of a that b has not.
-func add(a, b []place, n int) {
-	for _, p := range a {
-		if !has(b, p.used) {
-			*p.used += n
+// add counts what is in a and not in b.
+func add(a, b []taken, n int) {
+	for _, t := range a {
+		if !slices.Contains(b, t) {
+			*t.used += n
 		}
 	}
-}
-
-func has(places []place, used *int) bool {
-	for i := range places {
-		if places[i].used == used {
-			return true
-		}
-	}
-	return false
 }
 
 // sessions returns a user's sessions, which come to be if there are none.

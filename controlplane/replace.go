@@ -41,23 +41,23 @@ func (l *limits) replaces(g, old *grant) bool {
 }
 
 // replace has a session ended that is in the way of a new one, unless that is refused anyway.
-func (l *leases) replace(old, g *grant, f subscriber.Decide, d aaa.Decision) (*replacement, aaa.Decision) {
+func (l *leases) replace(old, g *grant, places []place, f subscriber.Decide, d aaa.Decision) (*replacement, aaa.Decision) {
 	before := old.successor
 	if before != nil {
-		add(before.grant.placed, old.placed, -1)
+		add(before.grant.taken, old.taken, -1)
 	}
-	if p := missing(g.placed, old.placed); p != nil {
+	if p := missing(places, old.taken); p != nil {
 		if before != nil {
-			add(before.grant.placed, old.placed, 1)
+			add(before.grant.taken, old.taken, 1)
 		}
 		return nil, refuse(p.reason, "user %q: %s", d.User, p.scarce())
 	}
-	add(g.placed, old.placed, 1)
+	add(g.taken, old.taken, 1)
 	r := &replacement{leases: l, old: old, grant: g, ask: f, accept: d, answer: make(chan replaced, 1)}
 	old.successor = r
 	l.limits.give(old)
 	if before != nil {
-		l.limits.tidy(before.grant.placed)
+		l.limits.tidy(before.grant.taken)
 		before.answer <- replaced{decision: refuse(aaa.ReasonUserLimit, "user %q: a newer session takes the place", d.User)}
 		return r, aaa.Decision{}
 	}
@@ -72,12 +72,12 @@ func (r *replacement) succeed(l *leases) {
 	if other, refusal := l.meets(r.grant, r.accept); other == nil && refusal.Reason == "" {
 		out.decision, out.address = l.enter(r.grant, r.ask, r.accept)
 	} else { // somebody has come who was not there when it began to wait
-		add(r.grant.placed, nil, -1)
+		add(r.grant.taken, nil, -1)
 		if out.decision = refusal; other != nil {
 			out.decision = refuse(aaa.ReasonAddressInUse, "user %q: session %d has got hold of the address or a route meanwhile", r.accept.User, other.who.id)
 		}
 	}
-	l.limits.tidy(r.grant.placed)
+	l.limits.tidy(r.grant.taken)
 	r.answer <- out
 }
 
@@ -95,8 +95,8 @@ func (r *replacement) wait(ctx context.Context) (aaa.Decision, netip.Addr) {
 	l.mu.Lock()
 	if r.old.successor == r && l.grants[r.old.who] == r.old {
 		r.old.successor = nil
-		add(r.grant.placed, r.old.placed, -1)
-		l.limits.tidy(r.grant.placed)
+		add(r.grant.taken, r.old.taken, -1)
+		l.limits.tidy(r.grant.taken)
 		r.answer <- replaced{decision: refuse(aaa.ReasonUserLimit, "user %q: session %d, whose place it would take, has not ended within %v", r.accept.User, r.old.who.id, replaceWait)}
 	}
 	l.unlock()
