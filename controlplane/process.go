@@ -21,6 +21,7 @@ type Process struct {
 	kernel  Kernel
 	log     *zap.Logger
 	store   *store.Store
+	book    *leaseBook
 	shared  *shared
 	routers []*router
 }
@@ -42,7 +43,7 @@ func New(cfg *config.Config, kernel Kernel, st *store.Store, log *zap.Logger) (*
 		return nil, err
 	}
 	p := &Process{cfg: cfg, kernel: kernel, log: log, store: st, shared: &shared{leases: l, authority: a}}
-	l.log, l.end = log, p.endSession
+	l.log, l.end, p.book = log, p.endSession, newLeaseBook(l, st, log)
 	for i, r := range cfg.Routers {
 		built, err := buildRouter(cfg, r, certs[i])
 		if err != nil {
@@ -75,6 +76,9 @@ func (p *Process) Run(ctx context.Context, ready func()) error {
 	defer p.shared.kernel.close()
 	if err := p.shared.authority.start(p); err != nil {
 		return err
+	}
+	if err := p.book.restore(); err != nil {
+		p.log.Warn("users may get other addresses than before the restart", zap.Error(err))
 	}
 
 	var failed []*router
@@ -138,6 +142,7 @@ func (p *Process) serve(ctx context.Context, failed []*router, ready func()) (le
 	defer abort()
 	var loops, background sync.WaitGroup
 	background.Go(func() { p.keepCertificates(ctx) })
+	background.Go(func() { p.book.run(ctx) })
 	live := p.shared.authority.live.Load()
 	background.Go(func() { p.keepCheckpoints(ctx, live.journal) })
 	defer background.Wait()

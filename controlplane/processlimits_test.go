@@ -3,6 +3,7 @@ package controlplane_test
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -80,4 +81,26 @@ func TestProcessLimits(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAddressAfterRestart: after a restart users have the addresses that they had, in whatever
+// order they come.
+func TestAddressAfterRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st, cfg := openStore(t), loadConfig(t, redAndBlue)
+		had := map[string]netip.Addr{}
+		for _, users := range [][]string{{"bob", "carol", "dave"}, {"dave", "carol", "bob"}} {
+			w := newWorldWith(t, st, cfg)
+			for i, user := range users {
+				a := w.connect("red", user, fmt.Sprintf("198.51.100.%d", i+1), nil).assertUp()
+				if before, came := had[user]; came && a != before {
+					t.Errorf("%s has %v, had %v", user, a, before)
+				}
+				had[user] = a
+			}
+			if err := w.finish(); err != nil {
+				t.Error(err)
+			}
+		}
+	})
 }

@@ -149,6 +149,12 @@ func openStore(t *testing.T) *store.Store {
 // newWorld starts a Process; fail lists the kernel calls that fail.
 func newWorld(t *testing.T, cfg *config.Config, fail ...int) *world {
 	t.Helper()
+	return newWorldWith(t, openStore(t), cfg, fail...)
+}
+
+// newWorldWith is newWorld with what an earlier run has left in the store.
+func newWorldWith(t *testing.T, st *store.Store, cfg *config.Config, fail ...int) *world {
+	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
 	w := &world{t: t, logs: logs, ended: make(chan error, 1), stations: map[netip.Addr]*station{}}
 	w.kernel = fakekernel.New(w)
@@ -157,7 +163,7 @@ func newWorld(t *testing.T, cfg *config.Config, fail ...int) *world {
 		w.kernel.Fail(n)
 	}
 	var err error
-	if w.p, err = controlplane.New(cfg, w.kernel, openStore(t), zap.New(core)); err != nil {
+	if w.p, err = controlplane.New(cfg, w.kernel, st, zap.New(core)); err != nil {
 		t.Fatal(err)
 	}
 	var ctx context.Context
