@@ -105,10 +105,7 @@ func buildPolicies(c *config.Config) map[string]aaa.RouterPolicy {
 func buildPolicy(r *config.Router) aaa.RouterPolicy {
 	a := &r.AAA
 	p := aaa.RouterPolicy{
-		Names: aaa.NameRules{
-			Domain: a.Names.DomainDelimiters, Realm: a.Names.RealmDelimiters, DomainFirst: a.Names.Order == config.DomainFirst,
-			DomainFromLeft: a.Names.DomainDirection == config.LeftToRight, RealmFromRight: a.Names.RealmDirection == config.RightToLeft,
-		},
+		Names:   buildNames(r),
 		Domains: map[string]*aaa.DomainMap{}, Profiles: map[string]aaa.Place{}, Groups: map[string][]string{},
 		Methods: methodNames(a.Methods), Authentication: a.AuthenticationGroup, Accounting: a.AccountingGroup,
 		Defaults: aaa.Grants{
@@ -137,6 +134,15 @@ func buildPolicy(r *config.Router) aaa.RouterPolicy {
 		p.Pools = append(p.Pools, x.Name)
 	}
 	return p
+}
+
+// buildNames translates the rules by which names are taken apart.
+func buildNames(r *config.Router) aaa.NameRules {
+	n := &r.AAA.Names
+	return aaa.NameRules{
+		Domain: n.DomainDelimiters, Realm: n.RealmDelimiters, DomainFirst: n.Order == config.DomainFirst,
+		DomainFromLeft: n.DomainDirection == config.LeftToRight, RealmFromRight: n.RealmDirection == config.RightToLeft,
+	}
 }
 
 func domainMap(m config.DomainMap) *aaa.DomainMap {

@@ -43,7 +43,7 @@ func (p *Process) VRs(ctx context.Context) ([]api.VR, error) {
 		v := api.VR{
 			Name: c.Name, Kind: c.Kind.String(), Namespace: c.Namespace.Name, Device: c.VRF.Device, Table: c.VRF.Table, State: "starting",
 			ServerAddresses: c.ServerAddresses, NATT: c.NATT, Proposals: c.Proposals.String(),
-			PolicyRules: policyRules(r.rules), Pools: p.shared.leases.usage(c.Name),
+			PolicyRules: policyRules(r.rules), Pools: p.shared.leases.usage(c),
 			Licences: p.shared.leases.licencesOf(c.Name),
 		}
 		var live api.VR
@@ -291,26 +291,36 @@ func (p *Process) Subscribers(ctx context.Context) ([]api.Subscriber, error) {
 	var out []api.Subscriber
 	for _, r := range p.routers {
 		var records []subscriber.Record
-		if !r.do(ctx, func(time.Time) { records = r.machine.subs.Records() }) {
+		var traffic []time.Time
+		var at time.Time
+		if !r.do(ctx, func(now time.Time) {
+			at, records = now, r.machine.subs.Records()
+			for i := range records {
+				traffic = append(traffic, r.machine.subs.LastTraffic(records[i].ID))
+			}
+		}) {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
 			}
 			continue
 		}
-		for _, s := range records {
+		for i := range records {
+			s := &records[i]
 			if c, ok := r.data.SessionCounters(s.ID); ok { // asks the kernel: not in the loop
 				s.Counters = c
 			}
-			out = append(out, p.subscriber(s))
+			v := p.subscriber(s)
+			timeoutsView(&v, s, traffic[i], at)
+			out = append(out, v)
 		}
 	}
 	return out, nil
 }
 
-func (p *Process) subscriber(s subscriber.Record) api.Subscriber {
+func (p *Process) subscriber(s *subscriber.Record) api.Subscriber {
 	v := api.Subscriber{
 		ID: idText(s.ID), User: s.User, Type: "ppp", Profile: s.Profile, PeerID: s.PeerID, Access: string(s.Access), State: s.State.String(), VR: s.Router, TerminatingVR: s.Terminating,
-		Address: s.Address, Gateway: s.Gateway, Interface: s.Interface, MTU: s.MTU, Local: s.Local, Remote: s.Remote, RemoteHost: s.PeerHost,
+		Address: s.Address, Gateway: s.Gateway, Interface: s.Interface, Ifindex: s.Ifindex, MTU: s.MTU, Local: s.Local, Remote: s.Remote, RemoteHost: s.PeerHost,
 		Peer: s.Peer, CallingNumber: s.CallingNumber, Authentication: string(s.Protocol), Connection: s.Conn,
 		LocalTunnel: s.Call.Tunnel, LocalSession: s.Call.Session, Called: s.Called, Up: s.Up,
 		InBytes: s.Counters.InBytes, OutBytes: s.Counters.OutBytes, InPackets: s.Counters.InPackets, OutPackets: s.Counters.OutPackets,
@@ -318,9 +328,7 @@ func (p *Process) subscriber(s subscriber.Record) api.Subscriber {
 	if s.Access == aaa.AccessXAuth {
 		v.Type = "ipsec"
 	}
-	if s.Address.IsValid() {
-		v.AddressSource = string(p.shared.leases.source(s.Terminating, s.Address))
-	}
+	p.authorityView(&v, s)
 	return v
 }
 
@@ -394,21 +402,6 @@ func (p *Process) Disconnect(ctx context.Context, ids []string) error {
 		}
 	}
 	return nil
-}
-
-// usage lists the pools of a terminating virtual router.
-func (l *leases) usage(router string) []api.Pool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var out []api.Pool
-	for k, q := range l.pools {
-		if k.router == router {
-			used, total := q.Usage()
-			out = append(out, api.Pool{Name: k.pool, Size: total, Used: used})
-		}
-	}
-	slices.SortFunc(out, func(a, b api.Pool) int { return cmp.Compare(a.Name, b.Name) })
-	return out
 }
 
 // source says whether an address is fixed to its user or leased from a pool.

@@ -53,6 +53,9 @@ func writeJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
+// subscriberFlags are those of filterFlags that complete.
+var subscriberFlags = []string{"id", "user", "vr", "profile", "address", "domain"}
+
 // filterFlags adds the flags that select subscribers.
 func filterFlags(c *cobra.Command) (filter func() (api.Filter, error)) {
 	f := c.Flags()
@@ -60,7 +63,7 @@ func filterFlags(c *cobra.Command) (filter func() (api.Filter, error)) {
 	user := f.String("user", "", "only sessions of this user `name`")
 	address := f.String("address", "", "only the session with this inside `address`")
 	profile := f.String("profile", "", "only dynamic subscribers of this tunnel profile (`name`)")
-	domain := f.String("domain", "", "only users of this `domain`, which is what their names have behind the @")
+	domain := f.String("domain", "", "only users of this `domain`: that of their names, or the entry of the domain map that holds for them")
 	vr := f.String("vr", "", "only sessions that arrive or terminate in this virtual router (`name`)")
 	return func() (api.Filter, error) {
 		out := api.Filter{ID: *id, User: *user, VR: *vr, Profile: *profile, Domain: *domain}
@@ -117,7 +120,7 @@ func disconnectCommand(dir *string) *cobra.Command {
 		_, err = fmt.Fprintf(c.OutOrStdout(), "%s %s\n", word, plural(len(resp.Subscribers), "session"))
 		return err
 	}
-	registerCompletions(c, ask, "id", "user", "vr", "profile")
+	registerCompletions(c, ask, subscriberFlags...)
 	return c
 }
 
@@ -167,14 +170,19 @@ func known(ctx context.Context, client *api.Client, flag string) []string {
 		return nil
 	}
 	for i := range subs {
-		v := subs[i].ID
-		if flag == "user" {
-			v = subs[i].User
-		}
-		if v != "" {
-			out = append(out, v)
+		s := &subs[i]
+		switch flag {
+		case "id":
+			out = append(out, s.ID)
+		case "user":
+			out = append(out, s.User)
+		case "address":
+			out = append(out, addr(s.Address))
+		case "domain":
+			out = append(out, s.Domain, s.DomainMap)
 		}
 	}
+	out = slices.DeleteFunc(out, func(v string) bool { return v == "" })
 	slices.Sort(out)
 	return slices.Compact(out)
 }

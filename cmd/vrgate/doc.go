@@ -3,7 +3,8 @@
 //
 //	vrgate run          serves clients until it is told to stop
 //	vrgate check        checks a configuration without touching anything
-//	vrgate show …       shows virtual routers, SAs, tunnels and subscribers
+//	vrgate show …       shows virtual routers, SAs, tunnels, subscribers and AAA
+//	vrgate explain      says who would decide about a user, and what it would get
 //	vrgate disconnect   ends subscribers
 //	vrgate schema       prints the JSON schema of the configuration
 //	vrgate version      prints the version

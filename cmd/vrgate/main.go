@@ -118,7 +118,7 @@ func command() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	configDir := root.PersistentFlags().StringP("config", "c", defaultConfigDir, "configuration `directory`")
 	root.AddCommand(
-		runCommand(configDir), checkCommand(configDir), showCommand(configDir), disconnectCommand(configDir),
+		runCommand(configDir), checkCommand(configDir), showCommand(configDir), explainCommand(configDir), disconnectCommand(configDir),
 		schemaCommand(), versionCommand(),
 	)
 	return root

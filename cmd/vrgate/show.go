@@ -28,6 +28,13 @@ func showCommand(dir *string) *cobra.Command {
 		showing(ask, "ipsec", "IPsec connections and their phase 2 SAs", (*api.Client).IPsec, ipsecTable),
 		showing(ask, "l2tp", "L2TP tunnels and sessions", l2tpOf, l2tpTable),
 		showSubscribers(ask),
+		showing(ask, "radius", "RADIUS servers, CoA clients, attributes that were not used", (*api.Client).RADIUS, radiusTable),
+		showing(ask, "accounting", "The journal of accounting records", (*api.Client).Accounting, accountingTable),
+		showing(ask, "aaa", "What became of requests to be let in; admission and limits", (*api.Client).AAA, aaaTable),
+		showing(ask, "domain-maps", "Entries of the domain maps", (*api.Client).DomainMaps, domainTable),
+		showing(ask, "pools", "Address pools", (*api.Client).Pools, poolTable),
+		showing(ask, "traffic-policies", "Traffic policies", (*api.Client).TrafficPolicies, policyTrafficTable),
+		showing(ask, "terminate-codes", "What RADIUS is told of the reasons for which sessions end", (*api.Client).TerminateCodes, codeTable),
 	)
 	return c
 }
@@ -57,7 +64,7 @@ func showSubscribers(ask *asking) *cobra.Command {
 		}
 		return show(c, ask, f, *detail, (*api.Client).Subscribers, subscriberTable)
 	}
-	registerCompletions(c, ask, "id", "user", "vr", "profile")
+	registerCompletions(c, ask, subscriberFlags...)
 	return c
 }
 

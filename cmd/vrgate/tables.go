@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -414,6 +415,13 @@ func isPlain(t reflect.Type) bool {
 func plainText(v reflect.Value) string {
 	if v.IsZero() && v.Kind() == reflect.Struct {
 		return "-"
+	}
+	if v.Kind() == reflect.Map {
+		var words []string
+		for _, k := range slices.SortedFunc(slices.Values(v.MapKeys()), func(a, b reflect.Value) int { return cmp.Compare(a.String(), b.String()) }) {
+			words = append(words, k.String()+" "+plainText(v.MapIndex(k)))
+		}
+		return cmp.Or(strings.Join(words, ", "), "-")
 	}
 	if v.Kind() == reflect.Slice {
 		words := make([]string, v.Len())

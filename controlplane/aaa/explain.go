@@ -7,6 +7,13 @@ import (
 	"time"
 )
 
+// Topics of steps on which others depend: the name of the domain map's entry, and that there is
+// no way in.
+const (
+	TopicEntry   = "domain map entry"
+	TopicRefused = "refused"
+)
+
 // Step is one line of an explanation.
 type Step struct {
 	Topic  string `json:"topic"`
@@ -33,7 +40,7 @@ func (s *Service) Explain(r Request) []Step {
 	var out []Step
 	add := func(topic, value, reason string) { out = append(out, Step{topic, value, reason}) }
 	if s.policies[r.Router] == nil {
-		add("refused", string(ReasonNoRouter), fmt.Sprintf("there is no virtual router %q", r.Router))
+		add(TopicRefused, string(ReasonNoRouter), fmt.Sprintf("there is no virtual router %q", r.Router))
 		return out
 	}
 	add("arrives in", r.Router, string(r.Access))
@@ -41,12 +48,12 @@ func (s *Service) Explain(r Request) []Step {
 	add("realm", quoted(p.name.Realm), cutBy(p.name.RealmDelimiter))
 	add("domain", quoted(p.name.Domain), cutBy(p.name.DomainDelimiter))
 	if p.entry == nil {
-		add("domain map entry", "", p.why)
+		add(TopicEntry, "", p.why)
 	} else {
-		add("domain map entry", p.entry.Name, p.why)
+		add(TopicEntry, p.entry.Name, p.why)
 	}
 	if p.refusal.Reason != "" {
-		add("refused", string(p.refusal.Reason), p.refusal.Text)
+		add(TopicRefused, string(p.refusal.Reason), p.refusal.Text)
 		return out
 	}
 	if p.asked == p.arrival {
@@ -131,7 +138,7 @@ func (p *plan) explainName(r Request) []Step {
 		out := Step{Topic: "name sent", Value: quoted(sent.User)}
 		switch {
 		case err != nil:
-			return []Step{{"refused", string(ReasonProtocol), err.Error()}}
+			return []Step{{TopicRefused, string(ReasonProtocol), err.Error()}}
 		case p.entry != nil && p.entry.Override != nil && len(p.entry.Override.Password) > 0:
 			out.Reason = "overridden with its password by the domain map; what the peer proves is not looked at"
 		case p.entry != nil && p.entry.Override != nil:
@@ -169,7 +176,7 @@ func (s *Service) explainGrants(p *plan, r Request, answer source) []Step {
 		}
 	}
 	if g.refusal.Reason != "" && !open {
-		add("refused", string(g.refusal.Reason), g.refusal.Text)
+		add(TopicRefused, string(g.refusal.Reason), g.refusal.Text)
 	}
 	if g.Address.IsValid() {
 		add("address", g.Address.String(), answer.name)

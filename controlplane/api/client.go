@@ -85,20 +85,68 @@ func (c *Client) Subscribers(ctx context.Context, f Filter) ([]Subscriber, error
 	return call[[]Subscriber](ctx, c, http.MethodGet, "/v1/subscribers"+query(f), nil)
 }
 
+// Pools lists address pools; the filter's VR is honoured.
+func (c *Client) Pools(ctx context.Context, f Filter) ([]VRPool, error) {
+	return call[[]VRPool](ctx, c, http.MethodGet, "/v1/pools"+query(f), nil)
+}
+
+// RADIUS lists RADIUS servers and what is known of them; the filter's VR is honoured.
+func (c *Client) RADIUS(ctx context.Context, f Filter) ([]RADIUS, error) {
+	return call[[]RADIUS](ctx, c, http.MethodGet, "/v1/radius"+query(f), nil)
+}
+
+// Accounting shows the accounting journal; the filter's VR narrows down its queues.
+func (c *Client) Accounting(ctx context.Context, f Filter) (Accounting, error) {
+	return call[Accounting](ctx, c, http.MethodGet, "/v1/accounting"+query(f), nil)
+}
+
+// AAA shows what became of requests; the filter's VR narrows down the virtual routers.
+func (c *Client) AAA(ctx context.Context, f Filter) (AAA, error) {
+	return call[AAA](ctx, c, http.MethodGet, "/v1/aaa"+query(f), nil)
+}
+
+// DomainMaps lists the entries of domain maps; the filter's VR is honoured.
+func (c *Client) DomainMaps(ctx context.Context, f Filter) ([]DomainMap, error) {
+	return call[[]DomainMap](ctx, c, http.MethodGet, "/v1/domain-maps"+query(f), nil)
+}
+
+// TrafficPolicies lists traffic policies; the filter's VR is honoured.
+func (c *Client) TrafficPolicies(ctx context.Context, f Filter) ([]TrafficPolicy, error) {
+	return call[[]TrafficPolicy](ctx, c, http.MethodGet, "/v1/traffic-policies"+query(f), nil)
+}
+
+// TerminateCodes lists what RADIUS is told of reasons; the filter's VR is honoured.
+func (c *Client) TerminateCodes(ctx context.Context, f Filter) ([]TerminateCode, error) {
+	return call[[]TerminateCode](ctx, c, http.MethodGet, "/v1/terminate-codes"+query(f), nil)
+}
+
+// Explain asks what would be done about a user.
+func (c *Client) Explain(ctx context.Context, q ExplainRequest) ([]ExplainStep, error) {
+	return call[[]ExplainStep](ctx, c, http.MethodGet, "/v1/explain"+encode(map[string]string{
+		"user": q.User, "vr": q.VR, "access": q.Access, "profile": q.Profile, "authentication": q.Authentication,
+	}), nil)
+}
+
 // Disconnect ends subscribers.
 func (c *Client) Disconnect(ctx context.Context, q DisconnectRequest) (DisconnectResponse, error) {
 	return call[DisconnectResponse](ctx, c, http.MethodPost, "/v1/disconnect", q)
 }
 
 func query(f Filter) string {
+	q := map[string]string{"vr": f.VR, "id": f.ID, "user": f.User, "profile": f.Profile, "domain": f.Domain}
+	if f.Address.IsValid() {
+		q["address"] = f.Address.String()
+	}
+	return encode(q)
+}
+
+// encode makes a query of what is not empty.
+func encode(parameters map[string]string) string {
 	q := url.Values{}
-	for key, v := range map[string]string{"vr": f.VR, "id": f.ID, "user": f.User, "profile": f.Profile, "domain": f.Domain} {
+	for key, v := range parameters {
 		if v != "" {
 			q.Set(key, v)
 		}
-	}
-	if f.Address.IsValid() {
-		q.Set("address", f.Address.String())
 	}
 	if len(q) == 0 {
 		return ""

@@ -9,10 +9,21 @@
 //	GET  /v1/l2tp/sessions    L2TP sessions
 //	GET  /v1/subscribers      subscribers
 //	POST /v1/disconnect       ends subscribers; body [DisconnectRequest]
+//	GET  /v1/certificates     own certificates, authorities, revocation lists
+//	GET  /v1/ike-policy-rules IKE policy rules
+//	GET  /v1/tunnel-profiles  tunnel profiles
+//	GET  /v1/pools            address pools
+//	GET  /v1/radius           RADIUS servers, what they did, who may change sessions
+//	GET  /v1/accounting       the accounting journal
+//	GET  /v1/aaa              what became of requests to be let in, admission, limits
+//	GET  /v1/domain-maps      entries of the domain maps
+//	GET  /v1/traffic-policies traffic policies
+//	GET  /v1/terminate-codes  what RADIUS is told of the reasons for which sessions end
+//	GET  /v1/explain          what would be done about a user; query [ExplainRequest]
 //	GET  /metrics             Prometheus text format
 //
 // Every GET below /v1 but health takes ?vr=NAME; /v1/subscribers also takes
-// id, user and address. An answer that is not 200 carries an [Error].
+// id, user, address, profile and domain. An answer that is not 200 carries an [Error].
 //
 // Access is by the socket's peer credentials: root, the user the daemon runs
 // as, and members of one configured group; the socket's mode says the same.

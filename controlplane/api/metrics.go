@@ -14,6 +14,7 @@ type collector struct {
 	build, vrUp, ikeSAs, halfOpen, connections, tunnels, sessions, subscribers, poolSize, poolUsed, events *prometheus.Desc
 	licences, licencesUsed, profile, certificate                                                           *prometheus.Desc
 
+	aaa     *aaaMetrics
 	version string
 }
 
@@ -23,6 +24,7 @@ func newCollector(source Source, version string) *collector {
 	}
 	return &collector{
 		source:       source,
+		aaa:          newAAAMetrics(source),
 		version:      version,
 		build:        desc("build_info", "Always 1; the label is the version.", "version"),
 		vrUp:         desc("vr_up", "1 if the virtual router runs, 0 if it has failed or is not up yet.", "vr", "kind"),
@@ -44,10 +46,10 @@ func newCollector(source Source, version string) *collector {
 
 // Describe sends all descriptions.
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{
+	for _, d := range append([]*prometheus.Desc{
 		c.build, c.vrUp, c.ikeSAs, c.halfOpen, c.connections, c.tunnels, c.sessions, c.subscribers, c.poolSize, c.poolUsed, c.events,
 		c.licences, c.licencesUsed, c.profile, c.certificate,
-	} {
+	}, c.aaa.descs...) {
 		ch <- d
 	}
 }
@@ -58,21 +60,18 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
 	defer cancel()
 
-	gauge := func(d *prometheus.Desc, v int, labels ...string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(v), labels...)
-	}
 	licences := func(vr string, l Licences) {
 		for _, x := range []struct {
 			name string
 			Licence
 		}{{"subscribers", l.Subscribers}, {"ipsec-tunnels", l.IPsecTunnels}} {
-			gauge(c.licencesUsed, x.Used, vr, x.name)
+			gauge(ch, c.licencesUsed, x.Used, vr, x.name)
 			if x.Limit > 0 {
-				gauge(c.licences, x.Limit, vr, x.name)
+				gauge(ch, c.licences, x.Limit, vr, x.name)
 			}
 		}
 	}
-	gauge(c.build, 1, c.version)
+	gauge(ch, c.build, 1, c.version)
 	process, err := c.source.Licences(ctx)
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(c.licences, err)
@@ -86,23 +85,19 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for i := range vrs {
 		v := &vrs[i]
-		up := 0
-		if v.State == "up" {
-			up = 1
-		}
-		gauge(c.vrUp, up, v.Name, v.Kind)
-		gauge(c.ikeSAs, v.IKESAs, v.Name)
-		gauge(c.halfOpen, v.HalfOpen, v.Name)
-		gauge(c.connections, v.Connections, v.Name)
-		gauge(c.tunnels, v.Tunnels, v.Name)
-		gauge(c.sessions, v.Sessions, v.Name)
-		gauge(c.subscribers, v.Subscribers.Up, v.Name, "up")
-		gauge(c.subscribers, v.Subscribers.Connecting, v.Name, "connecting")
-		gauge(c.subscribers, v.Subscribers.Ending, v.Name, "ending")
+		gauge(ch, c.vrUp, truth(v.State == "up"), v.Name, v.Kind)
+		gauge(ch, c.ikeSAs, v.IKESAs, v.Name)
+		gauge(ch, c.halfOpen, v.HalfOpen, v.Name)
+		gauge(ch, c.connections, v.Connections, v.Name)
+		gauge(ch, c.tunnels, v.Tunnels, v.Name)
+		gauge(ch, c.sessions, v.Sessions, v.Name)
+		gauge(ch, c.subscribers, v.Subscribers.Up, v.Name, "up")
+		gauge(ch, c.subscribers, v.Subscribers.Connecting, v.Name, "connecting")
+		gauge(ch, c.subscribers, v.Subscribers.Ending, v.Name, "ending")
 		licences(v.Name, v.Licences)
 		for _, p := range v.Pools {
-			gauge(c.poolSize, p.Size, v.Name, p.Name)
-			gauge(c.poolUsed, p.Used, v.Name, p.Name)
+			gauge(ch, c.poolSize, p.Size, v.Name, p.Name)
+			gauge(ch, c.poolUsed, p.Used, v.Name, p.Name)
 		}
 	}
 	profiles, err := c.source.TunnelProfiles(ctx)
@@ -111,7 +106,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	for i := range profiles {
-		gauge(c.profile, profiles[i].Subscribers, profiles[i].VR, profiles[i].Name)
+		gauge(ch, c.profile, profiles[i].Subscribers, profiles[i].VR, profiles[i].Name)
 	}
 	certificates, err := c.source.Certificates(ctx)
 	if err != nil {
@@ -120,7 +115,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for i := range certificates {
 		if x := &certificates[i]; !x.NotAfter.IsZero() {
-			gauge(c.certificate, int(x.NotAfter.Unix()), x.VR, x.Kind, x.Name)
+			gauge(ch, c.certificate, int(x.NotAfter.Unix()), x.VR, x.Kind, x.Name)
 		}
 	}
 	counters, err := c.source.Counters(ctx)
@@ -129,6 +124,7 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	for _, n := range counters {
-		ch <- prometheus.MustNewConstMetric(c.events, prometheus.CounterValue, float64(n.Value), n.VR, n.Subsystem, n.Reason)
+		counter(ch, c.events, n.Value, n.VR, n.Subsystem, n.Reason)
 	}
+	c.aaa.collect(ctx, ch)
 }

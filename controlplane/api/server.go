@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -49,6 +50,14 @@ func NewServer(source Source, access Access, version string, log *zap.Logger) *S
 	s.mux.Handle("GET /v1/l2tp/tunnels", list(s, source.L2TPTunnels, func(v *L2TPTunnel, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
 	s.mux.Handle("GET /v1/l2tp/sessions", list(s, source.L2TPSessions, func(v *L2TPSession, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
 	s.mux.Handle("GET /v1/subscribers", list(s, source.Subscribers, func(v *Subscriber, f Filter) bool { return f.Match(v) }))
+	s.mux.Handle("GET /v1/pools", list(s, s.pools, func(v *VRPool, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
+	s.mux.Handle("GET /v1/radius", list(s, source.RADIUS, func(v *RADIUS, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
+	s.mux.Handle("GET /v1/accounting", s.handle(s.accounting))
+	s.mux.Handle("GET /v1/aaa", s.handle(s.aaa))
+	s.mux.Handle("GET /v1/domain-maps", list(s, source.DomainMaps, func(v *DomainMap, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
+	s.mux.Handle("GET /v1/traffic-policies", list(s, source.TrafficPolicies, func(v *TrafficPolicy, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
+	s.mux.Handle("GET /v1/terminate-codes", list(s, source.TerminateCodes, func(v *TerminateCode, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
+	s.mux.Handle("GET /v1/explain", s.handle(s.explain))
 	s.mux.Handle("POST /v1/disconnect", s.handle(s.disconnect))
 	s.mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		ErrorHandling: promhttp.HTTPErrorOnError, Timeout: answerTimeout,
@@ -220,6 +229,74 @@ func (s *Server) policyRules(ctx context.Context) ([]IKEPolicyRule, error) {
 		}
 	}
 	return out, nil
+}
+
+// pools lists the pools of all virtual routers.
+func (s *Server) pools(ctx context.Context) ([]VRPool, error) {
+	vrs, err := s.source.VRs(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []VRPool
+	for i := range vrs {
+		for _, p := range vrs[i].Pools {
+			out = append(out, VRPool{vrs[i].Name, p})
+		}
+	}
+	return out, nil
+}
+
+// accounting shows the journal; a filter leaves the queues of one virtual router.
+func (s *Server) accounting(r *http.Request) (any, error) {
+	f, err := filterOf(r)
+	if err != nil {
+		return nil, err
+	}
+	out, err := s.source.Accounting(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	out.Queues = slices.DeleteFunc(out.Queues, func(q AccountingQueue) bool { return f.VR != "" && f.VR != q.VR })
+	return out, nil
+}
+
+// aaa shows AAA; a filter leaves one virtual router's.
+func (s *Server) aaa(r *http.Request) (any, error) {
+	f, err := filterOf(r)
+	if err != nil {
+		return nil, err
+	}
+	out, err := s.source.AAA(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	out.Routers = slices.DeleteFunc(out.Routers, func(v AAARouter) bool { return f.VR != "" && f.VR != v.VR })
+	return out, nil
+}
+
+func (s *Server) explain(r *http.Request) (any, error) {
+	var q ExplainRequest
+	for key, values := range r.URL.Query() {
+		v := values[len(values)-1]
+		switch key {
+		case "user":
+			q.User = v
+		case "vr":
+			q.VR = v
+		case "access":
+			q.Access = v
+		case "profile":
+			q.Profile = v
+		case "authentication":
+			q.Authentication = v
+		default:
+			return nil, badRequest("unknown parameter " + key)
+		}
+	}
+	if q.User == "" {
+		return nil, badRequest("say whom: user")
+	}
+	return s.source.Explain(r.Context(), q)
 }
 
 func (s *Server) disconnect(r *http.Request) (any, error) {

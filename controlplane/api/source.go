@@ -17,6 +17,15 @@ type Source interface {
 	L2TPTunnels(ctx context.Context) ([]L2TPTunnel, error)
 	L2TPSessions(ctx context.Context) ([]L2TPSession, error)
 	Subscribers(ctx context.Context) ([]Subscriber, error)
+	RADIUS(ctx context.Context) ([]RADIUS, error)
+	Accounting(ctx context.Context) (Accounting, error)
+	AAA(ctx context.Context) (AAA, error)
+	DomainMaps(ctx context.Context) ([]DomainMap, error)
+	TrafficPolicies(ctx context.Context) ([]TrafficPolicy, error)
+	TerminateCodes(ctx context.Context) ([]TerminateCode, error)
+	// Explain says what would be done about a user, without asking a server. The error is an
+	// [*Error] if the request names what there is not.
+	Explain(ctx context.Context, q ExplainRequest) ([]ExplainStep, error)
 	// Counters returns every event counter; values never fall while the
 	// process lives.
 	Counters(ctx context.Context) ([]Counter, error)

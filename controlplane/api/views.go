@@ -68,6 +68,14 @@ type Pool struct {
 	// Size is the number of addresses that can be leased, Used those that are.
 	Size int `json:"size"`
 	Used int `json:"used"`
+	// State is "free", "exhausted" if all are leased, or "warning" since the share of those that
+	// are has reached WarnAt, until it is below WarnUntil; both in percent, WarnAt 0 for never.
+	State     string `json:"state"`
+	WarnAt    int    `json:"warn_at"`
+	WarnUntil int    `json:"warn_until"`
+	// Ranges and Exclude are "first-last", or single addresses.
+	Ranges  []string `json:"ranges"`
+	Exclude []string `json:"exclude"`
 }
 
 // PolicyRule is an IKE policy rule as in `show ipsec ike-policy-rule`.
@@ -317,9 +325,17 @@ type Subscriber struct {
 	// Address and Gateway are the zero Addr ("") until they are assigned.
 	Address netip.Addr `json:"address"`
 	Gateway netip.Addr `json:"gateway"`
-	// AddressSource is "pool" or "user", empty before there is an address.
-	AddressSource string         `json:"address_source,omitempty"`
-	Interface     string         `json:"interface,omitempty"`
+	// AddressSource is "pool", or "radius" or "local" for a fixed one by who has said it; empty
+	// before there is an address. Pool is the name of the pool.
+	AddressSource string `json:"address_source,omitempty"`
+	Pool          string `json:"pool,omitempty"`
+	// Netmask is what a dynamic subscriber was told with its address.
+	Netmask netip.Addr `json:"netmask,omitzero"`
+	// Routes are the networks behind the subscriber.
+	Routes    []SubscriberRoute `json:"routes"`
+	Interface string            `json:"interface,omitempty"`
+	// Ifindex is that of a PPP interface, which is the subscriber's own; 0 for others.
+	Ifindex       int            `json:"ifindex,omitempty"`
 	MTU           int            `json:"mtu,omitempty"`
 	Local         netip.AddrPort `json:"local"`
 	Remote        netip.AddrPort `json:"remote"`
@@ -334,6 +350,32 @@ type Subscriber struct {
 	Connection     uint32 `json:"connection,omitempty"`
 	LocalTunnel    uint16 `json:"local_tunnel,omitempty"`
 	LocalSession   uint16 `json:"local_session,omitempty"`
+	// Domain is what the name has for one by the rules of the virtual router (R1), DomainMap the
+	// entry of the domain map that holds (R2); empty for none.
+	Domain    string `json:"domain,omitempty"`
+	DomainMap string `json:"domain_map,omitempty"`
+	// Method is who has let the subscriber in: "local", "radius" or "phase1", of virtual router
+	// AAAVR; Server is the RADIUS server.
+	Method string `json:"method,omitempty"`
+	AAAVR  string `json:"aaa_vr,omitempty"`
+	Server string `json:"server,omitempty"`
+	// AccountingGroup gets its records, empty for none; Accounted is whether a start is in the
+	// journal and a stop is owed.
+	AccountingGroup string `json:"accounting_group,omitempty"`
+	Accounted       bool   `json:"accounted"`
+	// InterimSeconds is the time between interim records, 0 for none.
+	InterimSeconds int64 `json:"interim_seconds"`
+	// Class are the attributes of that name, as text or, where they are none, in hexadecimal.
+	Class   []string `json:"class"`
+	Traffic Traffic  `json:"traffic"`
+	// SessionTimeoutSeconds counts from Up, IdleTimeoutSeconds from the last traffic; 0 for none.
+	// The remaining seconds are how much is left of them now. IdleIngress has the idle timeout
+	// look at traffic from the subscriber only.
+	SessionTimeoutSeconds   int64 `json:"session_timeout_seconds"`
+	SessionRemainingSeconds int64 `json:"session_remaining_seconds"`
+	IdleTimeoutSeconds      int64 `json:"idle_timeout_seconds"`
+	IdleRemainingSeconds    int64 `json:"idle_remaining_seconds"`
+	IdleIngress             bool  `json:"idle_ingress"`
 	// Called is when the call came, Up when traffic was allowed; Up is the
 	// zero time before that.
 	Called time.Time `json:"called"`
@@ -343,6 +385,14 @@ type Subscriber struct {
 	OutBytes   uint64 `json:"out_bytes"`
 	InPackets  uint64 `json:"in_packets"`
 	OutPackets uint64 `json:"out_packets"`
+}
+
+// SubscriberRoute is a network behind a subscriber.
+type SubscriberRoute struct {
+	Prefix netip.Prefix `json:"prefix"`
+	Metric uint32       `json:"metric"`
+	// Tag is what the server gave it (R8); nothing depends on it.
+	Tag uint32 `json:"tag"`
 }
 
 // Counter counts events of one reason.
@@ -377,7 +427,8 @@ type Filter struct {
 	VR string `json:"vr,omitempty"`
 	// Profile matches the tunnel profile of dynamic subscribers.
 	Profile string `json:"profile,omitempty"`
-	// Domain matches what a user name has behind its last "@", upper or lower case.
+	// Domain matches the domain of the user's name, or the entry of the domain map that holds for
+	// it, in upper or lower case.
 	Domain string `json:"domain,omitempty"`
 }
 
@@ -391,16 +442,7 @@ func (f Filter) Match(s *Subscriber) bool {
 		(!f.Address.IsValid() || f.Address == s.Address) &&
 		(f.VR == "" || f.VR == s.VR || f.VR == s.TerminatingVR) &&
 		(f.Profile == "" || f.Profile == s.Profile) &&
-		(f.Domain == "" || strings.EqualFold(f.Domain, domainOf(s.User)))
-}
-
-// domainOf is the domain of a user name, "" if it has none (R1).
-func domainOf(user string) string {
-	at := strings.LastIndexByte(user, '@')
-	if at < 0 {
-		return ""
-	}
-	return user[at+1:]
+		(f.Domain == "" || strings.EqualFold(f.Domain, s.Domain) || strings.EqualFold(f.Domain, s.DomainMap))
 }
 
 // DisconnectRequest asks for the end of subscribers (J9 event 2).

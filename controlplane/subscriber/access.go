@@ -160,7 +160,7 @@ func (e *Engine) sessionOpened(now time.Time, ev SessionOpened) {
 		e.end(now, s, ev.Reason, ev.Text, false)
 		return
 	}
-	s.kernel, s.Interface = kernelOpen, ev.Interface
+	s.kernel, s.Interface, s.Ifindex = kernelOpen, ev.Interface, ev.Ifindex
 	if s.over {
 		e.settle(now, s)
 		return

@@ -28,7 +28,7 @@ func (e *Engine) authenticateUser(s *session) {
 		e.ask(s, AskUser{})
 		return
 	}
-	e.decideUser(s, aaa.Request{User: d.Tunnel.userName(bareIdentity(s.PeerID), ""), Protocol: aaa.Proven})
+	e.decideUser(s, aaa.Request{User: d.Tunnel.UserName(bareIdentity(s.PeerID), ""), Protocol: aaa.Proven})
 }
 
 // ask puts a question to the user, in the place of one that is still open.
@@ -52,7 +52,7 @@ func (e *Engine) userAnswered(now time.Time, ev UserAnswered) {
 		return
 	}
 	d := s.dyn
-	name := d.Tunnel.userName(ev.User, ev.Domain)
+	name := d.Tunnel.UserName(ev.User, ev.Domain)
 	if d.Prompted && ev.User == "" {
 		name = d.Name // clients give the name once
 	}
@@ -168,10 +168,10 @@ func (e *Engine) acceptedAgain(now time.Time, s *session, ev Decided) {
 	e.admit(now, s)
 }
 
-// userName is what AAA is asked about: the name with the domain that the client gave apart from
+// UserName is what AAA is asked about: the name with the domain that the client gave apart from
 // it, and the profile's domain suffix, which picks the domain map and so cannot be chosen by
 // the user (J14). A suffix that does not bring its delimiter gets the usual one (R1).
-func (t *TunnelProfile) userName(user, domain string) string {
+func (t *TunnelProfile) UserName(user, domain string) string {
 	if domain != "" && !strings.HasSuffix(user, "@"+domain) {
 		user += "@" + domain
 	}

@@ -323,7 +323,7 @@ func TestUserName(t *testing.T) {
 		{"", "", "vpn1.example", "@vpn1.example"},
 	} {
 		tunnel := TunnelProfile{DomainSuffix: c.suffix}
-		if got := tunnel.userName(c.user, c.domain); got != c.want {
+		if got := tunnel.UserName(c.user, c.domain); got != c.want {
 			t.Errorf("user %q, domain %q, suffix %q: %q, want %q", c.user, c.domain, c.suffix, got, c.want)
 		}
 	}

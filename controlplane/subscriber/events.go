@@ -325,6 +325,7 @@ type Record struct {
 	Routes                  []aaa.Route
 	Traffic                 aaa.Traffic
 	Interface               string
+	Ifindex                 int // of a PPP interface; 0: none, or one that others share
 	MTU                     int
 	// The bounds that hold, 0 for none: SessionTimeout counts from Up, IdleIngress has
 	// IdleTimeout look at traffic from the subscriber only, Interim is the time between

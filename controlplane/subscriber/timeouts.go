@@ -65,6 +65,15 @@ func (e *Engine) watchTraffic(now time.Time, s *session) {
 	}
 }
 
+// LastTraffic returns when traffic of a session was last seen for its idle timeout, which starts
+// then; the zero time if it has none.
+func (e *Engine) LastTraffic(id ID) time.Time {
+	if s := e.byID[id]; s != nil && !s.timeouts.Sample.IsZero() {
+		return s.timeouts.Traffic
+	}
+	return time.Time{}
+}
+
 func (s *session) sampling() time.Duration { return max(s.IdleTimeout/idleSamples, time.Second) }
 
 func (e *Engine) sessionTimeout(now time.Time, s *session) {

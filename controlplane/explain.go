@@ -1,0 +1,210 @@
+package controlplane
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"vrgate/controlplane/aaa"
+	"vrgate/controlplane/api"
+	"vrgate/controlplane/config"
+)
+
+// Explain implements [api.Source].
+func (p *Process) Explain(_ context.Context, q api.ExplainRequest) ([]api.ExplainStep, error) {
+	r, err := p.arrival(q.VR)
+	if err != nil {
+		return nil, err
+	}
+	ask, profile, err := explained(r, q)
+	if err != nil {
+		return nil, err
+	}
+	var out []api.ExplainStep
+	refused := false
+	var entry *config.DomainMap
+	for i, s := range p.shared.authority.service.Explain(ask) {
+		out = append(out, api.ExplainStep{Topic: s.Topic, Value: s.Value, Reason: s.Reason})
+		if i == 0 {
+			out = append(out, profile, api.ExplainStep{Topic: "proof", Value: string(ask.Protocol)})
+		}
+		switch s.Topic {
+		case aaa.TopicEntry:
+			entry = r.AAA.DomainMap(s.Value)
+		case aaa.TopicRefused:
+			refused = true
+		}
+	}
+	if !refused {
+		out = append(out, p.shared.leases.explain(r, entry)...)
+	}
+	return out, nil
+}
+
+// badQuestion is a request that names what there is not.
+func badQuestion(status int, reason api.Reason, format string, args ...any) error {
+	return &api.Error{Status: status, Reason: reason, Text: fmt.Sprintf(format, args...)}
+}
+
+// arrival returns the virtual router in which somebody arrives: the named one, or else the default
+// or the only one.
+func (p *Process) arrival(name string) (*config.Router, error) {
+	if name != "" {
+		if r := p.cfg.Router(name); r != nil {
+			return r, nil
+		}
+		return nil, badQuestion(http.StatusNotFound, api.ReasonNotFound, "there is no virtual router %q", name)
+	}
+	if r := p.cfg.Router(p.cfg.Process.DefaultRouter); r != nil {
+		return r, nil
+	}
+	var serving []*config.Router
+	var names []string
+	for _, r := range p.cfg.Routers {
+		if len(r.ServerAddresses) > 0 {
+			serving, names = append(serving, r), append(names, r.Name)
+		}
+	}
+	if len(serving) == 1 {
+		return serving[0], nil
+	}
+	return nil, badQuestion(http.StatusBadRequest, api.ReasonBadRequest, "say in which virtual router the user arrives: %s", strings.Join(names, ", "))
+}
+
+// explained makes the request that a subscriber would make, and says which profile it comes by.
+func explained(r *config.Router, q api.ExplainRequest) (aaa.Request, api.ExplainStep, error) {
+	ask := aaa.Request{Router: r.Name, User: q.User, Access: aaa.Access(q.Access)}
+	if q.Access == "" {
+		ask.Access = likelyAccess(r, q.Profile)
+	}
+	var step api.ExplainStep
+	var err error
+	switch ask.Access {
+	case aaa.AccessXAuth:
+		step, err = byTunnelProfile(r, q, &ask)
+	case aaa.AccessL2TP, aaa.AccessL2TPIPsec:
+		step, err = byHostProfile(r, q, &ask)
+	default:
+		err = badQuestion(http.StatusBadRequest, api.ReasonBadRequest, "%q is no way in: l2tp, l2tp/ipsec or xauth", q.Access)
+	}
+	return ask, step, err
+}
+
+// likelyAccess is the way in that a profile is for, or of which there are profiles.
+func likelyAccess(r *config.Router, profile string) aaa.Access {
+	if slices.ContainsFunc(r.TunnelProfiles, func(t config.TunnelProfile) bool { return t.Name == profile }) ||
+		profile == "" && len(r.Destinations) == 0 && len(r.TunnelProfiles) > 0 {
+		return aaa.AccessXAuth
+	}
+	return aaa.AccessL2TPIPsec
+}
+
+// xauthProofs and pppProofs are how users of the two ways prove who they are.
+var (
+	xauthProofs = map[config.XAuth]aaa.Protocol{config.XAuthGeneric: aaa.PAP, config.XAuthCHAP: aaa.CHAPMD5, config.XAuthNone: aaa.Proven}
+	pppProofs   = map[config.PPPAuth]aaa.Protocol{
+		config.PPPPAP: aaa.PAP, config.PPPCHAP: aaa.CHAPMD5, config.PPPMSCHAPv2: aaa.MSCHAPv2, config.PPPEAP: aaa.EAP,
+	}
+)
+
+// byTunnelProfile completes the request of a dynamic subscriber.
+func byTunnelProfile(r *config.Router, q api.ExplainRequest, ask *aaa.Request) (api.ExplainStep, error) {
+	step := api.ExplainStep{Topic: "tunnel profile"}
+	var t *config.TunnelProfile
+	for i := range r.TunnelProfiles {
+		if x := &r.TunnelProfiles[i]; x.Name == q.Profile || q.Profile == "" && len(r.TunnelProfiles) == 1 {
+			t = x
+		}
+	}
+	proof := aaa.PAP
+	switch {
+	case t != nil:
+		step.Value, step.Reason = t.Name, "IP profile "+t.IPProfile
+		ask.IPProfile, proof = t.IPProfile, xauthProofs[t.XAuth]
+		tunnel := subscriberTunnel(*t)
+		if ask.User = tunnel.UserName(q.User, ""); ask.User != q.User {
+			step.Reason += fmt.Sprintf(", which makes %q of the name", ask.User)
+		}
+	case q.Profile != "":
+		return step, badQuestion(http.StatusNotFound, api.ReasonNotFound, "virtual router %s has no tunnel profile %q", r.Name, q.Profile)
+	default:
+		step.Reason = fmt.Sprintf("there are %d; what follows from them is left open", len(r.TunnelProfiles))
+	}
+	return step, setProof(ask, q, proof, aaa.PAP, aaa.CHAPMD5)
+}
+
+// byHostProfile completes the request of an L2TP subscriber.
+func byHostProfile(r *config.Router, q api.ExplainRequest, ask *aaa.Request) (api.ExplainStep, error) {
+	destination, host, named := strings.Cut(q.Profile, "/")
+	step := api.ExplainStep{Topic: "destination profile"}
+	found := 0
+	var profiles []string // IP profiles
+	for _, d := range r.Destinations {
+		for _, h := range d.Hosts {
+			if q.Profile != "" && d.Name != q.Profile && (d.Name != destination || named && hostProfileName(h) != host) {
+				continue
+			}
+			found++
+			step.Value = d.Name + "/" + hostProfileName(h)
+			if !slices.Contains(profiles, h.IPProfile) {
+				profiles = append(profiles, h.IPProfile)
+			}
+		}
+	}
+	switch {
+	case found == 0 && q.Profile != "":
+		return step, badQuestion(http.StatusNotFound, api.ReasonNotFound, "virtual router %s has no destination profile %q", r.Name, q.Profile)
+	case len(profiles) == 1:
+		ask.IPProfile, step.Reason = profiles[0], "IP profile "+profiles[0]
+		if found > 1 {
+			step.Value, step.Reason = q.Profile, fmt.Sprintf("all of %d have IP profile %s", found, profiles[0])
+		}
+	default:
+		step.Value, step.Reason = q.Profile, fmt.Sprintf("there are %d; what follows from their IP profiles is left open", found)
+	}
+	proof := aaa.MSCHAPv2
+	if len(r.PPP.Authentication) > 0 {
+		proof = pppProofs[r.PPP.Authentication[0]]
+	}
+	return step, setProof(ask, q, proof, aaa.PAP, aaa.CHAPMD5, aaa.MSCHAPv2, aaa.EAP)
+}
+
+// setProof takes the wanted way to prove who one is, or else what is configured.
+func setProof(ask *aaa.Request, q api.ExplainRequest, configured aaa.Protocol, possible ...aaa.Protocol) error {
+	ask.Protocol = configured
+	if q.Authentication == "" {
+		return nil
+	}
+	ask.Protocol = aaa.Protocol(q.Authentication)
+	if !slices.Contains(possible, ask.Protocol) {
+		return badQuestion(http.StatusBadRequest, api.ReasonBadRequest, "%s users do not authenticate by %q", ask.Access, q.Authentication)
+	}
+	return nil
+}
+
+// explain says which limits hold for a session that arrives in a router (R5).
+func (l *leases) explain(r *config.Router, m *config.DomainMap) []api.ExplainStep {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	c := r.Limits
+	var out []api.ExplainStep
+	add := func(topic string, limit int, reason string) {
+		if limit > 0 {
+			out = append(out, api.ExplainStep{Topic: topic, Value: fmt.Sprint("at most ", limit), Reason: reason})
+		}
+	}
+	now := func(key limited) string { return fmt.Sprintf("now %d", l.limits.count(key)) }
+	full := "more are refused"
+	if c.WhenReached == config.ReplaceOldest {
+		full = "one more ends the oldest"
+	}
+	add("sessions of the user", c.PerUser, full)
+	if m != nil && m.MaxSessions == 0 {
+		add("sessions of the domain", c.PerDomain, now(limited{router: r.Name, kind: limitDomain, name: m.Domain}))
+	}
+	add("sessions of the source", c.PerSource, "by outer address")
+	add("sessions of the router", c.PerRouter, now(limited{router: r.Name, kind: limitRouter}))
+	return out
+}
