@@ -43,7 +43,7 @@ func (p *Process) VRs(ctx context.Context) ([]api.VR, error) {
 		v := api.VR{
 			Name: c.Name, Kind: c.Kind.String(), Namespace: c.Namespace.Name, Device: c.VRF.Device, Table: c.VRF.Table, State: "starting",
 			ServerAddresses: c.ServerAddresses, NATT: c.NATT, Proposals: c.Proposals.String(),
-			PolicyRules: policyRules(r.rules), Pools: p.shared.leases.usage(c),
+			PolicyRules: policyRules(r.rules), Pools: poolViews(c, p.shared.leases.usage(c.Name)),
 			Licences: p.shared.leases.licencesOf(c.Name),
 		}
 		var live api.VR
@@ -402,6 +402,29 @@ func (p *Process) Disconnect(ctx context.Context, ids []string) error {
 		}
 	}
 	return nil
+}
+
+// usage lists the pools of a terminating virtual router.
+func (l *leases) usage(router string) []api.Pool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var out []api.Pool
+	for k, q := range l.pools {
+		if k.router != router {
+			continue
+		}
+		v := api.Pool{Name: k.pool, State: "free"}
+		v.Used, v.Size = q.Usage()
+		switch {
+		case v.Used >= v.Size:
+			v.State = "exhausted"
+		case l.watches[k].warned:
+			v.State = "warning"
+		}
+		out = append(out, v)
+	}
+	slices.SortFunc(out, func(a, b api.Pool) int { return cmp.Compare(a.Name, b.Name) })
+	return out
 }
 
 // source says whether an address is fixed to its user or leased from a pool.

@@ -173,12 +173,9 @@ func methodWords(list []config.AAAMethod) []string {
 func (p *Process) admissionView() api.Admission {
 	limits := p.cfg.Process.Admission
 	v := api.Admission{Concurrent: limits.Concurrent, MaxWaiting: limits.Waiting, PerSource: limits.PerSource}
-	if a := p.shared.admission; a != nil {
-		s := a.counts()
-		v.Running, v.Waiting, v.Admitted = s.Running, s.Waiting, s.Admitted
-		for _, n := range s.Refused {
-			v.Refused += n
-		}
+	if p.shared.authority.live.Load() != nil { // which is there after the queue
+		s := p.shared.admission.counts()
+		v.Running, v.Waiting, v.Admitted, v.Refused = s.Running, s.Waiting, s.Admitted, s.Refused
 	}
 	return v
 }
@@ -283,24 +280,15 @@ var causeNames = [...]string{
 	19: "Supplicant Restart", 20: "Reauthentication Failure", 21: "Port Reinitialized", 22: "Port Administratively Disabled",
 }
 
-// usage lists the pools of a terminating virtual router.
-func (l *leases) usage(r *config.Router) []api.Pool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	out := make([]api.Pool, 0, len(r.Pools))
-	for _, c := range r.Pools {
-		key := poolKey{r.Name, c.Name}
-		v := api.Pool{Name: c.Name, State: "free", WarnAt: c.WarnAt, WarnUntil: c.WarnUntil, Ranges: rangeWords(c.Ranges), Exclude: rangeWords(c.Exclude)}
-		v.Used, v.Size = l.pools[key].Usage()
-		switch {
-		case v.Used >= v.Size:
-			v.State = "exhausted"
-		case l.watches[key].warned:
-			v.State = "warning"
+// poolViews completes what is in use of a virtual router's pools with what they are.
+func poolViews(r *config.Router, usage []api.Pool) []api.Pool {
+	for i := range usage {
+		if c := r.Pool(usage[i].Name); c != nil {
+			usage[i].WarnAt, usage[i].WarnUntil = c.WarnAt, c.WarnUntil
+			usage[i].Ranges, usage[i].Exclude = rangeWords(c.Ranges), rangeWords(c.Exclude)
 		}
-		out = append(out, v)
 	}
-	return out
+	return usage
 }
 
 func rangeWords(list []config.AddrRange) []string {

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -35,7 +36,7 @@ func (f *fakeSource) VRs(ctx context.Context) ([]VR, error) {
 			Name: "blue", Kind: "namespace", Namespace: "blue", State: "up", NATT: true, Proposals: "compatible",
 			ServerAddresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")}, IKESAs: 3, HalfOpen: 1, Connections: 2, Tunnels: 2, Sessions: 2,
 			Subscribers: Subscribers{Up: 1, Connecting: 1}, Licences: Licences{Subscribers: Licence{2, 100}, IPsecTunnels: Licence{1, 0}},
-			PolicyRules: []PolicyRule{{Priority: 1, Authentication: "any"}, {Priority: 2, Authentication: "psk"}}, Pools: []Pool{{"main", 250, 2}},
+			PolicyRules: []PolicyRule{{Priority: 1, Authentication: "any"}, {Priority: 2, Authentication: "psk"}}, Pools: []Pool{{Name: "main", Size: 250, Used: 2, State: "free", WarnAt: 90, WarnUntil: 80, Ranges: []string{"10.0.0.2-10.0.0.251"}, Exclude: []string{}}},
 		},
 		{Name: "red", Kind: "vrf", Device: "vrf-red", Table: 10, State: "failed", Reason: "module-missing", Text: "l2tp_ppp is missing: modprobe l2tp_ppp"},
 	}, f.result(ctx)
@@ -85,8 +86,79 @@ func (f *fakeSource) Subscribers(ctx context.Context) ([]Subscriber, error) {
 		{ID: "1001", User: "alice", VR: "blue", TerminatingVR: "blue", Address: netip.MustParseAddr("10.0.0.7"), State: "up", Up: since, InBytes: 5},
 		{ID: "1002", User: "bob", VR: "blue", TerminatingVR: "red", State: "link"},
 		{ID: "1003", User: "alice", VR: "red", TerminatingVR: "red", Address: netip.MustParseAddr("10.0.0.7"), State: "up", Up: since},
-		{ID: "1004", User: "carol@Example.net", Type: "ipsec", Access: "xauth", VR: "blue", TerminatingVR: "blue", Profile: "staff", PeerID: "staff", State: "up", Up: since},
+		{ID: "1004", User: "carol@Example.net", Domain: "example.net", DomainMap: "default", Type: "ipsec", Access: "xauth", VR: "blue", TerminatingVR: "blue", Profile: "staff", PeerID: "staff", State: "up", Up: since},
 	}, f.result(ctx)
+}
+
+func (f *fakeSource) RADIUS(ctx context.Context) ([]RADIUS, error) {
+	return []RADIUS{
+		{
+			VR: "blue",
+			Servers: []RADIUSServer{
+				{Name: "r1", Role: "authentication", Address: addrPort("192.0.2.9:1812"), State: "up", Since: since, LastAnswer: since.Add(time.Second), RTTSeconds: 0.0125, InFlight: 3,
+					Waiting: 1, Sockets: 1, Outcomes: map[string]uint64{"sent": 9, "accepted": 6, "late": 0}},
+				{Name: "r1", Role: "accounting", Address: addrPort("192.0.2.9:1813"), State: "trial", SocketError: "no route", Outcomes: map[string]uint64{"timeout": 2}},
+			},
+			Requests: []RADIUSRequests{{"authentication", 4096, 4, 7, 2}, {"accounting", 4096, 0, 0, 0}},
+			Findings: []RADIUSFinding{{"Framed-MTU", "bad-value", 5}},
+			DynamicAuthorization: DynamicAuthorization{Enabled: true, UnknownSources: 11, Clients: []DynamicClient{
+				{netip.MustParseAddr("192.0.2.9"), map[string]uint64{"disconnected": 1, "changed": 0}},
+			}},
+		},
+		{VR: "red", Servers: []RADIUSServer{{Name: "r2", Role: "authentication", State: "dead"}}},
+	}, f.result(ctx)
+}
+
+func (f *fakeSource) Accounting(ctx context.Context) (Accounting, error) {
+	return Accounting{
+		Queued: 12, Unsaved: 1, OpenSessions: 4, Oldest: since, Delivered: 100, Retried: 5, DroppedInterims: 6, Recovered: 2, Lost: 3, Unknown: 4, DiskError: "disk full",
+		Queues: []AccountingQueue{
+			{VR: "blue", Group: "g", Queued: 11, InFlight: 1, Oldest: since, Silent: true, NextAttempt: since.Add(time.Minute), Delivered: 60, Retried: 5, DroppedInterims: 6},
+			{VR: "red", Group: "g", Queued: 1, Delivered: 40},
+		},
+	}, f.result(ctx)
+}
+
+func (f *fakeSource) AAA(ctx context.Context) (AAA, error) {
+	return AAA{
+		Admission: Admission{Running: 3, Concurrent: 256, Waiting: 2, MaxWaiting: 8192, PerSource: 256, Admitted: 50, Refused: 7}, UnknownPolicies: 1,
+		Routers: []AAARouter{
+			{
+				VR: "blue", Methods: []string{"local", "radius"}, AuthenticationGroup: "g", AccountingGroup: "g", AccountingRequired: true,
+				Results: map[string]uint64{"accepted": 40, "aaa-refused": 3}, Answers: []AAAAnswers{{"radius", map[string]uint64{"accepted": 40}}},
+				Limits: Limits{Sessions: 4, PerRouter: 100, PerUser: 2, WhenReached: "deny", Refused: map[string]uint64{"user-session-limit": 2}},
+			},
+			{VR: "red", Methods: []string{"local"}, Limits: Limits{WhenReached: "deny"}},
+		},
+	}, f.result(ctx)
+}
+
+func (f *fakeSource) DomainMaps(ctx context.Context) ([]DomainMap, error) {
+	return []DomainMap{
+		{VR: "blue", Domain: "example.net", AAAVR: "red", Methods: []string{"radius"}, AuthenticationGroup: "g", StripDomain: true, Pool: "main", Sessions: 3, MaxSessions: 10,
+			Gateway: netip.MustParseAddr("10.0.0.1"), SessionTimeoutSeconds: 3600, Traffic: Traffic{InRate: 8000, OutPolicy: "slow"}},
+		{VR: "red", Domain: "default", Deny: true},
+	}, f.result(ctx)
+}
+
+func (f *fakeSource) TrafficPolicies(ctx context.Context) ([]TrafficPolicy, error) {
+	return []TrafficPolicy{
+		{VR: "blue", Name: "slow", Rate: 64000, Rules: []TrafficRule{{"deny", netip.MustParsePrefix("10.0.0.0/8"), 6, 25, 25}}},
+		{VR: "red", Name: "none"},
+	}, f.result(ctx)
+}
+
+func (f *fakeSource) TerminateCodes(ctx context.Context) ([]TerminateCode, error) {
+	return []TerminateCode{
+		{"blue", "subscriber", "idle-timeout", "no traffic", 4, "Idle Timeout", false}, {"red", "subscriber", "idle-timeout", "no traffic", 400, "", true},
+	}, f.result(ctx)
+}
+
+func (f *fakeSource) Explain(ctx context.Context, q ExplainRequest) ([]ExplainStep, error) {
+	if q.VR == "green" {
+		return nil, &Error{http.StatusNotFound, ReasonNotFound, "there is no virtual router \"green\""}
+	}
+	return []ExplainStep{{"user", q.User, q.VR + " " + q.Access}, {"proof", q.Authentication, q.Profile}}, f.result(ctx)
 }
 
 func (f *fakeSource) Counters(ctx context.Context) ([]Counter, error) {

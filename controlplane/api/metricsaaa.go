@@ -12,7 +12,6 @@ import (
 // there are many, begins with the first. No label is chosen by a client.
 type aaaMetrics struct {
 	source Source
-	now    func() time.Time
 	descs  []*prometheus.Desc
 
 	radiusRequests, radiusUp, radiusRTT, radiusInFlight, radiusWaiting        *prometheus.Desc
@@ -23,7 +22,7 @@ type aaaMetrics struct {
 }
 
 func newAAAMetrics(source Source) *aaaMetrics {
-	m := &aaaMetrics{source: source, now: time.Now}
+	m := &aaaMetrics{source: source}
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		d := prometheus.NewDesc("vrgate_"+name, help, labels, nil)
 		m.descs = append(m.descs, d)
@@ -136,7 +135,7 @@ func (m *aaaMetrics) radius(ch chan<- prometheus.Metric, r *RADIUS) {
 func (m *aaaMetrics) accounting(ch chan<- prometheus.Metric, a *Accounting) {
 	age := 0.0
 	if !a.Oldest.IsZero() {
-		age = max(m.now().Sub(a.Oldest).Seconds(), 0)
+		age = max(time.Since(a.Oldest).Seconds(), 0)
 	}
 	gauge(ch, m.queued, a.Queued)
 	gauge(ch, m.unsaved, a.Unsaved)

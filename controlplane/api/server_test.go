@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -103,6 +104,37 @@ func TestViews(t *testing.T) {
 	gotRules, err = c.IKEPolicyRules(ctx, Filter{VR: "red"})
 	check("policy rules of one", gotRules, err, []IKEPolicyRule{})
 
+	gotPools, err := c.Pools(ctx, Filter{})
+	check("pools", gotPools, err, []VRPool{{"blue", vrs[0].Pools[0]}})
+	gotPools, err = c.Pools(ctx, Filter{VR: "red"})
+	check("pools of one", gotPools, err, []VRPool{})
+	radius, _ := source.RADIUS(ctx)
+	gotRADIUS, err := c.RADIUS(ctx, Filter{})
+	check("radius", gotRADIUS, err, radius)
+	gotRADIUS, err = c.RADIUS(ctx, Filter{VR: "red"})
+	check("radius of one", gotRADIUS, err, radius[1:])
+	domains, _ := source.DomainMaps(ctx)
+	gotDomains, err := c.DomainMaps(ctx, Filter{VR: "blue"})
+	check("domain maps of one", gotDomains, err, domains[:1])
+	policies, _ := source.TrafficPolicies(ctx)
+	gotPolicies, err := c.TrafficPolicies(ctx, Filter{VR: "blue"})
+	check("traffic policies of one", gotPolicies, err, policies[:1])
+	codes, _ := source.TerminateCodes(ctx)
+	gotCodes, err := c.TerminateCodes(ctx, Filter{VR: "red"})
+	check("terminate codes of one", gotCodes, err, codes[1:])
+	accounting, _ := source.Accounting(ctx)
+	gotAccounting, err := c.Accounting(ctx, Filter{})
+	check("accounting", gotAccounting, err, accounting)
+	accounting.Queues = accounting.Queues[1:]
+	gotAccounting, err = c.Accounting(ctx, Filter{VR: "red"})
+	check("accounting of one", gotAccounting, err, accounting)
+	aaa, _ := source.AAA(ctx)
+	gotAAA, err := c.AAA(ctx, Filter{})
+	check("aaa", gotAAA, err, aaa)
+	aaa.Routers = aaa.Routers[:1]
+	gotAAA, err = c.AAA(ctx, Filter{VR: "blue"})
+	check("aaa of one", gotAAA, err, aaa)
+
 	subs, _ := source.Subscribers(ctx)
 	for _, test := range []struct {
 		filter Filter
@@ -117,6 +149,9 @@ func TestViews(t *testing.T) {
 		{Filter{ID: "1002"}, subs[1:2]},
 		{Filter{Address: netip.MustParseAddr("10.0.0.7")}, []Subscriber{subs[0], subs[2]}},
 		{Filter{Address: netip.MustParseAddr("10.0.0.8")}, []Subscriber{}},
+		{Filter{Domain: "EXAMPLE.net"}, subs[3:]},
+		{Filter{Domain: "default"}, subs[3:]},
+		{Filter{Domain: "example"}, []Subscriber{}},
 	} {
 		got, err := c.Subscribers(ctx, test.filter)
 		check("subscribers", got, err, test.want)
@@ -125,6 +160,21 @@ func TestViews(t *testing.T) {
 	h, err := c.Health(ctx)
 	if err != nil || h.Status != "degraded" || h.VRs != 2 || h.FailedVRs != 1 || h.Version != "v1.2.3" || h.Licences.Subscribers != (Licence{3, 1000}) || time.Since(h.Started) > time.Minute {
 		t.Errorf("health %+v, %v", h, err)
+	}
+}
+
+// TestExplain: the request arrives whole, and its mistakes come back.
+func TestExplain(t *testing.T) {
+	c, _ := start(t, &fakeSource{})
+	got, err := c.Explain(t.Context(), ExplainRequest{User: "bob&x=y@example.net", VR: "red", Access: "l2tp/ipsec", Profile: "any/default", Authentication: "eap"})
+	want := []ExplainStep{{"user", "bob&x=y@example.net", "red l2tp/ipsec"}, {"proof", "eap", "any/default"}}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	_, err = c.Explain(t.Context(), ExplainRequest{User: "bob", VR: "green"})
+	var e *Error
+	if !errors.As(err, &e) || e.Reason != ReasonNotFound || e.Text != `there is no virtual router "green"` {
+		t.Errorf("error %#v", err)
 	}
 }
 
@@ -142,6 +192,10 @@ func TestDisconnect(t *testing.T) {
 		"all, dry":       {DisconnectRequest{All: true, DryRun: true}, []string{"1001", "1002", "1003", "1004"}, nil, "", ""},
 		"profile":        {DisconnectRequest{Filter: Filter{Profile: "staff"}}, []string{"1004"}, []string{"1004"}, "", ""},
 		"domain":         {DisconnectRequest{Filter: Filter{Domain: "example.NET"}}, []string{"1004"}, []string{"1004"}, "", ""},
+		"domain map":     {DisconnectRequest{Filter: Filter{Domain: "default"}}, []string{"1004"}, []string{"1004"}, "", ""},
+		"address":        {DisconnectRequest{Filter: Filter{Address: netip.MustParseAddr("10.0.0.7"), VR: "red"}}, []string{"1003"}, []string{"1003"}, "", ""},
+		"id":             {DisconnectRequest{Filter: Filter{ID: "1002"}}, []string{"1002"}, []string{"1002"}, "", ""},
+		"filter, dry":    {DisconnectRequest{Filter: Filter{User: "alice"}, DryRun: true}, []string{"1001", "1003"}, nil, "", ""},
 		"other domain":   {DisconnectRequest{Filter: Filter{Domain: "carol"}}, []string{}, nil, "", ""},
 		"user":           {DisconnectRequest{Filter: Filter{User: "alice"}}, []string{"1001", "1003"}, []string{"1001", "1003"}, "", ""},
 		"user in vr":     {DisconnectRequest{Filter: Filter{User: "alice", VR: "blue"}}, []string{"1001"}, []string{"1001"}, "", ""},
@@ -212,6 +266,11 @@ func TestBadRequests(t *testing.T) {
 		{"POST", "/v1/vrs", "", 404, ReasonNotFound},
 		{"GET", "/v1/disconnect", "", 404, ReasonNotFound},
 		{"GET", "/v1/vrs?user=x", "", 400, ReasonBadRequest},
+		{"GET", "/v1/accounting?user=x", "", 400, ReasonBadRequest},
+		{"GET", "/v1/aaa?domain=x", "", 400, ReasonBadRequest},
+		{"GET", "/v1/explain", "", 400, ReasonBadRequest},
+		{"GET", "/v1/explain?user=x&password=y", "", 400, ReasonBadRequest},
+		{"GET", "/v1/explain?user=x&vr=green", "", 404, ReasonNotFound},
 		{"GET", "/v1/subscribers?address=here", "", 400, ReasonBadRequest},
 		{"GET", "/v1/subscribers?name=x", "", 400, ReasonBadRequest},
 		{"POST", "/v1/disconnect", "", 400, ReasonBadRequest},
@@ -235,6 +294,11 @@ func TestSourceFails(t *testing.T) {
 	ask := map[string]func() error{
 		"vrs":        func() error { _, err := c.VRs(t.Context(), Filter{}); return err },
 		"health":     func() error { _, err := c.Health(t.Context()); return err },
+		"radius":     func() error { _, err := c.RADIUS(t.Context(), Filter{}); return err },
+		"accounting": func() error { _, err := c.Accounting(t.Context(), Filter{}); return err },
+		"aaa":        func() error { _, err := c.AAA(t.Context(), Filter{}); return err },
+		"pools":      func() error { _, err := c.Pools(t.Context(), Filter{}); return err },
+		"explain":    func() error { _, err := c.Explain(t.Context(), ExplainRequest{User: "x"}); return err },
 		"disconnect": func() error { _, err := c.Disconnect(t.Context(), DisconnectRequest{All: true}); return err },
 	}
 	for name, f := range ask {
@@ -248,6 +312,20 @@ func TestSourceFails(t *testing.T) {
 	}
 }
 
+// hideAge looks at the one value that follows from the clock, and puts a word in its place.
+func hideAge(t *testing.T, line string) string {
+	t.Helper()
+	value, is := strings.CutPrefix(line, "vrgate_accounting_oldest_age_seconds ")
+	if !is {
+		return line
+	}
+	age, err := strconv.ParseFloat(value, 64)
+	if want := max(time.Since(since).Seconds(), 0); err != nil || age > want || age < want-60 {
+		t.Errorf("age %s, want %v", value, want)
+	}
+	return "vrgate_accounting_oldest_age_seconds AGE"
+}
+
 // TestMetrics is a whole scrape.
 func TestMetrics(t *testing.T) {
 	_, socket := start(t, &fakeSource{})
@@ -258,12 +336,41 @@ func TestMetrics(t *testing.T) {
 	var got []string
 	for line := range strings.Lines(body) {
 		if !strings.HasPrefix(line, "#") {
-			got = append(got, strings.TrimSpace(line))
+			got = append(got, hideAge(t, strings.TrimSpace(line)))
 		}
 	}
 	want := []string{
+		`vrgate_aaa_answers_total{method="radius",result="accepted",vr="blue"} 40`,
+		`vrgate_aaa_results_total{result="aaa-refused",vr="blue"} 3`,
+		`vrgate_aaa_results_total{result="accepted",vr="blue"} 40`,
+		`vrgate_aaa_unknown_policies_total 1`,
+		`vrgate_accounting_disk_up 0`,
+		`vrgate_accounting_group_queued{group="g",vr="blue"} 11`,
+		`vrgate_accounting_group_queued{group="g",vr="red"} 1`,
+		`vrgate_accounting_group_up{group="g",vr="blue"} 0`,
+		`vrgate_accounting_group_up{group="g",vr="red"} 1`,
+		`vrgate_accounting_lost_total 3`,
+		`vrgate_accounting_oldest_age_seconds AGE`,
+		`vrgate_accounting_open_sessions 4`,
+		`vrgate_accounting_queued 12`,
+		`vrgate_accounting_records_total{group="g",outcome="delivered",vr="blue"} 60`,
+		`vrgate_accounting_records_total{group="g",outcome="delivered",vr="red"} 40`,
+		`vrgate_accounting_records_total{group="g",outcome="dropped",vr="blue"} 6`,
+		`vrgate_accounting_records_total{group="g",outcome="dropped",vr="red"} 0`,
+		`vrgate_accounting_records_total{group="g",outcome="retried",vr="blue"} 5`,
+		`vrgate_accounting_records_total{group="g",outcome="retried",vr="red"} 0`,
+		`vrgate_accounting_recovered_total 2`,
+		`vrgate_accounting_unknown_total 4`,
+		`vrgate_accounting_unsaved 1`,
+		`vrgate_admission_admitted_total 50`,
+		`vrgate_admission_refused_total 7`,
+		`vrgate_admission_running 3`,
+		`vrgate_admission_waiting 2`,
 		`vrgate_build_info{version="v1.2.3"} 1`,
 		`vrgate_certificate_end_seconds{kind="own",name="vpn",vr="blue"} 1.7952948e+09`,
+		`vrgate_coa_requests_total{client="192.0.2.9",outcome="changed",vr="blue"} 0`,
+		`vrgate_coa_requests_total{client="192.0.2.9",outcome="disconnected",vr="blue"} 1`,
+		`vrgate_coa_unknown_sources_total{vr="blue"} 11`,
 		`vrgate_events_total{reason="clear-text-refused",subsystem="l2tp",vr="red"} 1.099511627776e+12`,
 		`vrgate_events_total{reason="no-proposal-chosen",subsystem="ike",vr="blue"} 4`,
 		`vrgate_ike_half_open{vr="blue"} 1`,
@@ -284,8 +391,28 @@ func TestMetrics(t *testing.T) {
 		`vrgate_licences_used{licence="subscribers",vr=""} 3`,
 		`vrgate_licences_used{licence="subscribers",vr="blue"} 2`,
 		`vrgate_licences_used{licence="subscribers",vr="red"} 0`,
+		`vrgate_limit_refusals_total{reason="user-session-limit",vr="blue"} 2`,
 		`vrgate_pool_addresses{pool="main",vr="blue"} 250`,
 		`vrgate_pool_addresses_used{pool="main",vr="blue"} 2`,
+		`vrgate_radius_findings_total{attribute="Framed-MTU",problem="bad-value",vr="blue"} 5`,
+		`vrgate_radius_in_flight{role="accounting",server="r1",vr="blue"} 0`,
+		`vrgate_radius_in_flight{role="authentication",server="r1",vr="blue"} 3`,
+		`vrgate_radius_in_flight{role="authentication",server="r2",vr="red"} 0`,
+		`vrgate_radius_queued{role="accounting",vr="blue"} 0`,
+		`vrgate_radius_queued{role="authentication",vr="blue"} 7`,
+		`vrgate_radius_refused_total{role="accounting",vr="blue"} 0`,
+		`vrgate_radius_refused_total{role="authentication",vr="blue"} 2`,
+		`vrgate_radius_requests_total{outcome="accepted",role="authentication",server="r1",vr="blue"} 6`,
+		`vrgate_radius_requests_total{outcome="late",role="authentication",server="r1",vr="blue"} 0`,
+		`vrgate_radius_requests_total{outcome="sent",role="authentication",server="r1",vr="blue"} 9`,
+		`vrgate_radius_requests_total{outcome="timeout",role="accounting",server="r1",vr="blue"} 2`,
+		`vrgate_radius_rtt_seconds{role="authentication",server="r1",vr="blue"} 0.0125`,
+		`vrgate_radius_server_up{role="accounting",server="r1",vr="blue"} 0`,
+		`vrgate_radius_server_up{role="authentication",server="r1",vr="blue"} 1`,
+		`vrgate_radius_server_up{role="authentication",server="r2",vr="red"} 0`,
+		`vrgate_radius_waiting{role="accounting",server="r1",vr="blue"} 0`,
+		`vrgate_radius_waiting{role="authentication",server="r1",vr="blue"} 1`,
+		`vrgate_radius_waiting{role="authentication",server="r2",vr="red"} 0`,
 		`vrgate_subscribers{state="connecting",vr="blue"} 1`,
 		`vrgate_subscribers{state="connecting",vr="red"} 0`,
 		`vrgate_subscribers{state="ending",vr="blue"} 0`,
