@@ -195,7 +195,7 @@ func (l *leases) explain(r *config.Router, m *config.DomainMap) []api.ExplainSte
 			out = append(out, api.ExplainStep{Topic: topic, Value: fmt.Sprint("at most ", limit), Reason: reason})
 		}
 	}
-	now := func(key limited) string { return fmt.Sprintf("now %d", l.limits.count(key)) }
+	now := func(key limited) string { return fmt.Sprintf("now %d", l.limits.howMany(key)) }
 	full := "more are refused"
 	if c.WhenReached == config.ReplaceOldest {
 		full = "one more ends the oldest"

@@ -186,15 +186,15 @@ func (l *leases) limitsOf(r *config.Router) api.Limits {
 	defer l.mu.Unlock()
 	c := r.Limits
 	return api.Limits{
-		Sessions: l.limits.count(limited{router: r.Name, kind: limitRouter}), PerRouter: c.PerRouter, PerUser: c.PerUser, PerDomain: c.PerDomain, PerSource: c.PerSource,
+		Sessions: l.limits.howMany(limited{router: r.Name, kind: limitRouter}), PerRouter: c.PerRouter, PerUser: c.PerUser, PerDomain: c.PerDomain, PerSource: c.PerSource,
 		WhenReached: c.WhenReached.String(), Refused: map[string]uint64{},
 	}
 }
 
-// count is how many sessions there are of something that limits count.
-func (l *limits) count(key limited) int {
-	if n := l.counts[key]; n != nil {
-		return *n
+// howMany sessions there are of what they are counted by.
+func (l *limits) howMany(of limited) int {
+	if c := l.counts[of]; c != nil {
+		return c.n
 	}
 	return 0
 }
@@ -213,7 +213,7 @@ func (p *Process) DomainMaps(context.Context) ([]api.DomainMap, error) {
 				AccountingGroup: m.AccountingGroup, StripDomain: m.StripDomain, OverrideUser: m.OverrideUser, TerminatingVR: m.Router, IPProfile: m.IPProfile,
 				Gateway: m.Gateway, Pool: m.Pool, DNS: nonNil(m.DNS), NBNS: nonNil(m.NBNS), MTU: m.MTU, MaxSessions: m.MaxSessions,
 				SessionTimeoutSeconds: wholeSeconds(m.SessionTimeout), IdleTimeoutSeconds: wholeSeconds(m.IdleTimeout), IdleIngress: m.IdleIngress,
-				Traffic: trafficView(buildTraffic(m.Traffic)), Sessions: l.limits.count(limited{router: r.name, kind: limitDomain, name: m.Domain}),
+				Traffic: trafficView(buildTraffic(m.Traffic)), Sessions: l.limits.howMany(limited{router: r.name, kind: limitDomain, name: m.Domain}),
 			}
 			out = append(out, v)
 		}

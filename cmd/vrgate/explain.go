@@ -51,7 +51,7 @@ func explainCommand(dir *string) *cobra.Command {
 			if s.Reason != "" {
 				line += " (" + s.Reason + ")"
 			}
-			if _, err := fmt.Fprintln(c.OutOrStdout(), line); err != nil {
+			if _, err := fmt.Fprintln(c.OutOrStdout(), printable(line)); err != nil {
 				return err
 			}
 		}

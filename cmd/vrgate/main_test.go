@@ -60,7 +60,9 @@ func (f *fakePlane) VRs(ctx context.Context) ([]api.VR, error) {
 	return []api.VR{
 		{
 			Name: "office", Kind: "namespace", State: "up", NATT: true, Proposals: "compatible", ServerAddresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
-			IKESAs: 2, Connections: 1, Tunnels: 1, Sessions: 1, Subscribers: api.Subscribers{Up: 1}, Pools: []api.Pool{{Name: "main", Size: 253, Used: 1}},
+			IKESAs: 2, Connections: 1, Tunnels: 1, Sessions: 1, Subscribers: api.Subscribers{Up: 1}, Pools: []api.Pool{
+				{Name: "main", Size: 253, Used: 1, State: "free", WarnAt: 90, WarnUntil: 80, Ranges: []string{"10.0.0.0-10.0.0.255"}, Exclude: []string{"10.0.0.1", "10.0.0.77"}},
+			},
 			Licences:    api.Licences{Subscribers: api.Licence{Used: 1}, IPsecTunnels: api.Licence{Used: 1, Limit: 50}},
 			PolicyRules: []api.PolicyRule{{Priority: 1, Authentication: "psk", Encryption: []string{"aes256"}, Hash: []string{"sha1"}, Group: []string{"modp2048"}, LifetimeSeconds: 28800, AggressiveMode: "none"}},
 		},
@@ -136,14 +138,101 @@ func (f *fakePlane) Subscribers(context.Context) ([]api.Subscriber, error) {
 	return []api.Subscriber{
 		{
 			ID: "1001", User: "alice", Access: "l2tp/ipsec", State: "up", VR: "office", TerminatingVR: "red", Address: netip.MustParseAddr("10.0.0.7"),
-			AddressSource: "pool", Interface: "ppp0", Remote: netip.MustParseAddrPort("198.51.100.7:61000"), Peer: "Windows 10",
+			AddressSource: "pool", Pool: "main", Interface: "ppp0", Ifindex: 44, Remote: netip.MustParseAddrPort("198.51.100.7:61000"), Peer: "Windows 10",
+			Method: "local", AAAVR: "office", Class: []string{}, Routes: []api.SubscriberRoute{},
 			InBytes: 5 << 30, OutBytes: 10239, Up: up,
 		},
 		{ID: "1002", User: "", State: "link", VR: "office", TerminatingVR: "office"},
 		{
-			ID: "1003", User: "carol", Type: "ipsec", Access: "xauth", State: "up", VR: "office", TerminatingVR: "office", Address: netip.MustParseAddr("10.0.1.7"),
-			AddressSource: "user", Interface: "xfrm1", Profile: "staff", PeerID: "staff", Remote: netip.MustParseAddrPort("198.51.100.8:500"), Peer: "vpnc", Up: up,
+			ID: "1003", User: "carol@example.net", Domain: "example.net", DomainMap: "default", Type: "ipsec", Access: "xauth", State: "up", VR: "office", TerminatingVR: "office", Address: netip.MustParseAddr("10.0.1.7"),
+			Method: "radius", AAAVR: "red", Server: "r1", AccountingGroup: "servers", Accounted: true, InterimSeconds: 600, Class: []string{"gold", "0x0102"},
+			Netmask: netip.MustParseAddr("255.255.255.0"), Routes: []api.SubscriberRoute{{Prefix: netip.MustParsePrefix("172.16.0.0/12"), Metric: 5, Tag: 7}},
+			Traffic: api.Traffic{InRate: 1000000, OutRate: 8000, InBurst: 15000, OutPolicy: "slow"}, SessionTimeoutSeconds: 7200, SessionRemainingSeconds: 7110,
+			IdleTimeoutSeconds: 300, IdleRemainingSeconds: 299, IdleIngress: true,
+			AddressSource: "radius", Interface: "xfrm1", Profile: "staff", PeerID: "staff", Remote: netip.MustParseAddrPort("198.51.100.8:500"), Peer: "vpnc", Up: up,
 		},
+	}, nil
+}
+
+func (f *fakePlane) RADIUS(context.Context) ([]api.RADIUS, error) {
+	return []api.RADIUS{{
+		VR: "office",
+		Servers: []api.RADIUSServer{
+			{
+				Name: "r1", Role: "authentication", Address: netip.MustParseAddrPort("192.0.2.9:1812"), State: "up", LastAnswer: up, RTTSeconds: 0.0126, InFlight: 3,
+				Sockets: 1, Outcomes: map[string]uint64{"sent": 9, "accepted": 6, "late": 0},
+			},
+			{Name: "r1", Role: "accounting", Address: netip.MustParseAddrPort("[2001:db8::9]:1813"), State: "dead", Since: up, Waiting: 2, SocketError: "no route", Outcomes: map[string]uint64{"sent": 0}},
+		},
+		Requests: []api.RADIUSRequests{{Role: "authentication", Limit: 4096, InFlight: 3, Queued: 5, Refused: 6}},
+		Findings: []api.RADIUSFinding{{Attribute: "vendor 9999 type 3", Problem: "unknown", Count: 12}},
+		DynamicAuthorization: api.DynamicAuthorization{Enabled: true, UnknownSources: 4, Clients: []api.DynamicClient{
+			{Address: netip.MustParseAddr("192.0.2.9"), Outcomes: map[string]uint64{"disconnected": 2, "stale": 0}},
+		}},
+	}}, nil
+}
+
+func (f *fakePlane) Accounting(context.Context) (api.Accounting, error) {
+	return api.Accounting{
+		Queued: 12, Unsaved: 1, OpenSessions: 4, Oldest: up, Delivered: 100, Retried: 5, DroppedInterims: 6, Recovered: 2, Lost: 3, Unknown: 8, DiskError: "no space left on device",
+		Queues: []api.AccountingQueue{
+			{VR: "office", Group: "servers", Queued: 11, InFlight: 1, Oldest: up, Silent: true, NextAttempt: up, Delivered: 60, Retried: 5, DroppedInterims: 6},
+			{VR: "red", Group: "servers", Queued: 1, InFlight: 1, Delivered: 40},
+		},
+	}, nil
+}
+
+func (f *fakePlane) AAA(context.Context) (api.AAA, error) {
+	return api.AAA{
+		Admission: api.Admission{Running: 3, Concurrent: 256, Waiting: 2, MaxWaiting: 8192, PerSource: 128, Admitted: 50, Refused: 7}, UnknownPolicies: 1,
+		Routers: []api.AAARouter{
+			{
+				VR: "office", Methods: []string{"local", "radius"}, AuthenticationGroup: "servers", AccountingGroup: "others", AccountingRequired: true,
+				Results: map[string]uint64{"accepted": 40, "aaa-refused": 3},
+				Answers: []api.AAAAnswers{{Method: "local", Results: map[string]uint64{"aaa-unknown-user": 43}}, {Method: "radius", Results: map[string]uint64{"accepted": 40, "aaa-refused": 3}}},
+				Limits:  api.Limits{Sessions: 4, PerRouter: 100, PerUser: 2, WhenReached: "replace-oldest", Refused: map[string]uint64{"router-session-limit": 2, "user-session-limit": 0}},
+			},
+			{VR: "red", Methods: []string{"local"}, Limits: api.Limits{WhenReached: "deny"}},
+		},
+	}, nil
+}
+
+func (f *fakePlane) DomainMaps(context.Context) ([]api.DomainMap, error) {
+	return []api.DomainMap{
+		{VR: "office", Domain: "bad.example", Deny: true},
+		{
+			VR: "office", Domain: "example.net", AAAVR: "red", Methods: []string{"radius", "local"}, AuthenticationGroup: "servers", AccountingGroup: "servers", StripDomain: true,
+			TerminatingVR: "red", IPProfile: "users", Gateway: netip.MustParseAddr("10.0.0.1"), Pool: "main", DNS: []netip.Addr{netip.MustParseAddr("10.0.0.53")}, MTU: 1380,
+			Sessions: 3, MaxSessions: 10, SessionTimeoutSeconds: 86400, IdleTimeoutSeconds: 600, IdleIngress: true,
+			Traffic: api.Traffic{InRate: 1000000, InPolicy: "no-mail", OutRate: 64500, OutBurst: 15000},
+		},
+		{VR: "office", Domain: "none", AAAVR: "office", Methods: []string{"radius"}, OverrideUser: "guest"},
+	}, nil
+}
+
+func (f *fakePlane) TrafficPolicies(context.Context) ([]api.TrafficPolicy, error) {
+	return []api.TrafficPolicy{
+		{VR: "office", Name: "no-mail", Rules: []api.TrafficRule{
+			{Action: "permit", Network: netip.MustParsePrefix("10.0.0.25/32"), Protocol: 6, FirstPort: 25, LastPort: 25},
+			{Action: "deny", Protocol: 6, FirstPort: 25, LastPort: 26}, {Action: "deny", Protocol: 99}, {Action: "deny", Network: netip.MustParsePrefix("10.9.0.0/16")}, {Action: "permit"},
+		}},
+		{VR: "red", Name: "slow", Rate: 2000000000, Burst: 15000, Rules: []api.TrafficRule{}},
+	}, nil
+}
+
+func (f *fakePlane) TerminateCodes(context.Context) ([]api.TerminateCode, error) {
+	return []api.TerminateCode{
+		{VR: "office", Application: "subscriber", Reason: "idle-timeout", Description: "no traffic for too long", Code: 4, Cause: "Idle Timeout"},
+		{VR: "office", Application: "subscriber", Reason: "session-timeout", Description: "the time is up", Code: 4001, Configured: true},
+	}, nil
+}
+
+func (f *fakePlane) Explain(_ context.Context, q api.ExplainRequest) ([]api.ExplainStep, error) {
+	if q.VR == "green" {
+		return nil, &api.Error{Status: 404, Reason: api.ReasonNotFound, Text: `there is no virtual router "green"`}
+	}
+	return []api.ExplainStep{
+		{Topic: "arrives in", Value: q.VR, Reason: q.Access}, {Topic: "user", Value: q.User}, {Topic: "realm"}, {Topic: "proof", Value: q.Authentication, Reason: "of " + q.Profile},
 	}, nil
 }
 
@@ -260,6 +349,10 @@ func TestUsage(t *testing.T) {
 		{[]string{"schema", "x"}, `vrgate: say which schema: vrgate schema process, or vrgate schema router`},
 		{[]string{"disconnect"}, `vrgate: say whom: --id, --user, --address, --vr, --profile or --domain, or else --all`},
 		{[]string{"disconnect", "--all", "--user", "x"}, `vrgate: say whom: --id, --user, --address, --vr, --profile or --domain, or else --all`},
+		{[]string{"explain"}, `vrgate: say whom: vrgate explain USER`},
+		{[]string{"explain", ""}, `vrgate: say whom: vrgate explain USER`},
+		{[]string{"explain", "bob", "alice"}, `vrgate: say whom: vrgate explain USER`},
+		{[]string{"show", "subscribers", "--address", "x"}, `vrgate: --address: "x" is not an IP address`},
 		{[]string{"disconnect", "--address", "x"}, `vrgate: --address: "x" is not an IP address`},
 	} {
 		status, out, stderr := vrgate(t, test.args...)
@@ -553,9 +646,95 @@ office  20000   77       1     established  alice  PC1   0       -        100000
 ID    USER   TYPE        STATE  ADDRESS   SOURCE  VR      TERMINATES IN  INTERFACE  PROFILE  FROM                CLIENT      UP     IN     OUT
 1001  alice  l2tp/ipsec  up     10.0.0.7  pool    office  red            ppp0       -        198.51.100.7:61000  Windows 10  1m30s  5.0Gi  10239
 `},
+		{"show pools", `
+VR      POOL  USED  OF   STATE  WARNS AT  RANGES               EXCLUDED
+office  main  1     253  free   90%       10.0.0.0-10.0.0.255  10.0.0.1, 10.0.0.77
+`},
+		{"show radius", `
+VR      SERVER  ROLE            ADDRESS             STATE  FOR    LAST ANSWER  RTT     IN FLIGHT  WAITING  OUTCOMES
+office  r1      authentication  192.0.2.9:1812      up     -      1m30s        12.6ms  3          0        accepted 6, sent 9
+office  r1      accounting      [2001:db8::9]:1813  dead   1m30s  -            -       0          2        no route
+
+VR      COA CLIENT  OUTCOMES
+office  192.0.2.9   disconnected 2
+office  (others)    dropped 4
+
+VR      ATTRIBUTE IN ANSWERS  PROBLEM  COUNT
+office  vendor 9999 type 3    unknown  12
+`},
+		{"show accounting", `
+QUEUED  OLDEST  OPEN SESSIONS  DELIVERED  RETRIED  DROPPED INTERIMS  RECOVERED  LOST  DISK                     UNSAVED
+12      1m30s   4              100        5        6                 2          3     no space left on device  1
+
+VR      GROUP    STATE    NEXT ATTEMPT  QUEUED  IN FLIGHT  OLDEST  DELIVERED  RETRIED  DROPPED INTERIMS
+office  servers  silent   in 0s         11      1          1m30s   60         5        6
+red     servers  answers  -             1       1          -       40         0        0
+`},
+		{"show accounting --vr none", `
+QUEUED  OLDEST  OPEN SESSIONS  DELIVERED  RETRIED  DROPPED INTERIMS  RECOVERED  LOST  DISK                     UNSAVED
+12      1m30s   4              100        5        6                 2          3     no space left on device  1
+`},
+		{"show aaa", `
+DECIDING  OF   WAITING  OF    PER SOURCE  ADMITTED  REFUSED  UNKNOWN POLICIES
+3         256  2        8192  128         50        7        1
+
+VR      SESSIONS  OF         PER USER   PER DOMAIN  PER SOURCE  WHEN REACHED    REFUSED
+office  4         100        2          unlimited   unlimited   replace-oldest  router-session-limit 2
+red     0         unlimited  unlimited  unlimited   unlimited   deny            -
+
+VR      METHODS        AUTHENTICATION  ACCOUNTING         RESULTS
+office  local, radius  servers         others (required)  aaa-refused 3, accepted 40
+red     local          -               -                  -
+
+VR      METHOD  ANSWERS
+office  local   aaa-unknown-user 43
+office  radius  aaa-refused 3, accepted 40
+`},
+		{"show aaa --vr red", `
+DECIDING  OF   WAITING  OF    PER SOURCE  ADMITTED  REFUSED  UNKNOWN POLICIES
+3         256  2        8192  128         50        7        1
+
+VR   SESSIONS  OF         PER USER   PER DOMAIN  PER SOURCE  WHEN REACHED  REFUSED
+red  0         unlimited  unlimited  unlimited   unlimited   deny          -
+
+VR   METHODS  AUTHENTICATION  ACCOUNTING  RESULTS
+red  local    -               -           -
+`},
+		{"show domain-maps", `
+VR      DOMAIN       AAA OF  METHODS        AUTHENTICATION  ACCOUNTING  NAME      TERMINATES IN  POOL  GATEWAY   SESSIONS  TIMEOUT  IDLE   TRAFFIC
+office  bad.example  denied  -              -               -           -         -              -     -         0         -        -      -
+office  example.net  red     radius, local  servers         servers     stripped  red            main  10.0.0.1  3/10      24h0m0s  10m0s  in 1Mbit/s, in by no-mail, out 64500bit/s
+office  none         office  radius         -               -           is guest  -              -     -         0         -        -      -
+`},
+		{"show traffic-policies", `
+VR      POLICY   RATE       BURST  RULES
+office  no-mail  unlimited  -      permit tcp 10.0.0.25/32 port 25; deny tcp ports 25-26; deny protocol 99; deny 10.9.0.0/16; permit any
+red     slow     2Gbit/s    15000  -
+`},
+		{"show terminate-codes", `
+VR      APPLICATION  REASON           CODE  RADIUS        CONFIGURED  DESCRIPTION
+office  subscriber   idle-timeout     4     Idle Timeout  -           no traffic for too long
+office  subscriber   session-timeout  4001  private       yes         the time is up
+`},
+		{"explain bob@example.net --vr office --access xauth --profile staff --authentication chap", `
+arrives in: office (xauth)
+user: bob@example.net
+realm: none
+proof: chap (of staff)
+`},
+		{"disconnect --domain example.NET --dry-run", `
+ID    USER               TYPE   STATE  ADDRESS   SOURCE  VR      TERMINATES IN  INTERFACE  PROFILE  FROM              CLIENT  UP     IN  OUT
+1003  carol@example.net  xauth  up     10.0.1.7  radius  office  office         xfrm1      staff    198.51.100.8:500  vpnc    1m30s  0   0
+would end 1 session
+`},
+		{"disconnect --address 10.0.1.7 --dry-run", `
+ID    USER               TYPE   STATE  ADDRESS   SOURCE  VR      TERMINATES IN  INTERFACE  PROFILE  FROM              CLIENT  UP     IN  OUT
+1003  carol@example.net  xauth  up     10.0.1.7  radius  office  office         xfrm1      staff    198.51.100.8:500  vpnc    1m30s  0   0
+would end 1 session
+`},
 		{"disconnect --profile staff --dry-run", `
-ID    USER   TYPE   STATE  ADDRESS   SOURCE  VR      TERMINATES IN  INTERFACE  PROFILE  FROM              CLIENT  UP     IN  OUT
-1003  carol  xauth  up     10.0.1.7  user    office  office         xfrm1      staff    198.51.100.8:500  vpnc    1m30s  0   0
+ID    USER               TYPE   STATE  ADDRESS   SOURCE  VR      TERMINATES IN  INTERFACE  PROFILE  FROM              CLIENT  UP     IN  OUT
+1003  carol@example.net  xauth  up     10.0.1.7  radius  office  office         xfrm1      staff    198.51.100.8:500  vpnc    1m30s  0   0
 would end 1 session
 `},
 		{"disconnect --vr red --dry-run", `
@@ -587,7 +766,8 @@ func TestJSONAndDetail(t *testing.T) {
 	dir, socket, _ := configure(t)
 	messages, _, _ := daemon(t, dir, &fakePlane{}, 0)
 	expect(t, messages, "READY=1\nSTATUS=serving")
-	for _, name := range []string{"vr", "ike-policy", "tunnel-profiles", "certificates", "licences", "ike-sa", "ipsec", "l2tp", "subscribers"} {
+	for _, name := range []string{"vr", "ike-policy", "tunnel-profiles", "certificates", "licences", "ike-sa", "ipsec", "l2tp", "subscribers",
+		"pools", "radius", "accounting", "aaa", "domain-maps", "traffic-policies", "terminate-codes"} {
 		status, out, stderr := vrgate(t, "show", name, "--json", "--socket", socket)
 		var v any
 		if err := json.Unmarshal([]byte(out), &v); err != nil || status != 0 {
@@ -603,6 +783,12 @@ func TestJSONAndDetail(t *testing.T) {
 				t.Errorf("show %s --detail has no %q:\n%s", name, word, detail)
 			}
 		}
+	}
+	if status, out, _ := vrgate(t, "explain", "bob", "--vr", "red", "--json", "-c", dir); status != 0 || !strings.HasPrefix(out, "[\n  {\n    \"topic\": \"arrives in\",\n    \"value\": \"red\"\n  },") {
+		t.Errorf("explain --json: %d %s", status, out)
+	}
+	if status, out, stderr := vrgate(t, "explain", "bob", "--vr", "green", "-c", dir); status != exitFailed || out != "" || stderr != "vrgate: there is no virtual router \"green\"\n" {
+		t.Errorf("explain in a router that there is not: %d %s%s", status, out, stderr)
 	}
 	if status, out, _ := vrgate(t, "disconnect", "--user", "nobody", "--json", "-c", dir); status != 0 || !strings.Contains(out, `"subscribers": []`) {
 		t.Errorf("disconnect --json: %d %s", status, out)
@@ -643,6 +829,18 @@ func TestByteSize(t *testing.T) {
 	}
 }
 
+// TestPrintable: what clients call themselves does nothing to a terminal.
+func TestPrintable(t *testing.T) {
+	var out strings.Builder
+	tricky := []api.Subscriber{{ID: "1", User: "\x1b[2J\nJosé\x00\xff\u202e"}}
+	if err := errors.Join(subscriberTable(&out, tricky, false), subscriberTable(&out, tricky, true)); err != nil {
+		t.Fatal(err)
+	}
+	if got := out.String(); strings.Count(got, "\ufffd[2J\ufffdJosé\ufffd\ufffd\ufffd") != 2 || strings.ContainsAny(got, "\x1b\x00\u202e") {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestLogger(t *testing.T) {
 	var out bytes.Buffer
 	log := newLogger(config.Log{Level: config.LogWarn, Format: config.LogConsole}, &out)
@@ -658,9 +856,17 @@ func TestCompletion(t *testing.T) {
 	dir, _, _ := configure(t)
 	messages, stop, _ := daemon(t, dir, &fakePlane{}, 0)
 	expect(t, messages, "READY=1\nSTATUS=serving")
-	for _, test := range []struct{ flag, want string }{{"--user", "alice\ncarol\n:4\n"}, {"--vr", "office\nred\n:4\n"}, {"--id", "1001\n1002\n1003\n:4\n"}, {"--profile", "guests\nstaff\n:4\n"}} {
+	for _, test := range []struct{ flag, want string }{
+		{"--user", "alice\ncarol@example.net\n:4\n"}, {"--vr", "office\nred\n:4\n"}, {"--id", "1001\n1002\n1003\n:4\n"}, {"--profile", "guests\nstaff\n:4\n"},
+		{"--address", "10.0.0.7\n10.0.1.7\n:4\n"}, {"--domain", "default\nexample.net\n:4\n"},
+	} {
 		if status, out, _ := vrgate(t, "__complete", "disconnect", "-c", dir, test.flag, ""); status != 0 || out != test.want {
 			t.Errorf("%s: %d %q", test.flag, status, out)
+		}
+	}
+	for flag, want := range map[string]string{"--access": "l2tp\nl2tp/ipsec\nxauth\n:4\n", "--authentication": "pap\nchap\nmschapv2\neap\n:4\n", "--vr": "office\nred\n:4\n"} {
+		if status, out, _ := vrgate(t, "__complete", "explain", "-c", dir, "bob", flag, ""); status != 0 || out != want {
+			t.Errorf("explain %s: %d %q", flag, status, out)
 		}
 	}
 	_ = stop()

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"vrgate/controlplane/api"
 )
@@ -31,11 +32,21 @@ func newTable(w io.Writer, columns ...string) *table {
 // row prints one row; an empty cell is a dash, so that columns can be counted.
 func (t *table) row(cells ...string) {
 	for i, c := range cells {
-		cells[i] = cmp.Or(c, "-")
+		cells[i] = cmp.Or(printable(c), "-")
 	}
 	if _, err := fmt.Fprintln(t.w, strings.Join(cells, "\t")); err != nil && t.err == nil {
 		t.err = err
 	}
+}
+
+// printable has what clients send, such as their names, write nothing but itself on a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
 }
 
 func (t *table) end() error {
@@ -434,8 +445,9 @@ func plainText(v reflect.Value) string {
 	if err != nil {
 		return "-"
 	}
-	if s, err := strconv.Unquote(string(data)); err == nil {
-		return cmp.Or(s, "-")
+	var s string
+	if json.Unmarshal(data, &s) == nil {
+		return cmp.Or(printable(s), "-")
 	}
 	return string(data)
 }
