@@ -105,8 +105,15 @@ func (p *Process) Accounting(context.Context) (api.Accounting, error) {
 		v.DiskError = s.DiskError.Error()
 	}
 	for _, q := range s.Queues {
+		state := "up"
+		switch {
+		case q.Silent:
+			state = "silent"
+		case q.Failing:
+			state = "failing"
+		}
 		v.Queues = append(v.Queues, api.AccountingQueue{
-			VR: q.Router, Group: q.Group, Queued: q.Queued, InFlight: q.InFlight, Oldest: q.Oldest, Silent: q.Silent, NextAttempt: q.NextAttempt,
+			VR: q.Router, Group: q.Group, Queued: q.Queued, InFlight: q.InFlight, Oldest: q.Oldest, State: state, NextAttempt: q.NextAttempt,
 			Delivered: q.Delivered, Retried: q.Retried, DroppedInterims: q.DroppedInterims,
 		})
 	}

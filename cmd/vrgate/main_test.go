@@ -176,8 +176,8 @@ func (f *fakePlane) Accounting(context.Context) (api.Accounting, error) {
 	return api.Accounting{
 		Queued: 12, Unsaved: 1, OpenSessions: 4, Oldest: up, Delivered: 100, Retried: 5, DroppedInterims: 6, Recovered: 2, Lost: 3, Unknown: 8, DiskError: "no space left on device",
 		Queues: []api.AccountingQueue{
-			{VR: "office", Group: "servers", Queued: 11, InFlight: 1, Oldest: up, Silent: true, NextAttempt: up, Delivered: 60, Retried: 5, DroppedInterims: 6},
-			{VR: "red", Group: "servers", Queued: 1, InFlight: 1, Delivered: 40},
+			{VR: "office", Group: "servers", Queued: 11, InFlight: 1, Oldest: up, State: "silent", NextAttempt: up, Delivered: 60, Retried: 5, DroppedInterims: 6},
+			{VR: "red", Group: "servers", Queued: 1, InFlight: 1, State: "failing", Delivered: 40},
 		},
 	}, nil
 }
@@ -668,7 +668,7 @@ QUEUED  OLDEST  OPEN SESSIONS  DELIVERED  RETRIED  DROPPED INTERIMS  RECOVERED  
 
 VR      GROUP    STATE    NEXT ATTEMPT  QUEUED  IN FLIGHT  OLDEST  DELIVERED  RETRIED  DROPPED INTERIMS
 office  servers  silent   in 0s         11      1          1m30s   60         5        6
-red     servers  answers  -             1       1          -       40         0        0
+red     servers  failing  now           1       1          -       40         0        0
 `},
 		{"show accounting --vr none", `
 QUEUED  OLDEST  OPEN SESSIONS  DELIVERED  RETRIED  DROPPED INTERIMS  RECOVERED  LOST  DISK                     UNSAVED

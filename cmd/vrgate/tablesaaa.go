@@ -125,11 +125,15 @@ func accountingTable(w io.Writer, a api.Accounting, detail bool) error {
 		t := newTable(w, "VR", "GROUP", "STATE", "NEXT ATTEMPT", "QUEUED", "IN FLIGHT", "OLDEST", "DELIVERED", "RETRIED", "DROPPED INTERIMS")
 		for i := range a.Queues {
 			q := &a.Queues[i]
-			state, next := "answers", ""
-			if q.Silent {
-				state, next = "silent", "in "+until(q.NextAttempt)
+			next := ""
+			switch {
+			case q.State == "up":
+			case q.NextAttempt.IsZero():
+				next = "now"
+			default:
+				next = "in " + until(q.NextAttempt)
 			}
-			t.row(q.VR, q.Group, state, next, strconv.Itoa(q.Queued), strconv.Itoa(q.InFlight), age(q.Oldest), strconv.FormatUint(q.Delivered, 10),
+			t.row(q.VR, q.Group, q.State, next, strconv.Itoa(q.Queued), strconv.Itoa(q.InFlight), age(q.Oldest), strconv.FormatUint(q.Delivered, 10),
 				strconv.FormatUint(q.Retried, 10), strconv.FormatUint(q.DroppedInterims, 10))
 		}
 		return t.end()

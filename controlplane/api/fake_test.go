@@ -113,8 +113,8 @@ func (f *fakeSource) Accounting(ctx context.Context) (Accounting, error) {
 	return Accounting{
 		Queued: 12, Unsaved: 1, OpenSessions: 4, Oldest: since, Delivered: 100, Retried: 5, DroppedInterims: 6, Recovered: 2, Lost: 3, Unknown: 4, DiskError: "disk full",
 		Queues: []AccountingQueue{
-			{VR: "blue", Group: "g", Queued: 11, InFlight: 1, Oldest: since, Silent: true, NextAttempt: since.Add(time.Minute), Delivered: 60, Retried: 5, DroppedInterims: 6},
-			{VR: "red", Group: "g", Queued: 1, Delivered: 40},
+			{VR: "blue", Group: "g", Queued: 11, InFlight: 1, Oldest: since, State: "silent", NextAttempt: since.Add(time.Minute), Delivered: 60, Retried: 5, DroppedInterims: 6},
+			{VR: "red", Group: "g", Queued: 1, State: "up", Delivered: 40},
 		},
 	}, f.result(ctx)
 }

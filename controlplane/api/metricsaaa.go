@@ -47,7 +47,7 @@ func newAAAMetrics(source Source) *aaaMetrics {
 	m.lost = desc("accounting_lost_total", "Accounting records that are lost.")
 	m.unknown = desc("accounting_unknown_total", "Interim records and stops of sessions that had no start.")
 	m.groupQueued = desc("accounting_group_queued", "Accounting records that wait for a group of servers.", "vr", "group")
-	m.groupUp = desc("accounting_group_up", "0 if no server of the group answers, otherwise 1.", "vr", "group")
+	m.groupUp = desc("accounting_group_up", "1 if the group acknowledges what it is sent, 0 since it has not.", "vr", "group")
 	m.records = desc("accounting_records_total", "Accounting records by outcome: delivered, retried, dropped; only interim records are ever dropped.", "vr", "group", "outcome")
 	m.results = desc("aaa_results_total", "Requests to be let in, by what came of them: accepted, challenged, or why not.", "vr", "result")
 	m.answers = desc("aaa_answers_total", "What the methods said that were asked, one after the other, about one request.", "vr", "method", "result")
@@ -147,7 +147,7 @@ func (m *aaaMetrics) accounting(ch chan<- prometheus.Metric, a *Accounting) {
 	counter(ch, m.unknown, a.Unknown)
 	for _, q := range a.Queues {
 		gauge(ch, m.groupQueued, q.Queued, q.VR, q.Group)
-		gauge(ch, m.groupUp, truth(!q.Silent), q.VR, q.Group)
+		gauge(ch, m.groupUp, truth(q.State == "up"), q.VR, q.Group)
 		counter(ch, m.records, q.Delivered, q.VR, q.Group, "delivered")
 		counter(ch, m.records, q.Retried, q.VR, q.Group, "retried")
 		counter(ch, m.records, q.DroppedInterims, q.VR, q.Group, "dropped")

@@ -110,9 +110,10 @@ type AccountingQueue struct {
 	Queued   int       `json:"queued"`
 	InFlight int       `json:"in_flight"`
 	Oldest   time.Time `json:"oldest,omitzero"`
-	// Silent is whether no server of the group answers; NextAttempt is then when one is tried
-	// again.
-	Silent          bool      `json:"silent"`
+	// State is "up"; "failing" if the one record that was sent last, again and again, was not
+	// acknowledged; or "silent" if nobody answers. NextAttempt is when the servers are then tried
+	// again, the zero time while they are.
+	State           string    `json:"state"`
 	NextAttempt     time.Time `json:"next_attempt,omitzero"`
 	Delivered       uint64    `json:"delivered"`
 	Retried         uint64    `json:"retried"`

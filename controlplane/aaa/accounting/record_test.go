@@ -134,7 +134,7 @@ func fullRecord() subscriber.Record {
 		PeerTunnel: 3, PeerSession: 4, Conn: 5, Local: ap, Remote: ap, PeerHost: "h", Peer: "p", CallingNumber: "c", Protocol: aaa.PAP, Profile: "f",
 		PeerID: "i", Address: ap.Addr(), Gateway: ap.Addr(), Routes: []aaa.Route{{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Metric: 1, Tag: 2}},
 		Traffic:   aaa.Traffic{In: 1, Out: 2, InBurst: 3, OutBurst: 4, InPolicy: "x", OutPolicy: "y"},
-		Interface: "ppp0", MTU: 1400, By: aaa.Authority{Router: "a", Domain: "d", Method: "radius", Server: "s", Accounting: "g"},
+		Interface: "ppp0", Ifindex: 7, MTU: 1400, By: aaa.Authority{Router: "a", Domain: "d", Method: "radius", Server: "s", Accounting: "g"},
 		Class: [][]byte{{0, 255}}, Accounted: true, State: subscriber.StateUp, Called: time.Unix(1, 1).UTC(), Up: time.Unix(2, 1).UTC(),
 		Ended: time.Unix(3, 1).UTC(), Reason: "r", Text: "x", ByPeer: true, Cause: pppd.DisconnectCause{Code: 1, Direction: 1},
 		Netmask: ap.Addr(), Pool: "o", SessionTimeout: time.Hour, IdleTimeout: time.Minute, IdleIngress: true, Interim: time.Minute, Counters: subscriber.Counters{InBytes: 1 << 63, OutBytes: 2, InPackets: 3, OutPackets: 4},

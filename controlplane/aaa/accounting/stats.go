@@ -25,11 +25,13 @@ type Stats struct {
 
 // QueueStats is the state of one virtual router's records for one group of servers.
 type QueueStats struct {
-	Router, Group                       string
-	Queued, InFlight                    int
-	Oldest                              time.Time // zero: none
-	Silent                              bool      // nobody answers
-	NextAttempt                         time.Time // while Silent
+	Router, Group    string
+	Queued, InFlight int
+	Oldest           time.Time // zero: none
+	// Silent: nobody answers. Failing: so it may be; the one record that was sent since the last
+	// acknowledgement has got none.
+	Silent, Failing                     bool
+	NextAttempt                         time.Time // while Silent or Failing; zero: one is under way
 	Delivered, Retried, DroppedInterims uint64
 }
 
@@ -50,9 +52,8 @@ func (c *core) statistics() Stats {
 			Router: q.router, Group: q.group, Queued: q.length(), InFlight: q.inflight, Oldest: oldest, Silent: q.down,
 			Delivered: q.delivered, Retried: q.retried, DroppedInterims: q.dropped,
 		}
-		if q.down {
-			qs.NextAttempt = q.retry
-		}
+		qs.Failing = q.lone != 0 && !q.down
+		qs.NextAttempt = q.nextAttempt()
 		s.Queues = append(s.Queues, qs)
 	}
 	for _, e := range c.pending.records {
@@ -64,4 +65,21 @@ func (c *core) statistics() Stats {
 		s.Unsaved += len(c.writing.records)
 	}
 	return s
+}
+
+// nextAttempt is when a record that nobody has acknowledged is sent again; zero: there is none, or
+// one is under way.
+func (q *queue) nextAttempt() time.Time {
+	switch {
+	case q.down && q.inflight == 0:
+		return q.retry
+	case q.down:
+		return time.Time{}
+	}
+	for _, e := range q.window {
+		if e.seq == q.lone && !e.sent && !e.gone {
+			return e.retryAt
+		}
+	}
+	return time.Time{}
 }
