@@ -537,7 +537,8 @@ func TestGroupsAreIndependent(t *testing.T) {
 		if highest, _ := b.servers.load("alive"); highest != 8 {
 			t.Errorf("%d at once", highest)
 		}
-		if s := j.Stats(); len(s.Queues) != 201 || !s.Queues[0].Silent || s.Queues[200].Silent || s.Queues[0].Queued != 3 {
+		if s := j.Stats(); len(s.Queues) != 201 || !s.Queues[0].Silent || s.Queues[200].Silent || s.Queues[0].Queued != 3 ||
+			s.Queues[0].Failing || s.Queues[0].InFlight == 0 && !s.Queues[0].NextAttempt.After(time.Now()) || !s.Queues[200].NextAttempt.IsZero() {
 			t.Errorf("%+v", s.Queues[0])
 		}
 		b.servers.set(nil)
@@ -555,7 +556,7 @@ func TestPoison(t *testing.T) {
 		core, logs := observer.New(zap.WarnLevel)
 		b := newBed(t, nil)
 		b.log = zap.New(core)
-		b.open()
+		j := b.open()
 		b.servers.set(func(_, text string) (bool, time.Duration, error) {
 			if strings.HasPrefix(text, "start session=1 ") {
 				return false, 10 * time.Second, errSilent
@@ -565,12 +566,18 @@ func TestPoison(t *testing.T) {
 		b.start(rec(1))
 		b.stop(rec(1), "idle-timeout")
 		time.Sleep(time.Hour)
+		if q := j.Stats().Queues[0]; !q.Failing || q.Silent || q.InFlight == 0 && !q.NextAttempt.After(time.Now()) {
+			t.Errorf("alone: %+v", q)
+		}
 		for i := range 50 {
 			begun := time.Now()
 			b.start(rec(i + 2))
 			time.Sleep(time.Second)
 			if got := b.servers.texts("acct"); len(got) != i+1 {
 				t.Fatalf("%d records after %v", len(got), time.Since(begun))
+			}
+			if q := j.Stats().Queues[0]; q.Failing || q.Silent {
+				t.Fatalf("after an acknowledgement: %+v", q)
 			}
 			time.Sleep(time.Minute)
 		}
