@@ -130,9 +130,17 @@ func byTunnelProfile(r *config.Router, q api.ExplainRequest, ask *aaa.Request) (
 	case q.Profile != "":
 		return step, badQuestion(http.StatusNotFound, api.ReasonNotFound, "virtual router %s has no tunnel profile %q", r.Name, q.Profile)
 	default:
-		step.Reason = fmt.Sprintf("there are %d; what follows from them is left open", len(r.TunnelProfiles))
+		step.Reason = leftOpen(len(r.TunnelProfiles))
 	}
 	return step, setProof(ask, q, proof, aaa.PAP, aaa.CHAPMD5)
+}
+
+// leftOpen says why nothing follows from n profiles.
+func leftOpen(n int) string {
+	if n == 0 {
+		return "there is none: nobody can come this way"
+	}
+	return fmt.Sprintf("there are %d: what follows from them is left open", n)
 }
 
 // byHostProfile completes the request of an L2TP subscriber.
@@ -162,7 +170,7 @@ func byHostProfile(r *config.Router, q api.ExplainRequest, ask *aaa.Request) (ap
 			step.Value, step.Reason = q.Profile, fmt.Sprintf("all of %d have IP profile %s", found, profiles[0])
 		}
 	default:
-		step.Value, step.Reason = q.Profile, fmt.Sprintf("there are %d; what follows from their IP profiles is left open", found)
+		step.Value, step.Reason = q.Profile, leftOpen(found)
 	}
 	proof := aaa.MSCHAPv2
 	if len(r.PPP.Authentication) > 0 {
