@@ -243,11 +243,13 @@ func (p *Process) keepCheckpoints(ctx context.Context, journal *accounting.Journ
 		}
 		for _, r := range p.routers {
 			var list []subscriber.Record
-			r.do(ctx, func(time.Time) {
+			if !r.do(ctx, func(time.Time) {
 				list = slices.DeleteFunc(r.machine.subs.Records(), func(s subscriber.Record) bool {
 					return !s.Accounted || s.By.Accounting == "" || s.State != subscriber.StateUp
 				})
-			})
+			}) {
+				continue
+			}
 			for i := range list {
 				if c, ok := r.data.SessionCounters(list[i].ID); ok {
 					list[i].Counters = c

@@ -24,11 +24,13 @@ type dynamicAuthorization struct {
 func (h dynamicAuthorization) Disconnect(ctx context.Context, m coa.Match) coa.Result {
 	var out coa.Result
 	for _, r := range h.process.routers {
-		r.do(ctx, func(now time.Time) {
-			ids := h.matching(r, m)
-			out.Sessions += len(ids)
+		var ids []subscriber.ID
+		if r.do(ctx, func(now time.Time) {
+			ids = h.matching(r, m)
 			r.perform(ctx, r.machine.step(now, subscriber.Disconnect{IDs: ids, Reason: subscriber.ReasonRADIUS}))
-		})
+		}) {
+			out.Sessions += len(ids)
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return coa.Result{Sessions: out.Sessions, Cause: coa.NoResources, Text: "not all sessions could be told to go in time"}
@@ -43,25 +45,28 @@ func (h dynamicAuthorization) Change(ctx context.Context, m coa.Match, c aaa.Cha
 	var which subscriber.ID
 	n := 0
 	for _, r := range h.process.routers {
-		r.do(ctx, func(time.Time) {
-			if ids := h.matching(r, m); len(ids) > 0 {
-				where, which = r, ids[0]
-				n += len(ids)
-			}
-		})
+		var ids []subscriber.ID
+		if r.do(ctx, func(time.Time) { ids = h.matching(r, m) }) && len(ids) > 0 {
+			where, which = r, ids[0]
+			n += len(ids)
+		}
 	}
 	switch {
+	case ctx.Err() != nil:
+		return coa.Result{Sessions: n, Cause: coa.NoResources, Text: "not all sessions could be looked at in time"}
 	case n == 0:
 		return coa.Result{}
 	case n > 1:
 		return coa.Result{Sessions: n, Cause: coa.MultipleSessions, Text: fmt.Sprintf("%d sessions match, name one by its Acct-Session-Id", n)}
 	}
 	answer := make(chan subscriber.Changed, 1)
-	where.do(ctx, func(now time.Time) {
+	if !where.do(ctx, func(now time.Time) {
 		where.changeToken++
 		where.changes[where.changeToken] = answer
 		where.perform(ctx, where.machine.step(now, subscriber.Change{ID: which, Token: where.changeToken, Change: c}))
-	})
+	}) && ctx.Err() == nil {
+		return coa.Result{} // the virtual router has ended, and the session with it
+	}
 	select {
 	case done := <-answer:
 		return changeResult(done)

@@ -267,6 +267,6 @@ func TestAccountedCrash(t *testing.T) {
 		if err := again.finish(); err != nil {
 			t.Error(err)
 		}
-		assertBooks(t, books(t, after), "on", "start alice", "start bob", "stop alice 60? s, 1000 in, 2000 out, cause 11", "stop bob 59? s, 0 in, 0 out, cause 11", "on", "off")
+		assertBooks(t, books(t, after), "on", "start alice", "start bob", "stop alice [56][09]? s, 1000 in, 2000 out, cause 11", "stop bob 59? s, 0 in, 0 out, cause 11", "on", "off")
 	})
 }

@@ -155,10 +155,18 @@ func newWorld(t *testing.T, cfg *config.Config, fail ...int) *world {
 // newWorldWith is newWorld with what an earlier run has left in the store.
 func newWorldWith(t *testing.T, st *store.Store, cfg *config.Config, fail ...int) *world {
 	t.Helper()
+	return startWorld(t, st, cfg, false, fail...)
+}
+
+// startWorld is newWorldWith; online it has the network of this machine, which is for tests in real time.
+func startWorld(t *testing.T, st *store.Store, cfg *config.Config, online bool, fail ...int) *world {
+	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
 	w := &world{t: t, logs: logs, ended: make(chan error, 1), stations: map[netip.Addr]*station{}}
 	w.kernel = fakekernel.New(w)
-	w.kernel.Offline()
+	if !online {
+		w.kernel.Offline()
+	}
 	for _, n := range fail {
 		w.kernel.Fail(n)
 	}

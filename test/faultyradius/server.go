@@ -54,6 +54,8 @@ type Config struct {
 	Passwords map[string]string
 	// Accept is what Access-Accept carries.
 	Accept rad.Attributes
+	// Users is what it carries besides, by User-Name.
+	Users map[string]rad.Attributes
 	// Faults are of the first request, the second and so on; the last one holds on. Repetitions of a request, which a
 	// server recognises, are no requests. None: Honest.
 	Faults      []Fault
@@ -304,7 +306,7 @@ func (s *Server) response(p *rad.Packet, f Fault) *rad.Packet {
 		q.Code = rad.CodeAccessReject
 		q.Add(18, []byte("no"))
 	default:
-		q.Attributes = slices.Clone(s.cfg.Accept)
+		q.Attributes = slices.Concat(s.cfg.Accept, s.cfg.Users[string(p.Get(1))])
 	}
 	return q
 }
