@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"vrgate/test/daemon"
 )
 
 // kernelTag is the build tag, and kernelSuffix the file name, of tests that need the real data path.
@@ -151,7 +153,7 @@ func runKernel(ctx context.Context, r *results, root string, packages []kernelPa
 	r.printf("runner: compiling vrgate, test/vm and the kernel tests of %d packages", len(packages))
 	machine := filepath.Join(bin, "vm")
 	builds := [][]string{
-		{"build", "-o", filepath.Join(bin, "vrgate"), "./cmd/vrgate"},
+		{"build", "-o", filepath.Join(bin, program), "./cmd/vrgate"},
 		{"build", "-o", machine, "./test/vm"},
 		{"build", "-o", filepath.Join(bin, converter), "cmd/test2json"},
 	}
@@ -206,6 +208,9 @@ func prepareMachine(ctx context.Context, machine string) error {
 	return nil
 }
 
+// program is vrgate, compiled.
+const program = "vrgate"
+
 // converter is the program that makes events of what test programs print. It runs in the machine, so that the
 // tests of several packages can be told apart.
 const converter = "test2json"
@@ -218,13 +223,16 @@ func (j job) String() string {
 	return fmt.Sprintf("kernel tests [%s] of %s", j.kernel, strings.Join(names, ", "))
 }
 
-// script is what a machine does for a job. Each package's tests run in its directory, as go test does it.
+// script is what a machine does for a job. Each package's tests run in its directory, as go test does it, and the
+// programs from the machine's own memory: to start one from a shared folder takes a second, and some tests start
+// vrgate, or themselves, often.
 func (j job) script(bin string) string {
 	var b strings.Builder
-	fmt.Fprintln(&b, "failed=0")
+	fmt.Fprintf(&b, "failed=0\nown=$(mktemp -d) && trap 'rm -r \"$own\"' EXIT && cp %q %q \"$own\" || exit\nexport %s=\"$own\"/%s\n",
+		filepath.Join(bin, converter), filepath.Join(bin, program), daemon.Binary, program)
 	for _, p := range j.packages {
-		fmt.Fprintf(&b, "(cd %q && exec %q -t -p %q %q -test.v=test2json -test.parallel=%d -test.timeout=%v -test.run='^(%s)$') || failed=1\n",
-			p.dir, filepath.Join(bin, converter), p.path, p.file, sideBySide, jobLimit-time.Minute, strings.Join(p.tests, "|"))
+		fmt.Fprintf(&b, "(cp %q \"$own\" && cd %q && exec \"$own\"/%s -t -p %q \"$own\"/%q -test.v=test2json -test.parallel=%d -test.timeout=%v -test.run='^(%s)$') || failed=1\n",
+			p.file, p.dir, converter, p.path, filepath.Base(p.file), sideBySide, jobLimit-time.Minute, strings.Join(p.tests, "|"))
 	}
 	fmt.Fprintln(&b, "exit $failed")
 	return b.String()
@@ -256,6 +264,6 @@ func runJob(ctx context.Context, r *results, machine, root, bin string, j job) e
 
 func runMachine(ctx context.Context, r *results, machine, root, bin string, j job) error {
 	cmd := groupCommand(ctx, machine, "-kernel", j.kernel, "-timeout", jobLimit.String(), "-q",
-		"-share", root, "-share", bin, "-e", "VRGATE_BINARY="+filepath.Join(bin, "vrgate"), "--", "sh", "-c", j.script(bin))
+		"-share", root, "-share", bin, "--", "sh", "-c", j.script(bin))
 	return stream(cmd, r, j.kernel)
 }

@@ -80,24 +80,35 @@ func TestC(t *testing.T) {}
 	}
 }
 
-// One package's failure fails the machine's command and does not keep the next from running.
+// One package's failure fails the machine's command and does not keep the next from running. Programs run from a
+// directory of the machine's own, which goes.
 func TestScript(t *testing.T) {
 	dir, bin := t.TempDir(), t.TempDir()
-	const stand = "#!/bin/sh\necho \"$PWD $*\"\ncase $* in *first*) exit 1; esac\n"
-	if err := os.WriteFile(filepath.Join(bin, converter), []byte(stand), 0o755); err != nil {
-		t.Fatal(err)
+	for name, text := range map[string]string{
+		converter:     "#!/bin/sh\n[ -f \"$4\" ] && echo \"${0%/*} $PWD $VRGATE_BINARY $*\"\ncase $* in *first*) exit 1; esac\n",
+		program:       "",
+		"first.test":  "",
+		"second.test": "",
+	} {
+		if err := os.WriteFile(filepath.Join(bin, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
 	j := job{"6.1", []kernelPackage{
-		{path: "first", dir: dir, file: "/bin/first.test", tests: []string{"TestA", "TestB"}},
-		{path: "second", dir: bin, file: "/bin/second.test", tests: []string{"TestC"}},
+		{path: "first", dir: dir, file: filepath.Join(bin, "first.test"), tests: []string{"TestA", "TestB"}},
+		{path: "second", dir: bin, file: filepath.Join(bin, "second.test"), tests: []string{"TestC"}},
 	}}
-	flags := fmt.Sprintf("-test.v=test2json -test.parallel=%d -test.timeout=24m0s", sideBySide)
-	want := dir + " -t -p first /bin/first.test " + flags + " -test.run=^(TestA|TestB)$\n" +
-		bin + " -t -p second /bin/second.test " + flags + " -test.run=^(TestC)$\n"
 	out, err := exec.Command("sh", "-c", j.script(bin)).Output()
+	own, _, _ := strings.Cut(string(out), " ")
+	flags := fmt.Sprintf("-test.v=test2json -test.parallel=%d -test.timeout=24m0s", sideBySide)
+	want := fmt.Sprintf("%s %s %s/vrgate -t -p first %s/first.test %s -test.run=^(TestA|TestB)$\n", own, dir, own, own, flags) +
+		fmt.Sprintf("%s %s %s/vrgate -t -p second %s/second.test %s -test.run=^(TestC)$\n", own, bin, own, own, flags)
 	var exit *exec.ExitError
-	if string(out) != want || !errors.As(err, &exit) || exit.ExitCode() != 1 {
+	if string(out) != want || own == bin || !errors.As(err, &exit) || exit.ExitCode() != 1 {
 		t.Errorf("%v, output\n%s\nwant\n%s", err, out, want)
+	}
+	if _, err := os.Stat(own); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%q is left: %v", own, err)
 	}
 }
 
