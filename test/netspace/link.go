@@ -72,6 +72,63 @@ func DefaultRoute(ns int, gateway netip.Addr) error {
 	})
 }
 
+// AddAddress gives a device of a namespace an address.
+func AddAddress(ns int, device string, p netip.Prefix) error {
+	return at(ns, func(h *netlink.Handle) error { return address(h.AddrAdd, h, device, p) })
+}
+
+// RemoveAddress takes it away again.
+func RemoveAddress(ns int, device string, p netip.Prefix) error {
+	return at(ns, func(h *netlink.Handle) error { return address(h.AddrDel, h, device, p) })
+}
+
+func address(do func(netlink.Link, *netlink.Addr) error, h *netlink.Handle, device string, p netip.Prefix) error {
+	link, err := h.LinkByName(device)
+	if err != nil {
+		return err
+	}
+	return do(link, &netlink.Addr{IPNet: ipNet(p)})
+}
+
+// AddVRF makes a VRF device that is up.
+func AddVRF(ns int, device string, table uint32) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = device
+	return add(ns, &netlink.Vrf{LinkAttrs: attrs, Table: table}, End{Device: device})
+}
+
+// AddDummy makes a device that is up and leads nowhere. The end's namespace is where.
+func AddDummy(e End) error {
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = e.Device
+	return add(e.NetNS, &netlink.Dummy{LinkAttrs: attrs}, e)
+}
+
+func add(ns int, link netlink.Link, e End) error {
+	err := at(ns, func(h *netlink.Handle) error {
+		if err := h.LinkAdd(link); err != nil {
+			return err
+		}
+		return e.set(h)
+	})
+	if err != nil {
+		return fmt.Errorf("make %s: %w", e.Device, err)
+	}
+	return nil
+}
+
+// links are the names of the namespace's interfaces.
+func links(ns int) (names []string, err error) {
+	err = at(ns, func(h *netlink.Handle) error {
+		list, err := h.LinkList()
+		for _, l := range list {
+			names = append(names, l.Attrs().Name)
+		}
+		return err
+	})
+	return names, err
+}
+
 func ipNet(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }

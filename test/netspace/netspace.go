@@ -1,13 +1,16 @@
-// Package netspace gives kernel tests network namespaces without names, which
-// the kernel removes with their last reference: a test that fails or is killed
-// leaves nothing. Package topo builds whole networks with real clients; this is
-// for the tests of one kernel package.
+// Package netspace gives kernel tests network namespaces, most of them without
+// names, which the kernel removes with their last reference: a test that fails
+// or is killed leaves nothing. Package topo builds whole networks with real
+// clients; this is for the tests of one kernel package.
 package netspace
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
@@ -49,6 +52,29 @@ func New(t testing.TB) *Space {
 	return s
 }
 
+// Named makes one that programs find by its name, as `ip netns add` does.
+func Named(t testing.TB, name string) *Space {
+	t.Helper()
+	s := New(t)
+	file := filepath.Join("/run/netns", name)
+	err := os.MkdirAll(filepath.Dir(file), 0o755)
+	if err == nil {
+		err = os.WriteFile(file, nil, 0o444)
+	}
+	if err == nil {
+		err = unix.Mount(fmt.Sprintf("/proc/self/fd/%d", s.fd), file, "", unix.MS_BIND, "")
+	}
+	if err != nil {
+		t.Fatalf("name a namespace %s: %v", name, err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(unix.Unmount(file, unix.MNT_DETACH), os.Remove(file)); err != nil {
+			t.Errorf("take the name %s away: %v", name, err)
+		}
+	})
+	return s
+}
+
 // NetNS is a descriptor of the namespace.
 func (s *Space) NetNS() int { return s.fd }
 
@@ -64,6 +90,15 @@ func (s *Space) Do(fn func() error) error {
 		done <- fn()
 	}()
 	return <-done
+}
+
+// Ping sends echo requests from the namespace and returns how many were answered.
+func (s *Space) Ping(e Echo) (answered int, err error) {
+	err = s.Do(func() (err error) {
+		answered, err = e.Send()
+		return err
+	})
+	return answered, err
 }
 
 // Run runs a command in the namespace, which must succeed, and returns what it
@@ -115,11 +150,9 @@ func prefix(t testing.TB, s string) netip.Prefix {
 // Links are the names of the namespace's interfaces.
 func (s *Space) Links(t testing.TB) []string {
 	t.Helper()
-	var names []string
-	for _, line := range strings.Split(strings.TrimSpace(s.Run(t, "ip", "-o", "link")), "\n") {
-		if f := strings.Fields(line); len(f) > 1 {
-			names = append(names, strings.TrimSuffix(f[1], ":"))
-		}
+	names, err := links(s.fd)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return names
 }

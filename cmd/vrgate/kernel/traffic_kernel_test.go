@@ -20,6 +20,7 @@ import (
 	"vrgate/controlplane/aaa"
 	"vrgate/controlplane/config"
 	"vrgate/controlplane/subscriber"
+	"vrgate/test/netspace"
 	"vrgate/vr"
 )
 
@@ -265,7 +266,9 @@ func (w *world) networks(t *testing.T, subscribers []limited, dynamic *peer) {
 		}
 	}
 	for _, s := range subscribers {
-		batch(t, s.space, fmt.Sprintf("address add %v/32 dev lo\naddress add %v/32 dev lo\n", s.host, s.stranger))
+		for _, a := range []netip.Addr{s.host, s.stranger} {
+			w.check(netspace.AddAddress(w.fd(s.space), "lo", netip.PrefixFrom(a, 32)))
+		}
 		if s.name == "L2TP" {
 			batch(t, s.space, fmt.Sprintf("rule add from %v lookup 121\nrule add from %v lookup 121\n", s.host, s.stranger))
 		} else {

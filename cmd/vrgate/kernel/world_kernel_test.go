@@ -6,15 +6,18 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"vrgate/controlplane"
@@ -22,6 +25,7 @@ import (
 	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/subscriber"
+	"vrgate/test/netspace"
 	"vrgate/xfrm"
 )
 
@@ -32,22 +36,22 @@ import (
 //
 // The routers are one and the same, or two in one namespace, or in two.
 type world struct {
-	t          testing.TB
-	transport  routerPlace
-	end        routerPlace
-	kernel     *Kernel
-	cfg        *config.Config
-	plane      controlplane.Dataplane // of the transport router
-	other      controlplane.Dataplane // of the terminating router when it is another one
-	peers      [2]*peer
-	intranet   string
-	sniffed    *sniffer
-	events     *events
-	spi        uint32
-	members    int // of the crowd
-	namespaces []string
-	also       []*ike.SA   // of the first peer, beside its pair
-	limits     aaa.Traffic // of the crowd
+	t         testing.TB
+	transport routerPlace
+	end       routerPlace
+	kernel    *Kernel
+	cfg       *config.Config
+	plane     controlplane.Dataplane // of the transport router
+	other     controlplane.Dataplane // of the terminating router when it is another one
+	peers     [2]*peer
+	intranet  string
+	sniffed   *sniffer
+	events    *events
+	spi       uint32
+	members   int                        // of the crowd
+	spaces    map[string]*netspace.Space // by name
+	also      []*ike.SA                  // of the first peer, beside its pair
+	limits    aaa.Traffic                // of the crowd
 }
 
 // routerPlace is where a router is.
@@ -180,37 +184,36 @@ func inSpace(t testing.TB, space string, fn func() error) {
 	}
 }
 
+// space returns the name of the namespace with a role, and makes it when it is first asked for.
 func (w *world) space(role string) string {
 	name := fmt.Sprintf("vra%d%s", os.Getpid(), role)
-	for _, have := range w.namespaces {
-		if have == name {
-			return name
-		}
+	if w.spaces[name] == nil {
+		w.spaces[name] = netspace.Named(w.t, name)
 	}
-	run(w.t, "ip", "netns", "add", name)
-	w.t.Cleanup(func() { run(w.t, "ip", "netns", "del", name) })
-	w.namespaces = append(w.namespaces, name)
-	batch(w.t, name, "link set lo up\n")
 	return name
 }
+
+// fd is a descriptor of a namespace.
+func (w *world) fd(space string) int { return w.spaces[space].NetNS() }
 
 // newWorld builds the links and opens the routers, whose configuration edit may change.
 func newWorld(t testing.TB, transport, end routerPlace, edit ...func(*config.Router)) *world {
 	t.Helper()
-	w := &world{t: t, transport: transport, end: end, spi: 0x1000, events: &events{lost: map[subscriber.ID]int{}, expired: map[uint32]bool{}}}
+	w := &world{
+		t: t, transport: transport, end: end, spi: 0x1000, events: &events{lost: map[subscriber.ID]int{}, expired: map[uint32]bool{}},
+		spaces: map[string]*netspace.Space{},
+	}
+	vrfs := map[string]bool{}
 	for _, p := range []*routerPlace{&w.transport, &w.end} {
 		p.space = w.space(p.space)
-		if p.vrf != "" && !strings.Contains(run(t, "ip", "-n", p.space, "-br", "link"), p.vrf) {
-			batch(t, p.space, fmt.Sprintf("link add %s type vrf table %d\nlink set %s up\n", p.vrf, p.table, p.vrf))
+		if vrf := p.space + p.vrf; p.vrf != "" && !vrfs[vrf] {
+			vrfs[vrf] = true
+			w.check(netspace.AddVRF(w.fd(p.space), p.vrf, p.table))
 		}
 	}
-	master := func(p routerPlace, dev string) string {
-		if p.vrf == "" {
-			return ""
-		}
-		return fmt.Sprintf("link set %s master %s\n", dev, p.vrf)
-	}
-	batch(t, w.transport.space, "link add ext type dummy\n"+master(w.transport, "ext")+"link set ext up\naddress add "+serverAddress+"/32 dev ext\n")
+	w.check(netspace.AddDummy(netspace.End{
+		NetNS: w.fd(w.transport.space), Device: "ext", Master: w.transport.vrf, Address: netip.MustParsePrefix(serverAddress + "/32"),
+	}))
 	for i := range w.peers {
 		p := &peer{
 			number: uint32(i + 1), space: w.space(fmt.Sprint("p", i+1)), dev: fmt.Sprint("a", i+1), encap: i == 0, port: 500,
@@ -221,14 +224,20 @@ func newWorld(t testing.TB, transport, end routerPlace, edit ...func(*config.Rou
 		}
 		p.named = netip.PrefixFrom(p.inner, 32)
 		w.peers[i] = p
-		batch(t, w.transport.space, fmt.Sprintf("link add %s type veth peer name ext netns %s\n%slink set %s up\naddress add 198.51.%d.1/24 dev %s\n",
-			p.dev, p.space, master(w.transport, p.dev), p.dev, i+1, p.dev))
-		batch(t, p.space, fmt.Sprintf("link set ext up\naddress add %v/24 dev ext\naddress add %v/32 dev lo\nroute add default via 198.51.%d.1\n", p.outer, p.inner, i+1))
+		gateway := netip.AddrFrom4([4]byte{198, 51, byte(i + 1), 1})
+		fd := w.fd(p.space)
+		w.check(netspace.Join(
+			netspace.End{NetNS: w.fd(w.transport.space), Device: p.dev, Master: w.transport.vrf, Address: netip.PrefixFrom(gateway, 24)},
+			netspace.End{NetNS: fd, Device: "ext", Address: netip.PrefixFrom(p.outer, 24)}))
+		w.check(netspace.AddAddress(fd, "lo", netip.PrefixFrom(p.inner, 32)))
+		w.check(netspace.DefaultRoute(fd, gateway))
 		p.open(t)
 	}
 	w.intranet = w.space("i")
-	batch(t, w.end.space, "link add in type veth peer name in netns "+w.intranet+"\n"+master(w.end, "in")+"link set in up\naddress add 10.1.0.1/24 dev in\n")
-	batch(t, w.intranet, "link set in up\naddress add "+intranetText+"/24 dev in\nroute add default via 10.1.0.1\n")
+	w.check(netspace.Join(
+		netspace.End{NetNS: w.fd(w.end.space), Device: "in", Master: w.end.vrf, Address: netip.MustParsePrefix("10.1.0.1/24")},
+		netspace.End{NetNS: w.fd(w.intranet), Device: "in", Address: netip.MustParsePrefix(intranetText + "/24")}))
+	w.check(netspace.DefaultRoute(w.fd(w.intranet), netip.MustParseAddr("10.1.0.1")))
 
 	router := func(p routerPlace) *config.Router {
 		return &config.Router{
@@ -321,15 +330,25 @@ func (p *peer) listen(t testing.TB, port int) (stop func()) {
 // policies sends what has a source address, and takes what is for it, by the peer's SAs.
 func (p *peer) policies(t testing.TB, inner netip.Addr) {
 	t.Helper()
-	reqid := fmt.Sprint(xfrm.Tag(p.number))
-	for _, dir := range []string{"in", "out"} {
-		src, dst, from, to := fmt.Sprint(inner, "/32"), "0.0.0.0/0", p.outer.String(), serverAddress
-		if dir == "in" {
-			src, dst, from, to = dst, src, to, from
+	own, all := hostNet(inner), &net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}
+	near, far := net.IP(p.outer.AsSlice()), net.ParseIP(serverAddress).To4()
+	inSpace(t, p.space, func() error {
+		for _, policy := range []netlink.XfrmPolicy{
+			{Dir: netlink.XFRM_DIR_OUT, Src: own, Dst: all, Tmpls: []netlink.XfrmPolicyTmpl{{Src: near, Dst: far}}},
+			{Dir: netlink.XFRM_DIR_IN, Src: all, Dst: own, Tmpls: []netlink.XfrmPolicyTmpl{{Src: far, Dst: near}}},
+		} {
+			tmpl := &policy.Tmpls[0]
+			tmpl.Proto, tmpl.Mode, tmpl.Reqid = netlink.XFRM_PROTO_ESP, netlink.XFRM_MODE_TUNNEL, int(xfrm.Tag(p.number))
+			if err := netlink.XfrmPolicyUpdate(&policy); err != nil {
+				return err
+			}
 		}
-		run(t, "ip", "-n", p.space, "xfrm", "policy", "update", "dir", dir, "src", src, "dst", dst,
-			"tmpl", "src", from, "dst", to, "proto", "esp", "mode", "tunnel", "reqid", reqid)
-	}
+		return nil
+	})
+}
+
+func hostNet(a netip.Addr) *net.IPNet {
+	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(32, 32)}
 }
 
 // connect gives the subscriber its place and a first pair of SAs.
@@ -436,35 +455,53 @@ func (w *world) check(err error) {
 	}
 }
 
-// ping sends n packets of size bytes, IP header included, and returns how many were answered.
-func ping(t testing.TB, space, from, to string, n, size int, more ...string) int {
+// ping sends n packets of size bytes, IP header included, and returns how many were answered in a second.
+func ping(t testing.TB, space, from, to string, n, size int) int {
 	t.Helper()
-	args := append([]string{"netns", "exec", space, "ping", "-n", "-q", "-i", "0.02", "-W", "1", "-c", fmt.Sprint(n), "-s", fmt.Sprint(size - 28), "-I", from}, more...)
-	out, err := command("ip", append(args, to)...)
-	var answered int
-	for _, line := range strings.Split(out, "\n") {
-		if _, rest, ok := strings.Cut(line, "packets transmitted, "); ok {
-			if _, e := fmt.Sscan(rest, &answered); e != nil {
-				t.Fatal(e)
-			}
-			return answered
-		}
+	return pingFor(t, space, from, to, n, size, time.Second)
+}
+
+// briefly is how long to wait for an answer that must not come. One that comes later is seen all the same: what must not
+// arrive is counted, or has no SA to come back by.
+const briefly = 200 * time.Millisecond
+
+func pingFor(t testing.TB, space, from, to string, n, size int, wait time.Duration) (answered int) {
+	t.Helper()
+	e := netspace.Echo{From: netip.MustParseAddr(from), To: netip.MustParseAddr(to), Count: n, Size: size, Interval: 20 * time.Millisecond, Wait: wait}
+	inSpace(t, space, func() (err error) {
+		answered, err = e.Send()
+		return err
+	})
+	return answered
+}
+
+// pinging sends n packets of 100 bytes from a namespace, one every 10 ms, while the test goes on; the function that it
+// returns waits until each has been answered, or for 2 s.
+func (w *world) pinging(space, from, to string, n int) (answered func() int) {
+	e := netspace.Echo{From: netip.MustParseAddr(from), To: netip.MustParseAddr(to), Count: n, Size: 100, Interval: 10 * time.Millisecond, Wait: 2 * time.Second}
+	var got int
+	var err error
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		got, err = w.spaces[space].Ping(e)
+	}()
+	return func() int {
+		w.t.Helper()
+		<-done
+		w.check(err)
+		return got
 	}
-	t.Fatalf("ping %s: %v\n%s", to, err, out)
-	return 0
 }
 
 // state is everything that a router of ours could leave.
 func (w *world) state() string {
+	w.t.Helper()
 	var b strings.Builder
-	for _, space := range w.namespaces {
-		if space == w.transport.space || space == w.end.space {
-			fmt.Fprintf(&b, "%s:\n", space)
-			for _, what := range []string{"ip -o -br link", "ip -4 -o address", "ip -4 route show table all", "ip xfrm policy", "ip xfrm state"} {
-				b.WriteString(run(w.t, "ip", append([]string{"netns", "exec", space}, strings.Fields(what)...)...))
-			}
-			b.WriteString(run(w.t, "ip", "netns", "exec", space, "nft", "list", "tables"))
-		}
+	for _, space := range slices.Compact([]string{w.transport.space, w.end.space}) {
+		state, err := netspace.State(w.fd(space))
+		w.check(err)
+		fmt.Fprintf(&b, "%s:\n%s", space, state)
 	}
 	return b.String()
 }
