@@ -4,6 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -195,5 +200,52 @@ func TestConfiguredViews(t *testing.T) {
 	aaa, err3 := p.AAA(ctx)
 	if err := errors.Join(err1, err2, err3); err != nil || len(radius) != 0 || accounting.Queued != 0 || len(aaa.Routers) != 2 || aaa.Admission.Concurrent != 256 {
 		t.Errorf("%+v, %+v, %+v, %v", radius, accounting, aaa, err)
+	}
+}
+
+// TestScrape: a running process has all metrics of AAA, and no two are the same, which would spoil
+// the whole scrape.
+func TestScrape(t *testing.T) {
+	files := maps.Clone(redWithAAA)
+	files["vrgate.yaml"] = "shutdown-timeout: 1s\n" // of real time
+	w := newWorld(t, loadConfig(t, files))
+	w.connect("red", "frank", "198.51.100.1", nil).assertUp()
+	access := api.Access{Group: -1}
+	socket := filepath.Join(t.TempDir(), "s")
+	l, err := access.Listen(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	served := make(chan error)
+	go func() { served <- api.NewServer(w.p, access, "v1", zap.NewNop()).Run(ctx, l) }()
+	scraper := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}}}
+	resp, err := scraper.Get("http://vrgate/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := io.ReadAll(resp.Body)
+	_ = resp.Body.Close()
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Errorf("%s, %v: %s", resp.Status, err, body)
+	}
+	for _, want := range []string{
+		`vrgate_radius_requests_total{outcome="no-message-authenticator",role="authentication",server="first",vr="red"} 0`,
+		`vrgate_coa_requests_total{client="10.9.0.1",outcome="changed",vr="red"} 0`,
+		`vrgate_accounting_open_sessions 1`,
+		`vrgate_aaa_results_total{result="accepted",vr="red"} 1`,
+		`vrgate_aaa_answers_total{method="local",result="accepted",vr="red"} 1`,
+		`vrgate_limit_refusals_total{reason="router-session-limit",vr="red"} 0`,
+		`vrgate_admission_admitted_total 1`,
+	} {
+		if !strings.Contains(string(body), "\n"+want+"\n") {
+			t.Errorf("no %s", want)
+		}
+	}
+	cancel()
+	if err := errors.Join(<-served, w.finish()); err != nil {
+		t.Error(err)
 	}
 }

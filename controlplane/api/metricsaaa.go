@@ -35,7 +35,7 @@ func newAAAMetrics(source Source) *aaaMetrics {
 	m.radiusWaiting = desc("radius_waiting", "Requests that wait for a socket or an identifier towards a RADIUS server.", "vr", "server", "role")
 	m.radiusQueued = desc("radius_queued", "Requests that wait because too many are in flight.", "vr", "role")
 	m.radiusRefused = desc("radius_refused_total", "Requests for which there was no room to wait.", "vr", "role")
-	m.radiusFindings = desc("radius_findings_total", "Attributes of answers that were not used, by problem; an empty attribute counts those beyond the first 256.", "vr", "attribute", "problem")
+	m.radiusFindings = desc("radius_findings_total", "Attributes of answers that were not used, by problem; attribute others counts those beyond the first 256.", "vr", "attribute", "problem")
 	m.coaRequests = desc("coa_requests_total", "Disconnect- and CoA-Requests by outcome.", "vr", "client", "outcome")
 	m.coaUnknown = desc("coa_unknown_sources_total", "Packets to the CoA port from sources that are no clients.", "vr")
 	m.queued = desc("accounting_queued", "Accounting records that no server has acknowledged yet.")
