@@ -19,21 +19,16 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"vrgate/test/netspace"
 )
 
 // state is everything that a router may change in a namespace, as text.
 func state(t *testing.T, n *namespace) string {
 	t.Helper()
-	var b strings.Builder
-	for line := range strings.Lines(n.run(t, "", "ip", "-o", "link")) {
-		b.WriteString("link " + strings.Fields(line)[1] + "\n") // without flags, which follow the carrier
-	}
-	for _, command := range []string{
-		"ip -4 -o addr", "ip -4 route show table all", "nft list ruleset", "ip xfrm state", "ip xfrm policy",
-	} {
-		fmt.Fprintf(&b, "# %s\n%s", command, n.run(t, "", strings.Fields(command)...))
-	}
-	return b.String()
+	s, err := netspace.State(n.fd)
+	check(t, err)
+	return s + n.run(t, "", "nft", "list", "ruleset") + n.run(t, "", "ip", "xfrm", "policy") // those of sockets, too
 }
 
 // TestOpenClose: a router is made, changed and removed, and leaves what it found.
@@ -361,14 +356,8 @@ func TestTwoRouters(t *testing.T) {
 	var peers [2]*namespace
 	for i, vrf := range []string{"red", "blue"} {
 		peers[i] = testNamespace(t, "p"+vrf)
-		n.batch(t, fmt.Sprintf(`link add %s type vrf table %d
-link set %s up
-link add e%s type veth peer name ext netns %s
-link set e%s master %s
-link set e%s up
-addr add %s/24 dev e%s
-`, vrf, 100+i, vrf, vrf, peers[i].name, vrf, vrf, vrf, server, vrf))
-		peers[i].batch(t, fmt.Sprintf("link set ext up\naddr add %s/24 dev ext\n", nat))
+		check(t, netspace.AddVRF(n.fd, vrf, uint32(100+i)))
+		join(t, peers[i], "ext", nat, n, "e"+vrf, server, vrf)
 		var err error
 		routers[i], err = Open(Spec{Name: vrf, Namespace: n.name, VRF: vrf, Table: uint32(100 + i), PlainL2TP: true,
 			Server: []netip.Addr{server}, Gateway: []netip.Addr{netip.MustParseAddr("10.99.0.1")}})

@@ -18,6 +18,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"vrgate/test/netspace"
 )
 
 // The topology of the kernel tests: a virtual router, a NAT box beside it and two clients behind that, all in
@@ -75,16 +77,21 @@ func testNamespace(t *testing.T, role string) *namespace {
 	return n
 }
 
-// ip runs ip(8) in a namespace, nft or others by the first word.
+// run runs a program in a namespace, where the thread that starts it is: ip netns exec would take as long again.
 func (n *namespace) run(t *testing.T, stdin string, command ...string) string {
 	t.Helper()
-	cmd := exec.Command("ip", append([]string{"netns", "exec", n.name}, command...)...)
+	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stdin = strings.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Fatalf("%s: %v: %v\n%s", n.name, command, err, out)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := n.do(cmd.Start)
+	if err == nil {
+		err = cmd.Wait()
 	}
-	return string(out)
+	if err != nil {
+		t.Fatalf("%s: %v: %v\n%s", n.name, command, err, &out)
+	}
+	return out.String()
 }
 
 // batch runs lines of ip(8) in a namespace.
@@ -93,26 +100,29 @@ func (n *namespace) batch(t *testing.T, lines string) {
 	n.run(t, lines, "ip", "-batch", "-")
 }
 
+// join makes a pair of devices with addresses of a network of 24 bits; the second may be the port of a VRF.
+func join(t *testing.T, a *namespace, devA string, addrA netip.Addr, b *namespace, devB string, addrB netip.Addr, vrf string) {
+	t.Helper()
+	check(t, netspace.Join(netspace.End{NetNS: a.fd, Device: devA, Address: netip.PrefixFrom(addrA, 24)},
+		netspace.End{NetNS: b.fd, Device: devB, Address: netip.PrefixFrom(addrB, 24), Master: vrf}))
+}
+
+func check(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // newTopology builds the topology; the router's own side is left to the test.
 func newTopology(t *testing.T, vrf bool) *topology {
 	t.Helper()
 	ends := [2]*namespace{testNamespace(t, "c1"), testNamespace(t, "c2")}
 	top := &topology{t: t, vrf: vrf, router: testNamespace(t, "r"), nat: testNamespace(t, "n")}
-	top.nat.batch(t, `link add out type veth peer name ext netns `+top.router.name+`
-link add in1 type veth peer name ext netns `+ends[0].name+`
-link add in2 type veth peer name ext netns `+ends[1].name+`
-link set out up
-link set in1 up
-link set in2 up
-addr add `+natText+`/24 dev out
-addr add 10.1.0.1/24 dev in1
-addr add 10.2.0.1/24 dev in2
-`)
-	setup := "link set ext up\naddr add " + serverText + "/24 dev ext\n"
 	if vrf {
-		setup = fmt.Sprintf("link add red type vrf table %d\nlink set red up\nlink set ext master red\n", vrfTable) + setup
+		check(t, netspace.AddVRF(top.router.fd, "red", vrfTable))
 	}
-	top.router.batch(t, setup)
+	join(t, top.nat, "out", nat, top.router, "ext", server, map[bool]string{true: "red"}[vrf])
 	var rules strings.Builder
 	rules.WriteString("table ip nat {\nchain post {\ntype nat hook postrouting priority srcnat;\n")
 	for i, space := range ends {
@@ -120,7 +130,9 @@ addr add 10.2.0.1/24 dev in2
 			number: ClientMark | uint32(i+1), space: space, mapped: uint16(40001 + i), spi: uint32(0x1000 * (i + 1)),
 			addr: netip.AddrFrom4([4]byte{10, byte(i + 1), 0, 2}),
 		}
-		space.batch(t, fmt.Sprintf("link set ext up\naddr add %s/24 dev ext\nroute add default via 10.%d.0.1\n", c.addr, i+1))
+		gateway := netip.AddrFrom4([4]byte{10, byte(i + 1), 0, 1})
+		join(t, top.nat, fmt.Sprint("in", i+1), gateway, space, "ext", c.addr, "")
+		check(t, netspace.DefaultRoute(space.fd, gateway))
 		fmt.Fprintf(&rules, "ip saddr %s udp sport 4500 snat to %s:%d\n", c.addr, nat, c.mapped)
 		top.clients[i] = c
 	}

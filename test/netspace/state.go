@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // attempts bounds how often State asks again because something has changed while it was told.
@@ -72,7 +73,12 @@ func describe(b *strings.Builder, h *netlink.Handle) error {
 	if err != nil {
 		return err
 	}
-	section(b, "rules", words(rules, netlink.Rule.String))
+	section(b, "rules", words(rules, func(r netlink.Rule) string {
+		if r.Protocol == unix.RTPROT_KERNEL && r.Table == unix.RT_TABLE_UNSPEC { // the kernel's for VRFs, which comes with the first and stays
+			return ""
+		}
+		return r.String()
+	}))
 	states, err := h.XfrmStateList(netlink.FAMILY_ALL)
 	if err != nil {
 		return err
