@@ -246,13 +246,14 @@ func (r *router) performSubscriber(ctx context.Context, f subscriber.Effect) {
 			return subscriber.CountersRead{ID: f.ID, Counters: c, Gone: !ok}
 		})
 	case subscriber.AccountStart:
-		r.pending++
+		// Not among what is pending: the end of the daemon does not wait for a server. The journal
+		// knows of the session then, and owes it a stop.
 		r.shared.authority.journal().Start(f.Record, func(err error) {
 			done := subscriber.AccountStarted{ID: f.Record.ID}
 			if err != nil {
 				done.Reason, done.Text = subscriber.ReasonNoAccounting, err.Error()
 			}
-			r.inbox.answer(workDone{done})
+			r.inbox.answer(done)
 		})
 	case subscriber.AccountInterim:
 		r.shared.authority.journal().Interim(f.Record)

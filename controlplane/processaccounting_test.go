@@ -10,6 +10,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -19,6 +20,7 @@ import (
 	rad "layeh.com/radius"
 
 	"vrgate/controlplane/aaa/accounting"
+	"vrgate/controlplane/aaa/radius"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/store"
 	"vrgate/controlplane/subscriber"
@@ -80,12 +82,13 @@ func (b booked) String() string {
 	return kind
 }
 
-// books has the journal that a process has left delivered to servers that take everything.
+// books has the journal that a process has left delivered to servers that take everything. Sessions that
+// were left open get stops of which only user and cause are known.
 func books(t *testing.T, st *store.Store) (out []booked) {
 	t.Helper()
 	var mu sync.Mutex
-	cfg := accounting.Config{Encode: func(accounting.Kind, subscriber.Record, accounting.Extra) ([]byte, error) {
-		return nil, fmt.Errorf("a session was left open")
+	cfg := accounting.Config{Encode: func(kind accounting.Kind, rec subscriber.Record, x accounting.Extra) ([]byte, error) {
+		return radius.EncodeAttributes(rad.Attributes{numberAVP(40, uint32(kind)), avp(1, rec.User), numberAVP(49, x.Cause)}), nil
 	}}
 	j, err := accounting.Open(st, cfg, func(_ context.Context, router, group string, attributes []byte, at time.Time) error {
 		a, err := rad.ParseAttributes(attributes)
@@ -269,4 +272,41 @@ func TestAccountedCrash(t *testing.T) {
 		}
 		assertBooks(t, books(t, after), "on", "start alice", "start bob", "stop alice [56][09]? s, 1000 in, 2000 out, cause 11", "stop bob 59? s, 0 in, 0 out, cause 11", "on", "off")
 	})
+}
+
+// TestAccountingRequired: who must not be without accounting is not let in while no server takes records. The daemon's
+// end does not wait for that, and the next one sends the stops that it may owe.
+func TestAccountingRequired(t *testing.T) {
+	cfg := map[string]string{"vrgate.yaml": "shutdown-timeout: 2s\n", "vr/red.yaml": accountedYAML("  accounting: {required: true}\n")}
+	for _, tc := range []struct {
+		name    string
+		wait    time.Duration
+		endings int
+		want    []string
+	}{
+		{"refused", 20 * time.Second, 2, []string{"on", "start bob", "start carol", "stop bob 0 s, 0 in, 0 out, cause 9", "stop carol 0 s, 0 in, 0 out, cause 9", "off"}},
+		{"stopped", 3 * time.Second, 0, []string{"on", "start bob", "start carol", "stop bob * cause 11", "stop carol * cause 11", "off"}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				st := openStore(t)
+				w := newWorldWith(t, st, loadConfig(t, cfg))
+				w.connect("red", "bob", "198.51.100.1", nil)
+				w.connect("red", "carol", "198.51.100.2", byXAuth)
+				time.Sleep(tc.wait)
+				if text := w.kernel.String(); tc.endings == 0 && !strings.Contains(text, "session of 198.51.100.1 in red mtu 1400, no traffic") {
+					t.Errorf("bob's traffic flows before anybody accounts for it:\n%s", text)
+				}
+				assertEndings(t, w, []string{"bob: accounting-failed", "carol: accounting-failed"}[:tc.endings]...)
+				began := time.Now()
+				if err := w.finish(); err != nil {
+					t.Error(err)
+				}
+				if d := time.Since(began); d > 3*time.Second {
+					t.Errorf("the end took %v, the configuration says 2s", d)
+				}
+				assertBooks(t, books(t, st), tc.want...)
+			})
+		})
+	}
 }

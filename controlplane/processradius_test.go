@@ -59,15 +59,16 @@ func newRADIUSNet(t *testing.T, cfg faultyradius.Config) *radiusNet {
 	return n
 }
 
-func (n *radiusNet) config() *config.Config {
+// config is the router red with the server; a request is sent twice, each time with this timeout.
+func (n *radiusNet) config(timeout string) *config.Config {
 	return loadConfig(n.t, map[string]string{
 		"vrgate.yaml": "shutdown-timeout: 1s\nworkers: {dh: 2, kernel: 4}\n",
 		"vr/red.yaml": strings.Replace(routerYAML("red", "192.0.2.1"), "attempts: 1", "attempts: 2", 1) + strings.NewReplacer(
-			"AUTH", fmt.Sprint(n.auth), "ACCT", fmt.Sprint(n.acct), "COA", fmt.Sprint(n.coa.Port()), "SECRET", radiusSecret).Replace(`
+			"AUTH", fmt.Sprint(n.auth), "ACCT", fmt.Sprint(n.acct), "COA", fmt.Sprint(n.coa.Port()), "SECRET", radiusSecret, "TIMEOUT", timeout).Replace(`
 ppp: {authentication: [pap]}
 radius:
   nas-identifier: red.example.net
-  servers: [{name: one, address: 127.0.0.1, authentication-port: AUTH, accounting-port: ACCT, secret: SECRET, timeout: 1s, retransmissions: 1}]
+  servers: [{name: one, address: 127.0.0.1, authentication-port: AUTH, accounting-port: ACCT, secret: SECRET, timeout: TIMEOUT, retransmissions: 1}]
   groups: [{name: everything, servers: [one]}]
   dynamic-authorization: {enabled: true, addresses: [127.0.0.1], port: COA}
 aaa: {methods: [radius]}
@@ -201,7 +202,7 @@ func TestRADIUS(t *testing.T) {
 			"carol": {avp(9, "\xff\xff\xff\x00"), vendorAVP(9, 1, "ipsec:inacl=unknown"), vendorAVP(4874, 11, "staff")},
 		},
 	})
-	st, cfg := openStore(t), n.config()
+	st, cfg := openStore(t), n.config("1s")
 	w := startWorld(t, st, cfg, true)
 
 	bob := w.connect("red", "bob", "198.51.100.1", nil)
@@ -302,5 +303,23 @@ func TestRADIUS(t *testing.T) {
 	}
 	for _, w := range []*world{w, again} {
 		w.assertSecret(radiusSecret, testPassword, "not the password")
+	}
+}
+
+// TestStopWhileServersAreSilent: the daemon ends within its time though users wait for a server's answer, and has nothing
+// of them in the kernel.
+func TestStopWhileServersAreSilent(t *testing.T) {
+	n := newRADIUSNet(t, faultyradius.Config{Faults: []faultyradius.Fault{faultyradius.Silent}})
+	n.books.Script(faultyradius.Silent)
+	w := startWorld(t, openStore(t), n.config("60s"), true)
+	w.connect("red", "bob", "198.51.100.1", nil)
+	w.connect("red", "carol", "198.51.100.2", byXAuth)
+	w.until("both are asked about", func() bool { return n.users.Stats().Requests == 2 })
+	began := time.Now()
+	if err := w.finish(); err != nil {
+		t.Error(err)
+	}
+	if d := time.Since(began); d > 2500*time.Millisecond { // shutdown-timeout and a second for the last records
+		t.Errorf("the end took %v", d)
 	}
 }

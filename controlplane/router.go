@@ -104,6 +104,8 @@ func newRouter(cfg *config.Router, c machineConfig, s *shared, method aaa.Method
 // run owns the machine until a stop event has been carried out or ctx ends. It returns
 // when all of its blocking work has come back.
 func (r *router) run(ctx context.Context) {
+	ctx, giveUp := context.WithCancel(ctx)
+	defer giveUp()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	r.serving.Store(true)
@@ -131,6 +133,7 @@ func (r *router) run(ctx context.Context) {
 		r.advanceStop(ctx, now)
 		timer.Reset(r.pause(time.Now()))
 	}
+	giveUp() // nobody wants to know any more what a silent server says
 	for r.pending > 0 {
 		<-r.inbox.wake
 		batch = r.inbox.take(batch[:0])

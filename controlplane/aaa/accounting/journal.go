@@ -207,8 +207,9 @@ func (j *Journal) Start(rec subscriber.Record, done func(err error)) {
 	r, err := j.encode(KindStart, rec, at)
 	// The session comes up only after the answer. Should it be lost with the daemon, it has lasted
 	// from now on (Acct-Session-Time).
-	rec.Up = at
-	session, serr := appendSession(rec, at)
+	stored := rec
+	stored.Up = at
+	session, serr := appendSession(stored, at)
 	if err = errors.Join(err, serr); err != nil {
 		j.log.Error("a session has no accounting", zap.Error(err), zap.String("user", rec.User))
 		if !required {
