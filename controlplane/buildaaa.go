@@ -42,7 +42,7 @@ func buildNAS(r *config.Router) radius.NAS {
 // there are clients of.
 func buildCoA(r *config.Router) (coa.Config, []netip.AddrPort) {
 	d := r.RADIUS.DynamicAuthorization
-	out := coa.Config{NASIdentifier: r.RADIUS.NASIdentifier, AllowUnsigned: !d.RequireMessageAuthenticator, Window: d.Window}
+	out := coa.Config{NASIdentifier: r.RADIUS.NASIdentifier, AllowUnsigned: !d.RequireMessageAuthenticator, Window: d.Window, AnyNASAddress: r.RADIUS.NASAddressFromTunnel}
 	own := func(a netip.Addr) {
 		if a.IsValid() && !slices.Contains(out.NASAddresses, a) {
 			out.NASAddresses = append(out.NASAddresses, a)

@@ -151,7 +151,7 @@ func TestBuildAAA(t *testing.T) {
 
 	cfg, listen := buildCoA(red)
 	compare("dynamic authorization", coa.Config{
-		NASIdentifier: "nas", NASAddresses: []netip.Addr{a("192.0.2.9"), a("192.0.2.1"), a("192.0.2.7")}, AllowUnsigned: true, Window: time.Minute,
+		NASIdentifier: "nas", NASAddresses: []netip.Addr{a("192.0.2.9"), a("192.0.2.1"), a("192.0.2.7")}, AllowUnsigned: true, Window: time.Minute, AnyNASAddress: true,
 		Clients: []coa.Client{{Address: a("192.0.2.99"), Secret: keymat.Secret("the secret of the portal")}},
 	}, cfg)
 	compare("sockets", []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:1700")}, listen)
@@ -222,7 +222,7 @@ func TestBuildCoASockets(t *testing.T) {
 		if got := fmt.Sprint(listen); got != test.want {
 			t.Errorf("%s: %s, want %s", test.section, got, test.want)
 		}
-		if cfg.AllowUnsigned || cfg.Window != 300*time.Second || len(cfg.Clients) == 0 {
+		if cfg.AllowUnsigned || cfg.AnyNASAddress || cfg.Window != 300*time.Second || len(cfg.Clients) == 0 {
 			t.Errorf("%s: %+v", test.section, cfg)
 		}
 	}

@@ -121,7 +121,7 @@ func (c *Config) checkNAS(r *request) *refusal {
 		if bad != nil {
 			return bad
 		}
-		if a, ok := netip.AddrFromSlice(b); ok && !slices.Contains(c.NASAddresses, a) {
+		if a, ok := netip.AddrFromSlice(b); ok && !c.AnyNASAddress && !slices.Contains(c.NASAddresses, a) {
 			return refuse(NASMismatch, "NAS address %v is not ours", a)
 		}
 	}

@@ -33,6 +33,9 @@ type Config struct {
 	// one that names none is taken.
 	NASIdentifier string
 	NASAddresses  []netip.Addr
+	// AnyNASAddress takes requests that name whatever address: servers that are told those of the L2TP clients in place
+	// of ours know sessions by them (R12). NAS-Identifier is compared all the same.
+	AnyNASAddress bool
 	Clients       []Client // addresses are unique
 	// AllowUnsigned takes requests without Message-Authenticator, as RFC 5176 does. Their authenticator is a plain MD5.
 	AllowUnsigned bool

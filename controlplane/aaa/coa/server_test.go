@@ -215,6 +215,23 @@ func open(t testing.TB, request []byte, d []datagram, to netip.AddrPort) (rad.Co
 	return p.Code, cause, p.Attributes
 }
 
+// TestAnyNASAddress: who tells servers the addresses of L2TP clients as its own (R12) is meant by any of them, and by no
+// other's name.
+func TestAnyNASAddress(t *testing.T) {
+	cfg := config()
+	cfg.AnyNASAddress = true
+	for name, want := range map[string]rad.Code{"main": rad.CodeDisconnectACK, "branch": rad.CodeDisconnectNAK} {
+		synctest.Test(t, func(t *testing.T) {
+			b := start(t, cfg, &sessions{result: Result{Sessions: 1}})
+			defer b.stop()
+			data := signed(t, rad.CodeDisconnectRequest, 7, avp{attrAcctSessionID, "s1"}, avp{attrNASIdentifier, name}, avp{attrNASIPAddress, "\xc6\x33\x64\x01"})
+			if code, cause, _ := open(t, data, b.tell(server, data), server); code != want {
+				t.Errorf("%s: answered %v with %v, want %v", name, code, cause, want)
+			}
+		})
+	}
+}
+
 func u32(n uint32) string { return string(binary.BigEndian.AppendUint32(nil, n)) }
 
 // TestRequests is what becomes of each kind of request of a client.
