@@ -27,8 +27,8 @@ import (
 	"vrgate/test/peer"
 )
 
-// accountedYAML is the router red with local users whose sessions are accounted to a group of
-// servers; more are further keys of aaa, one a line.
+// accountedYAML is the router red with local users, who are let in because no server answers, whose sessions are
+// accounted to a group of servers; more are further keys of aaa, one a line.
 func accountedYAML(more string) string {
 	return routerYAML("red", "192.0.2.1") + `
 radius:
@@ -36,7 +36,7 @@ radius:
   servers: [{name: one, address: 127.0.0.1, secret: between red and one}]
   groups: [{name: books, servers: [one]}]
 aaa:
-  methods: [local]
+  methods: [radius, local]
   accounting-group: books
 ` + more
 }

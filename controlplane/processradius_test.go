@@ -5,6 +5,8 @@ import (
 	"cmp"
 	"crypto/md5"
 	"encoding/binary"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -17,9 +19,8 @@ import (
 
 	"vrgate/controlplane/api"
 	"vrgate/controlplane/config"
-	"vrgate/controlplane/keymat"
+	"vrgate/controlplane/store"
 	"vrgate/test/faultyradius"
-	"vrgate/test/peer"
 )
 
 // radiusSecret is what the server of the tests and the router share; it must not be seen anywhere.
@@ -59,19 +60,19 @@ func newRADIUSNet(t *testing.T, cfg faultyradius.Config) *radiusNet {
 	return n
 }
 
-// config is the router red with the server; a request is sent twice, each time with this timeout.
-func (n *radiusNet) config(timeout string) *config.Config {
+// config is the router red with the server; a request is sent twice, each time with this timeout. more are further keys of aaa.
+func (n *radiusNet) config(timeout, more string) *config.Config {
 	return loadConfig(n.t, map[string]string{
 		"vrgate.yaml": "shutdown-timeout: 1s\nworkers: {dh: 2, kernel: 4}\n",
 		"vr/red.yaml": strings.Replace(routerYAML("red", "192.0.2.1"), "attempts: 1", "attempts: 2", 1) + strings.NewReplacer(
-			"AUTH", fmt.Sprint(n.auth), "ACCT", fmt.Sprint(n.acct), "COA", fmt.Sprint(n.coa.Port()), "SECRET", radiusSecret, "TIMEOUT", timeout).Replace(`
+			"AUTH", fmt.Sprint(n.auth), "ACCT", fmt.Sprint(n.acct), "COA", fmt.Sprint(n.coa.Port()), "SECRET", radiusSecret, "TIMEOUT", timeout, "MORE", more).Replace(`
 ppp: {authentication: [pap]}
 radius:
   nas-identifier: red.example.net
   servers: [{name: one, address: 127.0.0.1, authentication-port: AUTH, accounting-port: ACCT, secret: SECRET, timeout: TIMEOUT, retransmissions: 1}]
   groups: [{name: everything, servers: [one]}]
   dynamic-authorization: {enabled: true, addresses: [127.0.0.1], port: COA}
-aaa: {methods: [radius]}
+aaa: {methods: [radius, local]MORE}
 traffic-policies: [{name: guests, rules: [{action: permit}]}, {name: staff, rules: [{action: permit}]}]
 `),
 	})
@@ -174,14 +175,41 @@ func (w *world) until(what string, ok func() bool) {
 	}
 }
 
-// assertSecret fails if a text is in the log.
-func (w *world) assertSecret(texts ...string) {
+// assertHidden fails if a secret is in the log, in the state file or in anything that the API says.
+func (w *world) assertHidden(st *store.Store, secrets ...string) {
 	w.t.Helper()
+	var state bytes.Buffer
+	if err := st.Copy(&state); err != nil {
+		w.t.Fatal(err)
+	}
+	places := map[string]string{"state file": state.String()}
 	for _, e := range w.logs.All() {
-		line := fmt.Sprint(e.Message, e.ContextMap())
-		for _, text := range texts {
-			if strings.Contains(line, text) {
-				w.t.Errorf("the log holds a secret: %s", line)
+		places["log"] += fmt.Sprintln(e.Message, e.ContextMap())
+	}
+	ctx := w.t.Context()
+	add := func(what string, v any, err error) {
+		b, merr := json.Marshal(v)
+		if err := errors.Join(err, merr); err != nil {
+			w.t.Errorf("%s: %v", what, err)
+		}
+		if places[what] = string(b); len(b) < 10 {
+			w.t.Errorf("the API says nothing of %s: %s", what, b)
+		}
+	}
+	subscribers, err := w.p.Subscribers(ctx)
+	add("subscribers", subscribers, err)
+	servers, err := w.p.RADIUS(ctx)
+	add("RADIUS", servers, err)
+	books, err := w.p.Accounting(ctx)
+	add("accounting", books, err)
+	outcomes, err := w.p.AAA(ctx)
+	add("AAA", outcomes, err)
+	steps, err := w.p.Explain(ctx, api.ExplainRequest{User: "bob", VR: "red"})
+	add("explain", steps, err)
+	for what, text := range places {
+		for _, secret := range secrets {
+			if strings.Contains(text, secret) {
+				w.t.Errorf("a secret is in the %s", what)
 			}
 		}
 	}
@@ -202,7 +230,7 @@ func TestRADIUS(t *testing.T) {
 			"carol": {avp(9, "\xff\xff\xff\x00"), vendorAVP(9, 1, "ipsec:inacl=unknown"), vendorAVP(4874, 11, "staff")},
 		},
 	})
-	st, cfg := openStore(t), n.config("1s")
+	st, cfg := openStore(t), n.config("1s", "")
 	w := startWorld(t, st, cfg, true)
 
 	bob := w.connect("red", "bob", "198.51.100.1", nil)
@@ -226,8 +254,8 @@ func TestRADIUS(t *testing.T) {
 		  sa out to 198.51.100.2
 		  session of 198.51.100.1 in red mtu 1300, route to 10.0.0.99 from 10.0.0.1, in 1000000 bit/s, in by guests, out 2000000 bit/s, network 10.9.0.0/24 metric 5
 		  tunnel of 198.51.100.1`)
-	w.connect("red", "mallory", "198.51.100.3", func(c *peer.Config) { c.Password = keymat.Secret("not the password") })
-	w.until("mallory is refused", func() bool { return slices.Contains(w.endings(), "mallory: aaa-refused") })
+	w.connect("red", "alice", "198.51.100.3", nil) // who is a local user; but the server has spoken
+	w.until("alice is refused", func() bool { return slices.Contains(w.endings(), "alice: aaa-refused") })
 
 	// The server changes and ends sessions (RFC 5176).
 	now := numberAVP(55, uint32(time.Now().Unix()))
@@ -274,6 +302,7 @@ func TestRADIUS(t *testing.T) {
 	w.connect("red", "dave", "198.51.100.4", nil)
 	w.up("dave") // its start is on disk, and bob's stop was there before
 	after := killed(t, st)
+	w.assertHidden(after, radiusSecret, testPassword)
 	if err := w.finish(); err != nil {
 		t.Error(err)
 	}
@@ -301,8 +330,30 @@ func TestRADIUS(t *testing.T) {
 			t.Errorf("%v comes %d s late (Acct-Delay-Time)", b, b.number(41))
 		}
 	}
-	for _, w := range []*world{w, again} {
-		w.assertSecret(radiusSecret, testPassword, "not the password")
+}
+
+// TestUnknownPolicy: a traffic policy that the terminating router has not keeps its user out, or is passed over, as
+// aaa.unknown-policy says.
+func TestUnknownPolicy(t *testing.T) {
+	for word, in := range map[string]bool{"refuse": false, "ignore": true} {
+		t.Run(word, func(t *testing.T) {
+			n := newRADIUSNet(t, faultyradius.Config{Accept: rad.Attributes{avp(11, "nobody"), vendorAVP(4874, 11, "staff")}})
+			w := startWorld(t, openStore(t), n.config("1s", ", unknown-policy: "+word), true)
+			w.connect("red", "bob", "198.51.100.1", byXAuth)
+			if in {
+				if s := w.up("bob"); s.Traffic.InPolicy != "" || s.Traffic.OutPolicy != "staff" || !strings.Contains(w.kernel.String(), "out by staff") {
+					t.Errorf("bob has %+v", s.Traffic)
+				}
+			} else {
+				w.until("bob is refused", func() bool { return slices.Contains(w.endings(), "bob: unknown-traffic-policy") })
+			}
+			if a, err := w.p.AAA(t.Context()); err != nil || a.UnknownPolicies != map[bool]uint64{true: 1}[in] {
+				t.Errorf("%d policies passed over, %v", a.UnknownPolicies, err)
+			}
+			if err := w.finish(); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }
 
@@ -311,7 +362,7 @@ func TestRADIUS(t *testing.T) {
 func TestStopWhileServersAreSilent(t *testing.T) {
 	n := newRADIUSNet(t, faultyradius.Config{Faults: []faultyradius.Fault{faultyradius.Silent}})
 	n.books.Script(faultyradius.Silent)
-	w := startWorld(t, openStore(t), n.config("60s"), true)
+	w := startWorld(t, openStore(t), n.config("60s", ""), true)
 	w.connect("red", "bob", "198.51.100.1", nil)
 	w.connect("red", "carol", "198.51.100.2", byXAuth)
 	w.until("both are asked about", func() bool { return n.users.Stats().Requests == 2 })
