@@ -126,10 +126,19 @@ func (l *liveAuthority) close() {
 	}
 }
 
-// routerUp tells the accounting servers that a virtual router begins to serve: it has no session.
-func (a *authority) routerUp(router string) {
-	for _, g := range a.groups[router] {
-		a.journal().RouterUp(router, g)
+// begin tells the accounting servers of all virtual routers that there is no session yet: before anybody
+// is let in, and also those of a virtual router that could not be opened, because it may be asked about users who
+// arrive in others. Its servers hear of it once it is open.
+func (a *authority) begin() { a.announce((*accounting.Journal).RouterUp) }
+
+// end tells them that there is no session any more.
+func (a *authority) end() { a.announce((*accounting.Journal).RouterDown) }
+
+func (a *authority) announce(what func(j *accounting.Journal, router, group string)) {
+	for router, groups := range a.groups {
+		for _, g := range groups {
+			what(a.journal(), router, g)
+		}
 	}
 }
 
@@ -140,15 +149,9 @@ const (
 	lastWordsMax = 5 * time.Second
 )
 
-// stop tells the accounting servers that the virtual routers that served end, sends what is left
-// and ends everything that start has made.
-func (a *authority) stop(served []string, within time.Duration, log *zap.Logger) {
+// stop sends what is left and ends everything that start has made.
+func (a *authority) stop(within time.Duration, log *zap.Logger) {
 	live := a.live.Load()
-	for _, router := range served {
-		for _, g := range a.groups[router] {
-			live.journal.RouterDown(router, g)
-		}
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), min(max(within, lastWordsMin), lastWordsMax))
 	defer cancel()
 	if live.journal.Close(ctx) != nil {

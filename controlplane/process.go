@@ -89,17 +89,13 @@ func (p *Process) Run(ctx context.Context, ready func()) error {
 		}
 	}
 	if len(failed) == len(p.routers) {
-		p.shared.authority.stop(nil, 0, p.log)
+		p.shared.authority.stop(0, p.log)
 		return errs
 	}
+	p.shared.authority.begin()
 	within := p.serve(ctx, failed, ready)
-	var served []string
-	for _, r := range p.routers {
-		if r.data != nil {
-			served = append(served, r.name)
-		}
-	}
-	p.shared.authority.stop(served, within, p.log)
+	p.shared.authority.end()
+	p.shared.authority.stop(within, p.log)
 	var left error
 	for _, r := range p.routers {
 		if r.data == nil {
@@ -147,7 +143,6 @@ func (p *Process) serve(ctx context.Context, failed []*router, ready func()) (le
 	background.Go(func() { p.keepCheckpoints(ctx, live.journal) })
 	defer background.Wait()
 	begin := func(r *router) {
-		p.shared.authority.routerUp(r.name)
 		loops.Go(func() { r.run(run) })
 		if server := live.servers[r.name]; server != nil {
 			_, addresses := buildCoA(r.cfg)

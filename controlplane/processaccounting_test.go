@@ -104,7 +104,8 @@ func books(t *testing.T, st *store.Store) (out []booked) {
 		t.Fatal(err)
 	}
 	slices.SortStableFunc(out, func(a, b booked) int {
-		return cmp.Or(a.at.Compare(b.at), cmp.Compare(a.String(), b.String()))
+		rank := map[int64]int{7: 0, 1: 1, 3: 2, 2: 3, 8: 4} // what happened at once
+		return cmp.Or(a.at.Compare(b.at), cmp.Compare(rank[a.number(40)], rank[b.number(40)]), cmp.Compare(a.String(), b.String()))
 	})
 	return out
 }
@@ -309,4 +310,47 @@ func TestAccountingRequired(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestAccountingRouters: each virtual router tells its own servers that it begins, when it does, and ends. Whoever arrives
+// in one and is known to another is accounted for by that one's servers, under its name, also when the servers'
+// own router could not be opened at first.
+func TestAccountingRouters(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := openStore(t)
+		w := newWorldWith(t, st, loadConfig(t, map[string]string{
+			"vrgate.yaml": "shutdown-timeout: 10s\n",
+			"vr/red.yaml": accountedYAML("") + `
+  domain-maps: [{domain: blue.example, authentication-router: blue, methods: [local]}]
+`,
+			"vr/blue.yaml": strings.Replace(routerYAML("blue", "192.0.2.2"), "  - {name: bob,", "  - {name: zoe@blue.example, password: "+testPassword+"}\n  - {name: bob,", 1) + `
+radius:
+  nas-identifier: blue.example.net
+  servers: [{name: two, address: 127.0.0.2, secret: between blue and two}]
+  groups: [{name: theirs, servers: [two]}]
+aaa: {methods: [local], accounting-group: theirs}
+`}), 1)
+		if len(w.kernel.Calls()) == 0 || !strings.Contains(w.kernel.Calls()[0], "blue") {
+			t.Fatalf("it is not blue that fails: %q", w.kernel.Calls())
+		}
+		w.connect("red", "bob", "198.51.100.1", byXAuth).assertUp()
+		w.connect("red", "zoe@blue.example", "198.51.100.2", byXAuth).assertUp()
+		time.Sleep(10 * time.Second)
+		w.connect("blue", "bob", "198.51.100.3", byXAuth).assertUp()
+		if err := w.finish(); err != nil {
+			t.Error(err)
+		}
+		of := map[string][]booked{}
+		for _, b := range books(t, st) {
+			of[b.router+"/"+b.group] = append(of[b.router+"/"+b.group], b)
+			if want := b.router + ".example.net"; string(b.Get(32)) != want {
+				t.Errorf("%v to %s has NAS-Identifier %q", b, b.router, b.Get(32))
+			}
+		}
+		if len(of) != 2 {
+			t.Errorf("records for %d groups, want two", len(of))
+		}
+		assertBooks(t, of["red/books"], "on", "start bob", "stop bob *", "off")
+		assertBooks(t, of["blue/theirs"], "on", "start zoe@blue.example", "start bob", "stop * cause 6", "stop * cause 6", "off")
+	})
 }
