@@ -36,6 +36,8 @@ type simWorld struct {
 	serial  int
 	rand    *rand.Rand
 	network simNetwork
+	cut     [2]bool // by direction: nothing gets through
+	wasCut  bool    // some time ago
 	server  *simServer
 	clients []*simClient
 	byAddr  map[netip.Addr]*simClient
@@ -79,8 +81,19 @@ func (w *simWorld) at(when time.Time, run func()) {
 
 func (w *simWorld) after(d time.Duration, run func()) { w.at(w.now.Add(d), run) }
 
+// direction is where a datagram goes.
+type direction int
+
+const (
+	toServer direction = iota
+	toClient
+)
+
 // send carries a datagram over the network.
-func (w *simWorld) send(deliver func()) {
+func (w *simWorld) send(to direction, deliver func()) {
+	if w.cut[to] {
+		return
+	}
 	copies := 1
 	if w.rand.Float64() < w.network.Duplicate {
 		copies = 2
@@ -258,7 +271,7 @@ func (s *simServer) perform(f any) {
 	switch f := f.(type) {
 	case ike.Send:
 		if c := w.byAddr[f.Remote.Addr()]; c != nil {
-			w.send(func() { c.ikePacket(f.Remote, f.Local, f.Marker, f.Data) })
+			w.send(toClient, func() { c.ikePacket(f.Remote, f.Local, f.Marker, f.Data) })
 		}
 	case ike.ComputeDH:
 		s.answer(computeDH(f))
@@ -437,7 +450,7 @@ func (s *simServer) throughTunnel(t l2tp.OpenSocket, data []byte) {
 	if c == nil {
 		return
 	}
-	s.w.send(func() { c.esp(sa.SPI, data) })
+	s.w.send(toClient, func() { c.esp(sa.SPI, data) })
 }
 
 // esp takes what a client sends: decrypted if the SA is there, steered by tunnel id.

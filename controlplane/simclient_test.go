@@ -73,12 +73,12 @@ func (c *simClient) esp(spi uint32, data []byte) { c.do(func() { c.ESP(c.w.now, 
 
 // SendIKE implements [peer.Network].
 func (c *simClient) SendIKE(f ike.Send) {
-	c.w.send(func() { c.w.server.step(ike.Packet{Local: f.Remote, Remote: f.Local, Marker: f.Marker, Data: f.Data}) })
+	c.w.send(toServer, func() { c.w.server.step(ike.Packet{Local: f.Remote, Remote: f.Local, Marker: f.Marker, Data: f.Data}) })
 }
 
 // SendESP implements [peer.Network].
 func (c *simClient) SendESP(spi uint32, data []byte) {
-	c.w.send(func() { c.w.server.esp(netip.AddrPortFrom(c.Addr, 1701), spi, data) })
+	c.w.send(toServer, func() { c.w.server.esp(netip.AddrPortFrom(c.Addr, 1701), spi, data) })
 }
 
 // settled counts the clients that are up or have given up.

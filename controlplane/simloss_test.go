@@ -2,9 +2,7 @@ package controlplane
 
 import (
 	"fmt"
-	"net/netip"
 	"regexp"
-	"slices"
 	"testing"
 	"time"
 
@@ -20,30 +18,44 @@ var typed = regexp.MustCompile(`^((ike|l2tp|ppp): )?[a-z0-9]+(-[a-z0-9]+)*$`)
 func TestThousandClients(t *testing.T) {
 	w := newSimWorld(t, 7, simNetwork{Loss: 0.2, Duplicate: 0.1, Delay: 20 * time.Millisecond, Jitter: 300 * time.Millisecond}, nil)
 	connectAll(w, 1000, 10*time.Millisecond)
-	if up := w.up(); up < 970 {
-		t.Errorf("%d of 1000 clients are up, want 970", up)
+	// A request or its answer is lost in 36 of 100 cases, five times in a row in 0.6 of 100, and a
+	// client makes five exchanges that it gives up after as many tries.
+	if up := w.up(); up < 950 {
+		t.Errorf("%d of 1000 clients are up, want 970 or so", up)
 	}
 	hangUpOrVanish(w)
 }
 
-// TestBadNetworks is the same with fewer clients and worse networks.
+// TestBadNetworks is the same with fewer clients and worse networks. While the sessions live no
+// end goes unnoticed by the other side.
 func TestBadNetworks(t *testing.T) {
-	for seed, n := range []simNetwork{
+	overNetworks(t, 40, (*simWorld).newClient, []simNetwork{
 		{Delay: time.Second},
 		{Loss: 0.1, Delay: 300 * time.Millisecond, Jitter: time.Second},
 		{Loss: 0.3, Duplicate: 0.3, Jitter: 2 * time.Second},
 		{Loss: 0.5, Delay: 10 * time.Millisecond},
 		{Duplicate: 1, Jitter: 500 * time.Millisecond},
 		{Loss: 0.95},
-	} {
-		t.Run(fmt.Sprintf("%+v", n), func(t *testing.T) {
-			w := newSimWorld(t, uint64(seed), n, nil)
-			connectAll(w, 100, 10*time.Millisecond)
-			t.Logf("%d of 100 are up after %v", w.up(), w.now.Sub(w.start))
-			if n.Loss == 0 && w.up() != 100 {
-				t.Errorf("%d of 100 clients are up without any loss", w.up())
+	})
+}
+
+// overNetworks has n clients connect, live and go over each of the networks, several times with
+// other random numbers. On a network that loses nothing all of them are up, and stay it until
+// somebody ends them. Whose end it is the other side hears.
+func overNetworks(t *testing.T, n int, newClient func(*simWorld, int) *simClient, networks []simNetwork) {
+	for i, network := range networks {
+		t.Run(fmt.Sprintf("%+v", network), func(t *testing.T) {
+			for seed := range uint64(3) {
+				w := newSimWorld(t, seed*100+uint64(i), network, nil)
+				connectEach(w, n, 10*time.Millisecond, func(i int) *simClient { return newClient(w, i) })
+				w.assertHeals(6 * time.Minute)
+				t.Logf("%d of %d are up", w.up(), n)
+				if network.Loss == 0 && w.up() < n {
+					t.Errorf("%d of %d clients are up without any loss", w.up(), n)
+				}
+				disconnectSome(w)
+				hangUpOrVanish(w)
 			}
-			hangUpOrVanish(w)
 		})
 	}
 }
@@ -65,39 +77,12 @@ func connectEach(w *simWorld, n int, pause time.Duration, newClient func(i int) 
 	if !w.run(10*time.Minute, func() bool { return w.settled() == n }) {
 		w.t.Fatalf("%d of %d clients are neither up nor have they given up; server has%s", n-w.settled(), n, w.server.left())
 	}
-	w.run(time.Second, func() bool { return false }) // what was on its way arrives
-	// A late duplicate may have made PPP negotiate once more (RFC 1661 section 4.3): that heals.
-	w.run(20*time.Second, func() bool { return w.settled() == n })
-	if slices.ContainsFunc(w.clients, func(c *simClient) bool { return c.XAuth }) {
-		// Of XAuth's clients some are up before the server has their last message; others never
-		// heard that it has given them up, and notice by probing it (K10).
-		w.run(5*time.Minute, func() bool { return false })
-	}
-	addresses := map[netip.Addr]string{}
-	live := map[netip.Addr]subscriber.Record{}
-	for _, r := range w.server.m.subs.Records() {
-		if r.Address.IsValid() && r.State == subscriber.StateUp {
-			live[r.Address] = r
-		}
-	}
 	for _, c := range w.clients {
-		if c.Failed != "" {
-			if !typed.MatchString(c.Failed) {
-				w.t.Errorf("%s failed without a typed reason: %q", c.User, c.Failed)
-			}
-			continue
-		}
-		if !c.Address.IsValid() {
-			continue // it fell back to negotiating in the last second
-		}
-		if other, taken := addresses[c.Address]; taken {
-			w.t.Errorf("%s and %s both have %v", c.User, other, c.Address)
-		}
-		addresses[c.Address] = c.User
-		if r, ok := live[c.Address]; !ok || r.User != c.User {
-			w.t.Errorf("%s is up with %v, the server has %q there", c.User, c.Address, r.User)
+		if c.Failed != "" && !typed.MatchString(c.Failed) {
+			w.t.Errorf("%s failed without a typed reason: %q", c.User, c.Failed)
 		}
 	}
+	w.assertAgree(w.heals())
 	w.assertEnds()
 }
 
@@ -121,8 +106,25 @@ func (w *simWorld) assertEnds() {
 	}
 }
 
-// hangUpOrVanish lets every second client hang up and the others fall silent. Within the
-// time that DPD, echo requests, retransmissions and the destruct period add up to, the
+// disconnectSome has the server end every third session: their clients hear of it.
+func disconnectSome(w *simWorld) {
+	w.t.Helper()
+	var ids []subscriber.ID
+	for i, r := range w.server.m.subs.Records() {
+		if i%3 == 0 && r.State == subscriber.StateUp {
+			ids = append(ids, r.ID)
+		}
+	}
+	before := w.up()
+	w.server.step(subscriber.Disconnect{IDs: ids, Reason: subscriber.ReasonAdmin})
+	w.assertAgree(w.heals())
+	if w.network.Loss == 0 && w.up() != before-len(ids) {
+		w.t.Errorf("%d clients were up, %d were disconnected, %d are up", before, len(ids), w.up())
+	}
+}
+
+// hangUpOrVanish lets every second client hang up, of which the server hears, and the others
+// fall silent. Within the time that DPD, echo requests, retransmissions and the destruct period add up to, the
 // server has noticed, and nothing is left.
 func hangUpOrVanish(w *simWorld) {
 	w.t.Helper()
@@ -133,6 +135,8 @@ func hangUpOrVanish(w *simWorld) {
 			c.gone = true
 		}
 	}
+	// J9: a dynamic subscriber that has deleted everything may come back for a minute.
+	w.assertAgree(w.heals() + time.Minute)
 	w.assertNothingLeft(time.Hour)
 	w.assertEnds()
 }

@@ -177,7 +177,7 @@ func (w *simWorld) probe(c *simClient, end time.Time, sent *int, lost func(what 
 	}
 	*sent += 2
 	up := c.OutboundSA()
-	w.send(func() {
+	w.send(toServer, func() {
 		if _, ok := w.server.inbound[up]; !ok {
 			lost(fmt.Sprintf("a packet to the server through %08x", up))
 		}
@@ -188,7 +188,7 @@ func (w *simWorld) probe(c *simClient, end time.Time, sent *int, lost func(what 
 			down, _ = o.newest()
 		}
 	}
-	w.send(func() {
+	w.send(toClient, func() {
 		if !c.HasSA(down.SPI) {
 			lost(fmt.Sprintf("a packet from the server through %08x", down.SPI))
 		}

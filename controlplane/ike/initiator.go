@@ -360,6 +360,8 @@ func (e *Engine) failInitiate(p *phase1, r Reason, text string) {
 		case c.WantChild:
 			c.Retry = e.now.Add(rekeyRetry)
 			e.arm(c)
+		default:
+			e.rekeyAgain(c)
 		}
 		return
 	}
@@ -367,5 +369,20 @@ func (e *Engine) failInitiate(p *phase1, r Reason, text string) {
 		Reason: r, Text: text})
 }
 
-// rekeyRetry is the wait after a failed rekey.
+// rekeyAgain has a phase 1 rekey that failed tried again while the SA lives: an outage of a minute
+// just when it is due must not cost the connection, and some peers drop the ESP SAs with the
+// last phase 1 SA. Each wait is half of what is left, so that a peer that never answers is
+// asked seldom.
+func (e *Engine) rekeyAgain(c *conn) {
+	p := c.newest()
+	if p == nil || !p.RekeyAt.IsZero() || c.Dyn != nil {
+		return
+	}
+	if at := e.now.Add(max(rekeyRetry, p.Expires.Sub(e.now)/2)); at.Before(p.Expires) {
+		p.RekeyAt = at
+		e.arm(p)
+	}
+}
+
+// rekeyRetry is the wait after a failed rekey, at least.
 const rekeyRetry = 15 * time.Second

@@ -85,6 +85,54 @@ func TestRekeySimultaneous(t *testing.T) {
 	}
 }
 
+// TestRekeyAfterOutage: the network is down when phase 1 is to be replaced, and the attempt fails.
+// It is tried again before the SA ends, by whoever does it, and the connection lives on; a peer
+// that stays away is asked a few times, not every minute (48 of them are left of 8 hours).
+func TestRekeyAfterOutage(t *testing.T) {
+	for _, tc := range []struct {
+		server bool
+		outage time.Duration
+		rekeys uint64
+	}{
+		{false, 3 * time.Minute, 1},
+		{true, 3 * time.Minute, 1},
+		{true, 7 * time.Hour, 0},
+	} {
+		w, client, server := pair(t)
+		other, by := server, client
+		if tc.server {
+			other, by = client, server
+		}
+		other.e.cfg.RekeyMargin = 1000
+		for _, n := range []*node{client, server} {
+			n.e.cfg.Transports[0].Lifetime = 1000 * time.Hour // phase 2 does not call for another
+		}
+		client.dial("192.0.2.1", 1, 1701)
+		w.run(5 * time.Second)
+		mustUp(t, client, server)
+		due := by.only(t).Phase1[0].RekeyAt
+		end := by.only(t).Phase1[0].Expires
+		w.run(due.Add(-time.Second).Sub(w.now))
+		w.loss = 1
+		down := w.packets
+		w.run(tc.outage)
+		if n := w.packets - down; n < by.e.cfg.Retransmit.Tries || n > 12*by.e.cfg.Retransmit.Tries {
+			t.Errorf("%+v: %d datagrams into the dead network", tc, n)
+		}
+		w.loss = 0
+		w.run(end.Add(time.Minute).Sub(w.now))
+		if n := by.e.counters[CountPhase1Rekey]; n != tc.rekeys {
+			t.Errorf("%+v: %d phase 1 rekeys, want %d: %s", tc, n, tc.rekeys, words(by.reports))
+		}
+		if tc.rekeys > 0 {
+			agree(t, client, server)
+			if c := by.only(t); c.newest() == nil || len(client.down)+len(server.down) != 0 {
+				t.Errorf("%+v: no phase 1 SA is left; down %v %v", tc, client.down, server.down)
+			}
+		}
+	}
+}
+
 // TestRekeyRace has both sides rekey at about the same time over a bad link: in the
 // end both have kept the same SAs, and there was always one to use.
 func TestRekeyRace(t *testing.T) {
