@@ -47,10 +47,11 @@
 // licences and the counts of limits are shared and locked. A subscriber gets all that it needs of them
 // together or nothing, and gives it back together.
 //
-// Where a user's limit says replace-oldest, a new session waits until an older one of the same user
-// has given everything back, and gets it in the same moment, also a fixed address. So a user whose
-// client has vanished without a word need not wait until that is found out. Without it the user
-// is refused until then: by the dead peer detection or the echo requests of PPP.
+// Where a limit says replace-oldest, a new session waits until the oldest one that counts for the
+// limit has given everything back, and gets it in the same moment; at a user's limit also a fixed
+// address. So a user whose client has vanished without a word need not wait until that is found
+// out. Without it the user is refused until then: by the dead peer detection or the echo requests
+// of PPP.
 //
 // What pools remember of their users is written to the store behind their backs. After a restart
 // users get the addresses that they had, and nobody waits for the disk.

@@ -38,7 +38,7 @@ func (p *Process) Explain(_ context.Context, q api.ExplainRequest) ([]api.Explai
 		}
 	}
 	if !refused {
-		out = append(out, p.shared.leases.explain(r, entry)...)
+		out = append(out, p.shared.leases.explain(r, buildNames(r).Parse(ask.User).Key(), entry)...)
 	}
 	return out, nil
 }
@@ -192,27 +192,31 @@ func setProof(ask *aaa.Request, q api.ExplainRequest, configured aaa.Protocol, p
 	return nil
 }
 
-// explain says which limits hold for a session that arrives in a router (R5).
-func (l *leases) explain(r *config.Router, m *config.DomainMap) []api.ExplainStep {
+// explain says which limits hold for a session that arrives in a router with a domain and takes
+// an entry of the domain map (R5). The bound of the entry has been explained.
+func (l *leases) explain(r *config.Router, domain string, m *config.DomainMap) []api.ExplainStep {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := r.Limits
 	var out []api.ExplainStep
-	add := func(topic string, limit int, reason string) {
+	add := func(of config.SessionLimit, limit int, reason string) {
+		full := "more are refused"
+		if slices.Contains(c.Replaces, of) {
+			full = "one more ends the oldest"
+		}
 		if limit > 0 {
-			out = append(out, api.ExplainStep{Topic: topic, Value: fmt.Sprint("at most ", limit), Reason: reason})
+			out = append(out, api.ExplainStep{Topic: "sessions of the " + of.String(), Value: fmt.Sprint("at most ", limit), Reason: reason + full})
 		}
 	}
-	now := func(key limited) string { return fmt.Sprintf("now %d", l.limits.howMany(key)) }
-	full := "more are refused"
-	if c.WhenReached == config.ReplaceOldest {
-		full = "one more ends the oldest"
+	now := func(key limited) string { return fmt.Sprintf("now %d, ", l.limits.howMany(key)) }
+	add(config.LimitUser, c.PerUser, "")
+	switch own := m != nil && m.Domain == domain && domain != config.DomainDefault; {
+	case own && m.MaxSessions == 0:
+		add(config.LimitDomain, c.PerDomain, now(limited{router: r.Name, kind: limitEntry, name: domain}))
+	case domain != "" && !own:
+		add(config.LimitDomain, c.PerDomain, now(limited{router: r.Name, kind: limitDomain, name: domain}))
 	}
-	add("sessions of the user", c.PerUser, full)
-	if m != nil && m.MaxSessions == 0 {
-		add("sessions of the domain", c.PerDomain, now(limited{router: r.Name, kind: limitDomain, name: m.Domain}))
-	}
-	add("sessions of the source", c.PerSource, "by outer address")
-	add("sessions of the router", c.PerRouter, now(limited{router: r.Name, kind: limitRouter}))
+	add(config.LimitSource, c.PerSource, "by outer address, ")
+	add(config.LimitRouter, c.PerRouter, now(limited{router: r.Name, kind: limitRouter}))
 	return out
 }

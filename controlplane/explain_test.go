@@ -73,7 +73,7 @@ interim accounting: 10m0s
 traffic: in policy slow, out 5000000 bit/s
 sessions of the domain: at most 5 (domain map)
 sessions of the user: at most 3 (one more ends the oldest)
-sessions of the router: at most 2 (now 0)`},
+sessions of the router: at most 2 (now 0, more are refused)`},
 			{api.ExplainRequest{User: "frank", VR: "red", Access: "l2tp", Authentication: "pap"}, `
 arrives in: red (l2tp)
 destination profile:  (there are 2: what follows from them is left open)
@@ -91,8 +91,7 @@ idle timeout: 10m0s (traffic from the subscriber only)
 interim accounting: 10m0s
 traffic: in 1000000 bit/s, out policy slow
 sessions of the user: at most 3 (one more ends the oldest)
-sessions of the domain: at most 4 (now 0)
-sessions of the router: at most 2 (now 0)`},
+sessions of the router: at most 2 (now 0, more are refused)`},
 			{api.ExplainRequest{User: "ivan", VR: "red", Profile: "partner"}, `
 arrives in: red (xauth)
 tunnel profile: partner (IP profile users, which makes "ivan@partner.example" of the name)
@@ -114,7 +113,7 @@ interim accounting: 10m0s
 traffic: in policy slow, out 5000000 bit/s
 sessions of the domain: at most 5 (domain map)
 sessions of the user: at most 3 (one more ends the oldest)
-sessions of the router: at most 2 (now 0)`},
+sessions of the router: at most 2 (now 0, more are refused)`},
 			{api.ExplainRequest{User: "host7", VR: "red", Profile: "machines", Access: "xauth"}, `
 arrives in: red (xauth)
 tunnel profile: machines (IP profile users)
@@ -131,8 +130,7 @@ pool: main (IP profile)
 gateway: 10.0.0.1 (IP profile)
 interim accounting: 10m0s
 sessions of the user: at most 3 (one more ends the oldest)
-sessions of the domain: at most 4 (now 0)
-sessions of the router: at most 2 (now 0)`},
+sessions of the router: at most 2 (now 0, more are refused)`},
 			{api.ExplainRequest{User: "x@former.example", VR: "red", Access: "xauth"}, `
 arrives in: red (xauth)
 tunnel profile:  (there are 3: what follows from them is left open)

@@ -23,7 +23,7 @@ import (
 // routers may end in the same, whatever namespaces they are in, so all of it is shared and locked.
 type leases struct {
 	log *zap.Logger
-	// end has a session ended that makes room for another of its user.
+	// end has a session ended that makes room for another.
 	end func(holder, subscriber.Reason)
 	// changed holds a token when pools have something new to remember.
 	changed chan struct{}
@@ -65,15 +65,15 @@ type holder struct {
 // grant is what one subscriber holds.
 type grant struct {
 	who         holder
-	user        limited
 	terminating string
 	address     netip.Addr
 	pool        *pool.Pool // nil for a fixed address
 	key         string     // by which pools know the subscriber
 	claims      []claim    // in its order: the address, then the single addresses behind it
 	routes      []routeKey
-	taken       []taken
-	entry       entry
+	taken       []taken // the first is that of its user
+	turns       []turn
+	waits       *replacement // it is not let in yet
 	successor   *replacement // that waits for this one's end
 }
 
@@ -144,33 +144,28 @@ func (l *leases) unlock() {
 // limits, its address (the fixed one, or one of the pool, which remembers it by who it is) and
 // its routes. On failure it holds nothing and the decision becomes a refusal with its reason.
 //
-// Where another session of its user has to make room first, nothing is decided yet: a replacement
-// waits for that.
+// Where other sessions have to make room first, nothing is decided yet: a replacement waits for
+// that.
 func (l *leases) lease(who holder, f subscriber.Decide, d aaa.Decision) (aaa.Decision, netip.Addr, *replacement) {
 	l.mu.Lock()
 	defer l.unlock()
 	if old, has := l.grants[who]; has {
 		return refuse(aaa.ReasonAddressInUse, "session %d of user %q holds %v already", who.id, d.User, old.address), netip.Addr{}, nil
 	}
-	g := &grant{who: who, user: userOf(who.router, d), terminating: cmp.Or(d.Terminating, f.Profile.Terminating), key: leaseKey(who.router, f.Request, d)}
+	g := &grant{who: who, terminating: cmp.Or(d.Terminating, f.Profile.Terminating), key: leaseKey(who.router, f.Request, d)}
 	if refusal := l.terminate(g, f, &d); refusal.Reason != "" {
 		return refusal, netip.Addr{}, nil
 	}
 	places := append(l.limits.places(who.router, f, d), l.licences.places(who.router, needsTunnelLicence(f.Request.Access))...)
 	g.taken = takenBy(places)
 	defer l.limits.tidy(g.taken)
-	old, refusal := l.inTheWay(g, places, d)
-	switch {
-	case refusal.Reason != "":
+	way, refusal := l.room(g, places, d)
+	if refusal.Reason != "" {
 		return refusal, netip.Addr{}, nil
-	case old != nil:
-		r, refusal := l.replace(old, g, places, f, d)
-		return refusal, netip.Addr{}, r
 	}
-	if p := missing(places, nil); p != nil {
-		return refuse(p.reason, "user %q: %s", d.User, p.scarce()), netip.Addr{}, nil
+	if w := l.admit(way, g, f, d); w != nil {
+		return aaa.Decision{}, netip.Addr{}, w
 	}
-	add(g.taken, nil, 1)
 	d, a := l.enter(g, f, d)
 	return d, a, nil
 }
@@ -209,27 +204,16 @@ func routesOf(router string, routes []aaa.Route) (out []routeKey) {
 	return out
 }
 
-// inTheWay returns the session that has to make room for a new one, or why that cannot be let in.
-func (l *leases) inTheWay(g *grant, places []place, d aaa.Decision) (old *grant, refusal aaa.Decision) {
-	if old, refusal = l.meets(g, d); old != nil || refusal.Reason != "" {
-		return old, refusal
-	}
-	if p := missing(places, nil); p != nil && p.reason == aaa.ReasonUserLimit {
-		if first := l.limits.oldest(g.user); first != nil && l.limits.replaces(g, first) {
-			return first, aaa.Decision{}
-		}
-	}
-	return nil, aaa.Decision{}
-}
-
-// meets looks for who holds what a decision names: a fixed address, and networks.
-func (l *leases) meets(g *grant, d aaa.Decision) (old *grant, refusal aaa.Decision) {
+// meets looks for who holds what a decision names: a fixed address, and networks. It returns the
+// sessions that make room, at most maxReplaced.
+func (l *leases) meets(g *grant, d aaa.Decision) (olds []*grant, refusal aaa.Decision) {
 	held := l.holders[g.terminating]
 	meet := func(other holder, taken bool, reason aaa.Reason, format string, args ...any) {
+		old := l.grants[other]
 		switch {
-		case !taken || refusal.Reason != "" || old != nil && other == old.who:
-		case old == nil && l.limits.replaces(g, l.grants[other]):
-			old = l.grants[other]
+		case !taken || refusal.Reason != "" || slices.Contains(olds, old):
+		case len(olds) < maxReplaced && l.limits.replaces(g, old):
+			olds = append(olds, old)
 		default:
 			refusal = refuse(reason, format+" is held by session %d", append(args, other.id)...)
 		}
@@ -246,18 +230,18 @@ func (l *leases) meets(g *grant, d aaa.Decision) (old *grant, refusal aaa.Decisi
 			meet(other, taken, aaa.ReasonRouteInUse, "address %v, to which user %q shall have a route,", a, d.User)
 		}
 	}
-	return old, refusal
+	return olds, refusal
 }
 
 // enter completes a grant whose places are counted. On failure they are given back.
 func (l *leases) enter(g *grant, f subscriber.Decide, d aaa.Decision) (aaa.Decision, netip.Addr) {
 	if refusal := l.hold(g, cmp.Or(d.Pool, f.Profile.Pool), d); refusal.Reason != "" {
 		l.drop(g)
-		add(g.taken, nil, -1)
+		g.uncount()
 		return refusal, netip.Addr{}
 	}
 	l.grants[g.who] = g
-	l.limits.enter(g)
+	g.settle()
 	return d, g.address
 }
 
@@ -389,14 +373,13 @@ func (l *leases) release(router string, f subscriber.ReleaseAddress) {
 	}
 	delete(l.grants, g.who)
 	l.drop(g)
-	l.limits.leave(g)
-	defer l.limits.tidy(g.taken)
-	if r := g.successor; r != nil {
-		add(g.taken, r.grant.taken, -1)
-		r.succeed(l)
-		return
+	g.leave()
+	if w := g.successor; w != nil {
+		w.gone(g)
+	} else {
+		g.uncount()
 	}
-	add(g.taken, nil, -1)
+	l.limits.tidy(g.taken)
 }
 
 // decide asks AAA and then for what the subscriber needs; it is what a Decide effect runs. What

@@ -38,9 +38,9 @@ func (l *licences) places(router string, tunnel bool) []place {
 		*licenceUse
 	}{{"vrgate", l.process}, {"virtual router " + router, l.routers[router]}}
 	for _, u := range uses {
-		out = append(out, place{taken{&u.subscribers, nil}, u.limit.Subscribers, aaa.ReasonNoSubscriberLicence, "subscriber licences of " + u.whose})
+		out = append(out, place{taken: taken{used: &u.subscribers}, limit: u.limit.Subscribers, reason: aaa.ReasonNoSubscriberLicence, words: "subscriber licences of " + u.whose})
 		if tunnel {
-			out = append(out, place{taken{&u.tunnels, nil}, u.limit.IPsecTunnels, aaa.ReasonNoTunnelLicence, "IPsec tunnel licences of " + u.whose})
+			out = append(out, place{taken: taken{used: &u.tunnels}, limit: u.limit.IPsecTunnels, reason: aaa.ReasonNoTunnelLicence, words: "IPsec tunnel licences of " + u.whose})
 		}
 	}
 	return out

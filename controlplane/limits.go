@@ -16,26 +16,40 @@ import (
 // counts from when it is let in until it has given everything back; one that is waiting for the
 // place of another counts where that one does not, so that no number ever is over its limit.
 //
-// Whose sessions they are: the user and the domain map's entry as AAA calls them, of the virtual
-// router whose AAA has decided, and that in which the subscriber arrived; the outer address,
-// for IPv6 its /64, of those that arrived in the same virtual router.
+// Whose sessions they are: the user, of the virtual router whose AAA has decided; and of those that
+// arrived in the same virtual router the entry of the domain map, the domain of the name if it
+// has no entry of its own, the outer address, for IPv6 its /64, and all.
 type limits struct {
 	routers map[string]config.Limits
 	counts  map[limited]*count
-	users   map[limited]*userSessions
+	// users says that somewhere a user's oldest session makes room for a new one. Users are the
+	// same wherever they arrive.
+	users bool
 }
 
 // count is how many sessions there are of what they are counted by.
 type count struct {
-	n  int
-	of limited
+	n     int
+	of    limited
+	order *order // nil: nobody makes room here
+}
+
+// order is in which order sessions make room for new ones: first those that are settled, the
+// oldest first, and then those in late, each since when it is there: that end already for a
+// newer one, which then gives way, or that wait to be let in.
+type order struct{ settled, late list.List }
+
+// turn is a session's place in an order.
+type turn struct {
+	in *list.List // of sessions (*grant)
+	at *list.Element
 }
 
 // limited is what sessions are counted by.
 type limited struct {
 	router string
 	kind   limitKind
-	name   string     // of limitUser and limitDomain
+	name   string     // of limitUser, limitDomain and limitEntry
 	source netip.Addr // of limitSource
 }
 
@@ -45,27 +59,49 @@ type limitKind uint8
 const (
 	limitUser limitKind = iota + 1
 	limitDomain
-	limitRouter
+	limitEntry
 	limitSource
+	limitRouter
 )
+
+// limitKinds are the reasons for which the limits refuse, and how the configuration calls them.
+var limitKinds = [...]struct {
+	reason aaa.Reason
+	named  config.SessionLimit
+}{
+	limitUser:   {aaa.ReasonUserLimit, config.LimitUser},
+	limitDomain: {aaa.ReasonDomainLimit, config.LimitDomain},
+	limitEntry:  {aaa.ReasonDomainLimit, config.LimitDomain},
+	limitSource: {aaa.ReasonSourceLimit, config.LimitSource},
+	limitRouter: {aaa.ReasonRouterLimit, config.LimitRouter},
+}
 
 // place is one of what a session takes: a licence, or one of the sessions that a limit allows.
 type place struct {
 	taken
-	limit  int // 0: none
-	reason aaa.Reason
-	words  string // for it and whose it is
+	limit    int // 0: none
+	reason   aaa.Reason
+	words    string // for it and whose it is
+	replaces bool   // at the limit another session makes room
 }
 
 // taken is what a session remembers of a place.
 type taken struct {
-	used *int
-	of   *limited // nil: a licence
+	used  *int
+	count *count // nil: a licence
+}
+
+// order is nil if nobody makes room.
+func (t taken) order() *order {
+	if t.count == nil {
+		return nil
+	}
+	return t.count.order
 }
 
 // scarce says that all of a place are taken.
 func (p *place) scarce() string {
-	if p.of == nil {
+	if p.count == nil {
 		return fmt.Sprintf("all %d %s are in use", p.limit, p.words)
 	}
 	return fmt.Sprintf("%s has %d sessions already", p.words, p.limit)
@@ -80,128 +116,96 @@ func takenBy(places []place) []taken {
 	return out
 }
 
-// userSessions are one user's sessions, the oldest first. Those that are about to make room for
-// another are in ending, those whose successor has waited longest first.
-type userSessions struct{ settled, ending list.List }
-
-// entry is a session's place among its user's.
-type entry = *list.Element
-
 func newLimits(c *config.Config) limits {
-	l := limits{routers: map[string]config.Limits{}, counts: map[limited]*count{}, users: map[limited]*userSessions{}}
+	l := limits{routers: map[string]config.Limits{}, counts: map[limited]*count{}}
 	for _, r := range c.Routers {
 		l.routers[r.Name] = r.Limits
+		l.users = l.users || slices.Contains(r.Limits.Replaces, config.LimitUser)
 	}
 	return l
 }
 
-// userOf is by what a user's sessions are counted.
-func userOf(router string, d aaa.Decision) limited {
-	return limited{router: cmp.Or(d.By.Router, router), kind: limitUser, name: d.User}
-}
-
-// places returns what a session that arrives in a router needs of the limits. Also where there is
-// no limit it is counted, because another router may have one for the same user.
+// places returns what a session that arrives in a router needs of the limits, that of its user
+// first. Users are counted also where there is no limit, because another router may have one for
+// them; entries and routers, because they are shown.
 func (l *limits) places(router string, f subscriber.Decide, d aaa.Decision) []place {
 	c := l.routers[router]
 	remote := f.Request.Remote.Addr()
-	out := []place{
-		l.place(userOf(router, d), c.PerUser, aaa.ReasonUserLimit, "the user"),
-		l.place(limited{router: router, kind: limitRouter}, c.PerRouter, aaa.ReasonRouterLimit, "virtual router "+router),
-		l.place(limited{router: router, kind: limitSource, source: sourceOf(router, remote).addr}, c.PerSource, aaa.ReasonSourceLimit, "source "+remote.String()),
+	user := limited{router: cmp.Or(d.By.Router, router), kind: limitUser, name: d.User}
+	out := []place{l.place(&c, user, c.PerUser, "the user")}
+	if c.PerSource > 0 {
+		of := limited{router: router, kind: limitSource, source: sourceOf(router, remote).addr}
+		out = append(out, l.place(&c, of, c.PerSource, "source "+remote.String()))
 	}
 	if d.By.Domain != "" {
-		limit := cmp.Or(d.DomainSessions, c.PerDomain)
-		out = append(out, l.place(limited{router: router, kind: limitDomain, name: d.By.Domain}, limit, aaa.ReasonDomainLimit, "domain "+d.By.Domain))
+		limit, words := d.DomainSessions, "entry %q of the domain map"
+		if d.OwnEntry {
+			limit, words = cmp.Or(limit, c.PerDomain), "domain %q"
+		}
+		out = append(out, l.place(&c, limited{router: router, kind: limitEntry, name: d.By.Domain}, limit, fmt.Sprintf(words, d.By.Domain)))
 	}
-	return out
+	if d.Domain != "" && !d.OwnEntry && c.PerDomain > 0 {
+		out = append(out, l.place(&c, limited{router: router, kind: limitDomain, name: d.Domain}, c.PerDomain, fmt.Sprintf("domain %q", d.Domain)))
+	}
+	return append(out, l.place(&c, limited{router: router, kind: limitRouter}, c.PerRouter, "virtual router "+router))
 }
 
-func (l *limits) place(of limited, limit int, reason aaa.Reason, words string) place {
+func (l *limits) place(by *config.Limits, of limited, limit int, words string) place {
+	k := limitKinds[of.kind]
+	replaces := slices.Contains(by.Replaces, k.named)
 	c := l.counts[of]
 	if c == nil {
 		c = &count{of: of}
+		if replaces || of.kind == limitUser && l.users {
+			c.order = &order{}
+		}
 		l.counts[of] = c
 	}
-	return place{taken{&c.n, &c.of}, limit, reason, words}
+	return place{taken{&c.n, c}, limit, k.reason, words, replaces}
 }
 
 // tidy forgets the counts of what nobody has.
 func (l *limits) tidy(what []taken) {
 	for _, t := range what {
-		if t.of != nil && *t.used == 0 {
-			delete(l.counts, *t.of)
+		if t.count != nil && t.count.n == 0 {
+			delete(l.counts, t.count.of)
 		}
 	}
 }
 
-// missing returns the first of the places that is not to be had, with what another session has,
-// which gives it up, counted as free; nil if all are.
-func missing(want []place, instead []taken) *place {
-	for i := range want {
-		p := &want[i]
-		used := *p.used
-		if slices.Contains(instead, p.taken) {
-			used--
+// count takes what a session needs, uncount gives it back.
+func (g *grant) count() {
+	for _, t := range g.taken {
+		*t.used++
+	}
+}
+
+func (g *grant) uncount() {
+	for _, t := range g.taken {
+		*t.used--
+	}
+}
+
+// settle notes a session that has been let in.
+func (g *grant) settle() { g.queue(func(o *order) *list.List { return &o.settled }) }
+
+// late notes that a session ends for another, or waits itself.
+func (g *grant) late() { g.queue(func(o *order) *list.List { return &o.late }) }
+
+func (g *grant) queue(in func(*order) *list.List) {
+	g.leave()
+	for _, t := range g.taken {
+		if o := t.order(); o != nil {
+			l := in(o)
+			g.turns = append(g.turns, turn{l, l.PushBack(g)})
 		}
-		if p.limit > 0 && used >= p.limit {
-			return p
-		}
-	}
-	return nil
-}
-
-// add counts what is in a and not in b.
-func add(a, b []taken, n int) {
-	for _, t := range a {
-		if !slices.Contains(b, t) {
-			*t.used += n
-		}
 	}
 }
 
-// sessions returns a user's sessions, which come to be if there are none.
-func (l *limits) sessions(user limited) *userSessions {
-	s := l.users[user]
-	if s == nil {
-		s = &userSessions{}
-		l.users[user] = s
+// leave notes that a session has gone, or waits no longer.
+func (g *grant) leave() {
+	for _, t := range g.turns {
+		t.in.Remove(t.at)
 	}
-	return s
-}
-
-// enter notes a session that has been let in.
-func (l *limits) enter(g *grant) { g.entry = l.sessions(g.user).settled.PushBack(g) }
-
-// leave notes that a session has gone.
-func (l *limits) leave(g *grant) {
-	s := l.sessions(g.user)
-	s.settled.Remove(g.entry) // each does nothing to what is in the other
-	s.ending.Remove(g.entry)
-	if s.settled.Len()+s.ending.Len() == 0 {
-		delete(l.users, g.user)
-	}
-}
-
-// give has a session make room, or make it for another than before.
-func (l *limits) give(g *grant) {
-	s := l.sessions(g.user)
-	s.settled.Remove(g.entry)
-	s.ending.Remove(g.entry)
-	g.entry = s.ending.PushBack(g)
-}
-
-// oldest returns which of a user's sessions makes room for a new one: the oldest of those that
-// make it for nobody yet, or else that whose successor has waited longest and now gives way
-// itself. nil: the user has none.
-func (l *limits) oldest(user limited) *grant {
-	s := l.users[user]
-	if s == nil {
-		return nil
-	}
-	at := s.settled.Front()
-	if at == nil {
-		at = s.ending.Front()
-	}
-	return at.Value.(*grant)
+	g.turns = g.turns[:0]
 }

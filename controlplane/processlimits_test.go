@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -79,6 +80,32 @@ func TestProcessLimits(t *testing.T) {
 					t.Error(err)
 				}
 			})
+		})
+	}
+}
+
+// TestDomainLimit: the domain of a name bounds its sessions though no domain map has it; one more
+// is refused, or ends the oldest of the domain, whoever that is.
+func TestDomainLimit(t *testing.T) {
+	for _, replace := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			limits, want := "limits: {per-domain: 1}\n", "bob@partner: "+string(aaa.ReasonDomainLimit)
+			if replace {
+				limits, want = "limits: {per-domain: 1, when-reached: replace-oldest, replaces: [domain]}\n", "ann@Partner: replaced"
+			}
+			files := withRed(limits)
+			files["vr/red.yaml"] = strings.Replace(files["vr/red.yaml"], "  - {name: bob,", fmt.Sprintf("  - {name: ann@Partner, password: %[1]s}\n  - {name: bob@partner, password: %[1]s}\n  - {name: bob,", testPassword), 1)
+			w := newWorld(t, loadConfig(t, files))
+			w.connect("red", "bob", "198.51.100.1", nil).assertUp()
+			w.connect("red", "ann@Partner", "198.51.100.2", nil).assertUp()
+			s := w.connect("red", "bob@partner", "198.51.100.3", byXAuth)
+			if a, _ := s.settle(30 * time.Second); a.IsValid() != replace {
+				t.Errorf("replace %v: %v", replace, a)
+			}
+			assertEndings(t, w, want)
+			if err := w.finish(); err != nil {
+				t.Error(err)
+			}
 		})
 	}
 }

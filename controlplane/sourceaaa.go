@@ -192,9 +192,13 @@ func (l *leases) limitsOf(r *config.Router) api.Limits {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := r.Limits
+	replaces := []string{}
+	for _, limit := range c.Replaces {
+		replaces = append(replaces, limit.String())
+	}
 	return api.Limits{
 		Sessions: l.limits.howMany(limited{router: r.Name, kind: limitRouter}), PerRouter: c.PerRouter, PerUser: c.PerUser, PerDomain: c.PerDomain, PerSource: c.PerSource,
-		WhenReached: c.WhenReached.String(), Refused: map[string]uint64{},
+		WhenReached: c.WhenReached.String(), Replaces: replaces, Refused: map[string]uint64{},
 	}
 }
 
@@ -220,7 +224,7 @@ func (p *Process) DomainMaps(context.Context) ([]api.DomainMap, error) {
 				AccountingGroup: m.AccountingGroup, StripDomain: m.StripDomain, OverrideUser: m.OverrideUser, TerminatingVR: m.Router, IPProfile: m.IPProfile,
 				Gateway: m.Gateway, Pool: m.Pool, DNS: nonNil(m.DNS), NBNS: nonNil(m.NBNS), MTU: m.MTU, MaxSessions: m.MaxSessions,
 				SessionTimeoutSeconds: wholeSeconds(m.SessionTimeout), IdleTimeoutSeconds: wholeSeconds(m.IdleTimeout), IdleIngress: m.IdleIngress,
-				Traffic: trafficView(buildTraffic(m.Traffic)), Sessions: l.limits.howMany(limited{router: r.name, kind: limitDomain, name: m.Domain}),
+				Traffic: trafficView(buildTraffic(m.Traffic)), Sessions: l.limits.howMany(limited{router: r.name, kind: limitEntry, name: m.Domain}),
 			}
 			out = append(out, v)
 		}

@@ -128,7 +128,7 @@ func TestAAAViews(t *testing.T) {
 			Results: map[string]uint64{"accepted": 3, "aaa-timeout": 1},
 			Answers: []api.AAAAnswers{{Method: "local", Results: map[string]uint64{"accepted": 3}}, {Method: "radius", Results: map[string]uint64{"aaa-timeout": 1}}},
 			Limits: api.Limits{
-				Sessions: 2, PerRouter: 2, PerUser: 3, PerDomain: 4, WhenReached: "replace-oldest",
+				Sessions: 2, PerRouter: 2, PerUser: 3, PerDomain: 4, WhenReached: "replace-oldest", Replaces: []string{"user"},
 				Refused: map[string]uint64{"user-session-limit": 0, "domain-session-limit": 0, "router-session-limit": 1, "source-session-limit": 0},
 			},
 		}

@@ -190,7 +190,7 @@ func (f *fakePlane) AAA(context.Context) (api.AAA, error) {
 				VR: "office", Methods: []string{"local", "radius"}, AuthenticationGroup: "servers", AccountingGroup: "others", AccountingRequired: true,
 				Results: map[string]uint64{"accepted": 40, "aaa-refused": 3},
 				Answers: []api.AAAAnswers{{Method: "local", Results: map[string]uint64{"aaa-unknown-user": 43}}, {Method: "radius", Results: map[string]uint64{"accepted": 40, "aaa-refused": 3}}},
-				Limits:  api.Limits{Sessions: 4, PerRouter: 100, PerUser: 2, WhenReached: "replace-oldest", Refused: map[string]uint64{"router-session-limit": 2, "user-session-limit": 0}},
+				Limits:  api.Limits{Sessions: 4, PerRouter: 100, PerUser: 2, WhenReached: "replace-oldest", Replaces: []string{"user", "source"}, Refused: map[string]uint64{"router-session-limit": 2, "user-session-limit": 0}},
 			},
 			{VR: "red", Methods: []string{"local"}, Limits: api.Limits{WhenReached: "deny"}},
 		},
@@ -678,9 +678,9 @@ QUEUED  OLDEST  OPEN SESSIONS  DELIVERED  RETRIED  DROPPED INTERIMS  RECOVERED  
 DECIDING  OF   WAITING  OF    PER SOURCE  ADMITTED  REFUSED  UNKNOWN POLICIES
 3         256  2        8192  128         50        7        1
 
-VR      SESSIONS  OF         PER USER   PER DOMAIN  PER SOURCE  WHEN REACHED    REFUSED
-office  4         100        2          unlimited   unlimited   replace-oldest  router-session-limit 2
-red     0         unlimited  unlimited  unlimited   unlimited   deny            -
+VR      SESSIONS  OF         PER USER   PER DOMAIN  PER SOURCE  WHEN REACHED                  REFUSED
+office  4         100        2          unlimited   unlimited   replace-oldest: user, source  router-session-limit 2
+red     0         unlimited  unlimited  unlimited   unlimited   deny                          -
 
 VR      METHODS        AUTHENTICATION  ACCOUNTING         RESULTS
 office  local, radius  servers         others (required)  aaa-refused 3, accepted 40

@@ -176,9 +176,17 @@ func limitTable(w io.Writer, routers []api.AAARouter) error {
 	t := newTable(w, "VR", "SESSIONS", "OF", "PER USER", "PER DOMAIN", "PER SOURCE", "WHEN REACHED", "REFUSED")
 	for i := range routers {
 		l := &routers[i].Limits
-		t.row(routers[i].VR, strconv.Itoa(l.Sessions), bound(l.PerRouter), bound(l.PerUser), bound(l.PerDomain), bound(l.PerSource), l.WhenReached, happened(l.Refused))
+		t.row(routers[i].VR, strconv.Itoa(l.Sessions), bound(l.PerRouter), bound(l.PerUser), bound(l.PerDomain), bound(l.PerSource), whenReached(l), happened(l.Refused))
 	}
 	return t.end()
+}
+
+// whenReached says what happens at the limits, and at which.
+func whenReached(l *api.Limits) string {
+	if len(l.Replaces) == 0 {
+		return l.WhenReached
+	}
+	return l.WhenReached + ": " + strings.Join(l.Replaces, ", ")
 }
 
 // bound is a limit, 0 for none.

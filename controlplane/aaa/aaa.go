@@ -127,9 +127,14 @@ type Decision struct {
 	Round *EAPRound
 	// By says who decided.
 	By Authority
+	// Domain is the domain of the user's name by the rules of the router in which it arrived
+	// ([Name.Key]); empty: it has none.
+	Domain string
 	// DomainSessions bounds the sessions at once of those who share By.Domain and the router in
-	// which they arrived; 0: no bound.
+	// which they arrived; 0: no bound. OwnEntry says that By.Domain is Domain's own entry, so that
+	// the bound is one for the domain and not for all that share an entry.
 	DomainSessions int
+	OwnEntry       bool
 	Grants
 }
 

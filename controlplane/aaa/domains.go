@@ -95,7 +95,8 @@ type DomainMap struct {
 	Strip bool
 	// Override has servers asked about another user; nil: about who it is.
 	Override *Override
-	// MaxSessions bounds the sessions of the entry's users at once; 0: no bound.
+	// MaxSessions bounds the sessions of the entry's users at once, of all domains together that
+	// share it; 0: no bound.
 	MaxSessions int
 	// Grants hold where the server or the local user says nothing.
 	Grants

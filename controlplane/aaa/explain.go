@@ -191,7 +191,11 @@ func (s *Service) explainGrants(p *plan, r Request, answer source) []Step {
 	add("interim accounting", duration(g.Interim), "")
 	add("traffic", g.Traffic.describe(), "")
 	if p.entry != nil && p.entry.MaxSessions > 0 {
-		add("sessions of the domain", fmt.Sprint("at most ", p.entry.MaxSessions), fromDomain)
+		whose := "sessions of the entry"
+		if p.own {
+			whose = "sessions of the domain"
+		}
+		add(whose, fmt.Sprint("at most ", p.entry.MaxSessions), fromDomain)
 	}
 	return out
 }

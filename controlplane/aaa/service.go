@@ -114,6 +114,7 @@ type plan struct {
 	user      string
 	name      Name
 	entry     *DomainMap // nil: none
+	own       bool       // entry is that of the name's domain
 	why       string     // this entry, or none
 	profile   Place
 	asked     string        // the router whose AAA is asked
@@ -143,6 +144,7 @@ func (s *Service) plan(r Request) *plan {
 		name: own.Names.Parse(r.User), profile: own.Profiles[r.IPProfile], asked: r.Router, policy: own,
 	}
 	p.entry, p.why = own.entry(p.name)
+	p.own = p.entry != nil && p.entry == own.Domains[p.name.Key()]
 	e := p.entry
 	if e == nil {
 		e = &DomainMap{}
@@ -186,8 +188,9 @@ func (s *Service) decide(ctx context.Context, r Request) Decision {
 		d = s.ask(ctx, p, r)
 	}
 	by := Authority{Router: p.asked, Method: d.By.Method, Server: d.By.Server, Accounting: p.accounting}
+	d.Domain = p.name.Key()
 	if p.entry != nil {
-		by.Domain, d.DomainSessions = p.entry.Name, p.entry.MaxSessions
+		by.Domain, d.DomainSessions, d.OwnEntry = p.entry.Name, p.entry.MaxSessions, p.own
 	}
 	if d.Accept {
 		d.User = cmp.Or(d.User, r.User)

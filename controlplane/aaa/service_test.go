@@ -411,3 +411,30 @@ func TestEntryBounds(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 }
+
+// TestDomainOfName (R1, R5): sessions are counted by the domain of the name that came, whoever it
+// then is called, and whether the bound of the entry is one for the domain or for many.
+func TestDomainOfName(t *testing.T) {
+	for _, tt := range []struct {
+		user, domain, entry string
+		most                int
+		own                 bool
+	}{
+		{"jill@ABC.com", "abc.com", "abc.com", 7, true},
+		{"jill@xyz.com", "xyz.com", "default", 9, false},
+		{"jill@default", "default", "default", 9, false},
+		{"jill@", "", "none", 2, false},
+		{"jill", "", "none", 2, false},
+	} {
+		w := newWorld(Decision{Accept: true, User: "as@the.server.says"}).domain("abc.com", DomainMap{MaxSessions: 7, Strip: true})
+		p := w.policies["main"]
+		p.Default, p.None = &DomainMap{Name: "default", MaxSessions: 9}, &DomainMap{Name: "none", MaxSessions: 2}
+		w.policies["main"] = p
+		if d := w.decide(pap(tt.user, "x")); !d.Accept || d.Domain != tt.domain || d.By.Domain != tt.entry || d.DomainSessions != tt.most || d.OwnEntry != tt.own {
+			t.Errorf("%s: domain %q, entry %q, %d, own %v", tt.user, d.Domain, d.By.Domain, d.DomainSessions, d.OwnEntry)
+		}
+	}
+	if d := newWorld(Decision{Accept: true}).decide(pap("jill@xyz.com", "x")); d.Domain != "xyz.com" || d.By.Domain != "" || d.OwnEntry {
+		t.Errorf("without a domain map: %+v", d)
+	}
+}

@@ -126,7 +126,7 @@ func (f *fakeSource) AAA(ctx context.Context) (AAA, error) {
 			{
 				VR: "blue", Methods: []string{"local", "radius"}, AuthenticationGroup: "g", AccountingGroup: "g", AccountingRequired: true,
 				Results: map[string]uint64{"accepted": 40, "aaa-refused": 3}, Answers: []AAAAnswers{{"radius", map[string]uint64{"accepted": 40}}},
-				Limits: Limits{Sessions: 4, PerRouter: 100, PerUser: 2, WhenReached: "deny", Refused: map[string]uint64{"user-session-limit": 2}},
+				Limits: Limits{Sessions: 4, PerRouter: 100, PerUser: 2, WhenReached: "replace-oldest", Replaces: []string{"user", "source"}, Refused: map[string]uint64{"user-session-limit": 2}},
 			},
 			{VR: "red", Methods: []string{"local"}, Limits: Limits{WhenReached: "deny"}},
 		},

@@ -175,8 +175,10 @@ type Limits struct {
 	PerUser   int `json:"per_user"`
 	PerDomain int `json:"per_domain"`
 	PerSource int `json:"per_source"`
-	// WhenReached is "deny" or "replace-oldest", and is about PerUser.
-	WhenReached string `json:"when_reached"`
+	// WhenReached is "deny" or "replace-oldest", which is about the limits in Replaces: "user",
+	// "domain", "source", "router". The others always refuse.
+	WhenReached string   `json:"when_reached"`
+	Replaces    []string `json:"replaces"`
 	// Refused counts refusals by reason.
 	Refused map[string]uint64 `json:"refused"`
 }

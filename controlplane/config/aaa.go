@@ -124,7 +124,9 @@ type DomainMap struct {
 	Pool      string
 	DNS, NBNS []netip.Addr
 	MTU       int
-	// MaxSessions bounds the domain's sessions, 1 to 1000000; 0 for [Limits].
+	// MaxSessions bounds the sessions of all users under the domain map, 1 to
+	// 1000000; 0 for no such bound. Of a domain's own map it holds in place
+	// of the PerDomain of [Limits].
 	MaxSessions int
 	// SessionTimeout, IdleTimeout and IdleIngress as in [AAA]; 0 for those.
 	SessionTimeout time.Duration
@@ -196,12 +198,15 @@ type TerminateCode struct {
 
 // Limits bound sessions that arrive in a virtual router (R5).
 type Limits struct {
-	// PerUser, PerDomain, PerSource (outer address) and PerRouter are 1 to
-	// 1000000; 0 for no limit, default.
+	// PerUser, PerDomain (of names, with or without domain map), PerSource
+	// (outer address) and PerRouter are 1 to 1000000; 0 for no limit, default.
 	PerUser, PerDomain, PerSource, PerRouter int
-	// WhenReached is what happens at PerUser; default Deny. The other limits
-	// always refuse: nobody may end a stranger's session.
+	// WhenReached is what happens at the limits of Replaces; default Deny. The
+	// others always refuse.
 	WhenReached WhenReached
+	// Replaces has each limit once, and is empty with Deny. Default: only
+	// LimitUser, because at the others a user ends a stranger's session.
+	Replaces []SessionLimit
 }
 
 // Admission bounds the subscribers that wait for AAA, in all virtual routers

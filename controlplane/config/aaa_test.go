@@ -86,7 +86,7 @@ aaa:
       idle-ingress-only: true
       traffic: {policy-in: in-policy}
     - {domain: branch.example, ip-profile: branch, authentication-group: records-too}
-limits: {per-user: 1, per-domain: 2, per-source: 3, per-router: 4, when-reached: replace-oldest}
+limits: {per-user: 1, per-domain: 2, per-source: 3, per-router: 4, when-reached: replace-oldest, replaces: [router, user]}
 traffic-policies:
   - name: web
     rules:
@@ -170,7 +170,7 @@ func TestAAAEverything(t *testing.T) {
 			{Domain: "none", AuthenticationRouter: "out", Methods: both, AuthenticationGroup: "both", AccountingGroup: "records"},
 		},
 	}, out.AAA)
-	compare("limits", Limits{1, 2, 3, 4, ReplaceOldest}, out.Limits)
+	compare("limits", Limits{1, 2, 3, 4, ReplaceOldest, []SessionLimit{LimitRouter, LimitUser}}, out.Limits)
 	compare("policies", []TrafficPolicy{
 		{Name: "slow", Rate: 64000, Burst: 3000},
 		{Name: "web", Rules: []TrafficRule{
@@ -426,6 +426,14 @@ func checkAAA(t *testing.T, c *Config, r *Router) {
 		if l < 0 || l > 1000000 || r.Limits.WhenReached != Deny && r.Limits.WhenReached != ReplaceOldest {
 			t.Errorf("limits %+v", r.Limits)
 		}
+	}
+	for i, l := range r.Limits.Replaces {
+		if l < LimitUser || l > LimitRouter || slices.Contains(r.Limits.Replaces[:i], l) {
+			t.Errorf("limits %+v", r.Limits)
+		}
+	}
+	if (len(r.Limits.Replaces) > 0) != (r.Limits.WhenReached == ReplaceOldest) {
+		t.Errorf("limits %+v", r.Limits)
 	}
 	if slices.Contains(r.PPP.Authentication, PPPEAP) && !slices.Contains(a.Methods, MethodRADIUS) &&
 		!slices.ContainsFunc(a.DomainMaps, func(m DomainMap) bool { return slices.Contains(m.Methods, MethodRADIUS) }) {

@@ -163,7 +163,7 @@ func TestAAAErrors(t *testing.T) {
     - {domain: r, override-user: {name: x, password-file: long}, methods: [radius]}
 `, []string{
 			`vr/a.yaml:L+3:16: domain map "x.example" is there twice; the first is in line L+2`,
-			`vr/a.yaml:L+3:41: "max-sessions" is "1000001" but must be 1 to 1000000 or 0 (that of limits)`,
+			`vr/a.yaml:L+3:41: "max-sessions" is "1000001" but must be 1 to 1000000 or 0 (no bound of its own)`,
 			`vr/a.yaml:L+3:67: "session-timeout" is "59" but must be 60s to 31622400s or 0 (that of the aaa section)`,
 			`vr/a.yaml:L+3:85: "idle-timeout" is "299" but must be 300s to 86400s or 0 (that of the aaa section)`,
 			`vr/a.yaml:L+4:7: "deny" and "methods" exclude each other`,
@@ -190,12 +190,17 @@ func TestAAAErrors(t *testing.T) {
 		"the gateway of a domain is nobody's address": {good + "    address: 10.0.0.9\naaa: {domain-maps: [{domain: x, gateway: 10.0.0.9}]}\n", []string{
 			`vr/a.yaml:24:14: the address 10.0.0.9 is a gateway address, at vr/a.yaml:25:42`,
 		}},
-		"limits": {aaaBase + "limits: {per-user: -1, per-domain: 1000001, per-source: x, per-router: 1.5, when-reached: drop}\n", []string{
+		"limits": {aaaBase + "limits: {per-user: -1, per-domain: 1000001, per-source: x, per-router: 1.5, when-reached: drop, replaces: [group, user, user]}\n", []string{
 			`vr/a.yaml:L+0:20: "per-user" is "-1" but must be 1 to 1000000 or 0 (no limit)`,
 			`vr/a.yaml:L+0:36: "per-domain" is "1000001" but must be 1 to 1000000 or 0 (no limit)`,
 			`vr/a.yaml:L+0:57: "per-source" is "x" but must be a decimal number, 1 to 1000000 or 0 (no limit)`,
 			`vr/a.yaml:L+0:72: "per-router" is "1.5" but must be a decimal number, 1 to 1000000 or 0 (no limit)`,
 			`vr/a.yaml:L+0:91: "when-reached" is "drop" but must be deny or replace-oldest`,
+			`vr/a.yaml:L+0:108: entry 1 of "replaces" is "group" but must be user, domain, source or router`,
+			`vr/a.yaml:L+0:121: user is twice in "replaces"`,
+		}},
+		"no limit": {aaaBase + "limits: {when-reached: replace-oldest, replaces: []}\n", []string{
+			`vr/a.yaml:L+0:50: "replaces" has 0 entries but may have 1 to 4`,
 		}},
 		"traffic policies": {change("  - {name: web, rate: 1M}\n", `  - name: web
     burst: 1499
@@ -518,6 +523,40 @@ func TestRates(t *testing.T) {
 		var r rate
 		if err := r.parse(word, ""); err == nil {
 			t.Errorf("%q is %d", word, r.v)
+		}
+	}
+}
+
+// TestReplaces: what has no effect is said, and what is left out is the user's limit.
+func TestReplaces(t *testing.T) {
+	const maps = "aaa: {domain-maps: [{domain: x, max-sessions: 3}]}\n"
+	for _, test := range []struct {
+		limits, more string
+		want         []SessionLimit
+		warnings     []string
+	}{
+		{"per-user: 1", "", nil, nil},
+		{"per-user: 1, when-reached: replace-oldest", "", []SessionLimit{LimitUser}, nil},
+		{"when-reached: replace-oldest", "", []SessionLimit{LimitUser}, []string{`24: replace-oldest has no effect without "per-user"`}},
+		{"per-user: 1, replaces: [user]", "", nil, []string{`34: "replaces" has no effect without "when-reached: replace-oldest"`}},
+		{"when-reached: replace-oldest, replaces: [domain]", maps, []SessionLimit{LimitDomain}, nil},
+		{"when-reached: replace-oldest, per-source: 1, replaces: [source, router, domain]", "", []SessionLimit{LimitSource, LimitRouter, LimitDomain}, []string{
+			`74: router has no effect in "replaces" without "per-router"`, `82: domain has no effect in "replaces" without "per-domain"`,
+		}},
+	} {
+		c, warnings, errs := parseFiles(map[string]string{"a": good + "    address: 10.0.0.9\nlimits: {" + test.limits + "}\n" + test.more})
+		if len(errs) > 0 {
+			t.Errorf("%s: %v", test.limits, Errors(errs))
+			continue
+		}
+		var got []string
+		for _, w := range lines(warnings) {
+			if w, ok := strings.CutPrefix(w, "vr/a.yaml:25:"); ok {
+				got = append(got, w)
+			}
+		}
+		if diff := cmp.Diff(test.warnings, got); diff != "" || !slices.Equal(c.Routers[0].Limits.Replaces, test.want) {
+			t.Errorf("%s: %v (-want +got):\n%s", test.limits, c.Routers[0].Limits.Replaces, diff)
 		}
 	}
 }

@@ -32,12 +32,44 @@ func (b *builder) aaa(f *fileRouter, r *Router) {
 	}
 	b.terminateCodes(x, r)
 	b.domainMaps(f, r)
-	if d := f.Limits; d.WhenReached.v == ReplaceOldest && d.PerUser.v == 0 && d.sound("per-user") {
-		b.warnf(d.WhenReached.pos, "replace-oldest has no effect without \"per-user\"")
-	}
+	b.limits(&f.Limits, r)
+}
+
+// limits fills in the limits on sessions, once the domain maps are there.
+func (b *builder) limits(x *fileLimits, r *Router) {
 	r.Limits = Limits{
-		PerUser: int(f.Limits.PerUser.v), PerDomain: int(f.Limits.PerDomain.v), PerSource: int(f.Limits.PerSource.v), PerRouter: int(f.Limits.PerRouter.v),
-		WhenReached: f.Limits.WhenReached.v,
+		PerUser: int(x.PerUser.v), PerDomain: int(x.PerDomain.v), PerSource: int(x.PerSource.v), PerRouter: int(x.PerRouter.v),
+		WhenReached: x.WhenReached.v,
+	}
+	replaces := wordList(b, x.Replaces, "replaces")
+	if r.Limits.WhenReached != ReplaceOldest {
+		if len(replaces) > 0 && x.sound("when-reached") {
+			b.warnf(x.Replaces[0].pos, "\"replaces\" has no effect without \"when-reached: replace-oldest\"")
+		}
+		return
+	}
+	if r.Limits.Replaces = replaces; len(x.Replaces) == 0 {
+		r.Limits.Replaces = []SessionLimit{LimitUser}
+	}
+	inMaps := slices.ContainsFunc(r.AAA.DomainMaps, func(m DomainMap) bool { return m.MaxSessions > 0 })
+	for _, l := range []struct {
+		limit SessionLimit
+		key   string
+		has   bool
+	}{
+		{LimitUser, "per-user", x.PerUser.v > 0},
+		{LimitDomain, "per-domain", x.PerDomain.v > 0 || inMaps},
+		{LimitSource, "per-source", x.PerSource.v > 0},
+		{LimitRouter, "per-router", x.PerRouter.v > 0},
+	} {
+		if l.has || !x.sound(l.key) || !slices.Contains(r.Limits.Replaces, l.limit) {
+			continue
+		}
+		if i := slices.IndexFunc(x.Replaces, func(w word[SessionLimit]) bool { return w.v == l.limit }); i >= 0 {
+			b.warnf(x.Replaces[i].pos, "%v has no effect in \"replaces\" without %q", l.limit, l.key)
+		} else {
+			b.warnf(x.WhenReached.pos, "replace-oldest has no effect without %q", l.key)
+		}
 	}
 }
 

@@ -233,14 +233,29 @@ const (
 	StrategyRoundRobin
 )
 
-// WhenReached says what happens at the limit of a user's sessions.
+// SessionLimit is one of the limits on sessions.
+type SessionLimit uint8
+
+// The limits.
+const (
+	// LimitUser is PerUser.
+	LimitUser SessionLimit = iota + 1
+	// LimitDomain is PerDomain, and the bounds of domain maps.
+	LimitDomain
+	// LimitSource is PerSource.
+	LimitSource
+	// LimitRouter is PerRouter.
+	LimitRouter
+)
+
+// WhenReached says what happens at a limit on sessions.
 type WhenReached uint8
 
 // The possibilities.
 const (
 	// Deny refuses the new session.
 	Deny WhenReached = iota + 1
-	// ReplaceOldest ends the user's oldest one.
+	// ReplaceOldest ends the oldest one that counts for the limit.
 	ReplaceOldest
 )
 
@@ -352,6 +367,8 @@ var (
 
 	whenReachedNames = names[WhenReached]{{Deny, "deny"}, {ReplaceOldest, "replace-oldest"}}
 
+	sessionLimitNames = names[SessionLimit]{{LimitUser, "user"}, {LimitDomain, "domain"}, {LimitSource, "source"}, {LimitRouter, "router"}}
+
 	identityNames = names[IdentityKind]{
 		{IdentityAddress, "address"}, {IdentityFQDN, "fqdn"}, {IdentityUserFQDN, "user-fqdn"},
 	}
@@ -439,6 +456,9 @@ func (s Strategy) String() string { return strategyNames.text(s) }
 
 // String returns the word of the configuration.
 func (w WhenReached) String() string { return whenReachedNames.text(w) }
+
+// String returns the word of the configuration.
+func (s SessionLimit) String() string { return sessionLimitNames.text(s) }
 
 // String returns the word of the configuration.
 func (a Action) String() string { return actionNames.text(a) }

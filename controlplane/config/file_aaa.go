@@ -195,8 +195,8 @@ type fileDomainMap struct {
 	Gateway address `yaml:"gateway"`
 	// Pool of the terminating virtual router; with virtual-router the only one there unless given.
 	Pool text `yaml:"pool" len:"1..64"`
-	// Most sessions of the domain.
-	MaxSessions number `yaml:"max-sessions" default:"0" range:"1..1000000" zero:"that of limits"`
+	// Most sessions of all users under this entry; in the entry of a domain it holds in place of per-domain of limits.
+	MaxSessions number `yaml:"max-sessions" default:"0" range:"1..1000000" zero:"no bound of its own"`
 	// How long a session may last.
 	SessionTimeout duration `yaml:"session-timeout" default:"0" range:"60..31622400" zero:"that of the aaa section"`
 	// How long a session may be without traffic.
@@ -232,14 +232,16 @@ type fileLimits struct {
 	section
 	// Most sessions of one user name.
 	PerUser number `yaml:"per-user" default:"0" range:"1..1000000" zero:"no limit"`
-	// Most sessions of the users of one domain map.
+	// Most sessions of one domain, as user names give it, with or without a domain map; names without domain have no such limit.
 	PerDomain number `yaml:"per-domain" default:"0" range:"1..1000000" zero:"no limit"`
 	// Most sessions from one outer address.
 	PerSource number `yaml:"per-source" default:"0" range:"1..1000000" zero:"no limit"`
 	// Most sessions of all.
 	PerRouter number `yaml:"per-router" default:"0" range:"1..1000000" zero:"no limit"`
-	// What happens when a user has per-user sessions: deny (the new one is refused) or replace-oldest (the oldest one ends). The other limits always refuse.
+	// What happens to one more session: deny (it is refused) or replace-oldest (the oldest one that counts for the limit ends, if replaces has the limit).
 	WhenReached word[WhenReached] `yaml:"when-reached" default:"deny"`
+	// Limits at which the oldest session makes room; only user if none are given. Each but user lets one user push out another: whoever can log in can end sessions of strangers of the domain, source or virtual router, and clients that connect again by themselves push each other out for ever.
+	Replaces []word[SessionLimit] `yaml:"replaces" items:"1..4"`
 }
 
 // fileTraffic is what a subscriber may send and receive; in is from the subscriber.

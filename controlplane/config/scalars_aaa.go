@@ -171,4 +171,5 @@ func (ParseDirection) table() names[ParseDirection] { return parseDirectionNames
 func (UnknownPolicy) table() names[UnknownPolicy]   { return unknownPolicyNames }
 func (Strategy) table() names[Strategy]             { return strategyNames }
 func (WhenReached) table() names[WhenReached]       { return whenReachedNames }
+func (SessionLimit) table() names[SessionLimit]     { return sessionLimitNames }
 func (Action) table() names[Action]                 { return actionNames }

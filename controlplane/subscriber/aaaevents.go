@@ -74,7 +74,7 @@ func (SetTraffic) subscriberEffect()     {}
 const (
 	// ReasonRADIUS: a Disconnect-Request (RFC 5176).
 	ReasonRADIUS Reason = "radius-disconnect"
-	// ReasonReplaced: a newer session of the same user took its place (limits, replace-oldest).
+	// ReasonReplaced: a newer session took its place (limits, replace-oldest).
 	ReasonReplaced Reason = "replaced"
 	// ReasonNoGateway: AAA moves the subscriber to a virtual router in which nothing says what
 	// our address is.
