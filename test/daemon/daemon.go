@@ -60,8 +60,7 @@ func New(dir string, routers map[string]string) (*Daemon, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "vr"), 0o700); err != nil {
 		return nil, err
 	}
-	process := fmt.Sprintf("log: {level: debug, format: json}\napi: {socket: %s}\nstate-dir: %s\nshutdown-timeout: 8s\n", d.socket(), filepath.Join(dir, "state"))
-	if err := os.WriteFile(filepath.Join(dir, "vrgate.yaml"), []byte(process), 0o600); err != nil {
+	if err := d.WriteProcess(""); err != nil {
 		return nil, err
 	}
 	for name, text := range routers {
@@ -70,6 +69,12 @@ func New(dir string, routers map[string]string) (*Daemon, error) {
 		}
 	}
 	return d, nil
+}
+
+// WriteProcess writes the process's file; more are further keys, such as "default-router: office\n".
+func (d *Daemon) WriteProcess(more string) error {
+	text := fmt.Sprintf("log: {level: debug, format: json}\napi: {socket: %s}\nstate-dir: %s\nshutdown-timeout: 8s\n%s", d.socket(), filepath.Join(d.Dir, "state"), more)
+	return os.WriteFile(filepath.Join(d.Dir, "vrgate.yaml"), []byte(text), 0o600)
 }
 
 // WriteRouter writes a virtual router's file.

@@ -70,9 +70,14 @@ func (o *office) issue(a *topo.Authority, name string, options topo.CertificateO
 	return c
 }
 
-// serve starts vrgate. more are further keys of the virtual router.
+// serve starts vrgate.
 func (o *office) serve(c vrConfig) {
 	o.t.Helper()
+	o.runOne(o.config(c))
+}
+
+// config is the virtual router's, with all that dynamic subscribers need.
+func (o *office) config(c vrConfig) vrConfig {
 	c.More = []netip.Addr{o.exclusive}
 	ipsec := `ike-policy-rules:
   - {priority: 1, authentication: any, encryption: [aes256], hash: [sha256, sha1], group: [modp2048, modp1024], aggressive-mode: accepted}
@@ -92,7 +97,7 @@ certificates:
 `
 	}
 	c.IPsec = strings.TrimSpace(ipsec)
-	o.runOne(c)
+	return c
 }
 
 // The kinds of clients, as changes of one.

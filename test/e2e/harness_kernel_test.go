@@ -184,12 +184,13 @@ func join(list []netip.Addr) string {
 
 func indent(s string) string { return "  " + strings.ReplaceAll(s, "\n", "\n  ") }
 
-// run starts vrgate with these virtual routers.
-func (w *world) run(routers map[string]string) {
+// run starts vrgate with these virtual routers. more are further keys of the process.
+func (w *world) run(routers map[string]string, more ...string) {
 	w.t.Helper()
 	d, err := daemon.New(filepath.Join(w.Dir(), "vrgate"), routers)
 	w.check(err)
 	w.daemon = d
+	w.check(d.WriteProcess(strings.Join(more, "")))
 	w.check(d.Start(w.ctx))
 }
 

@@ -8,8 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // ClientConfig says what one client is like. Host, Server, User and Password are needed, and PSK unless Plain.
@@ -269,9 +272,25 @@ func (c *Client) Disconnect(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// HangUp has pppd end its link, as a user does who closes the connection: PPP goes first, the rest follows.
+func (c *Client) HangUp() error {
+	b, err := os.ReadFile(c.pppPID())
+	if err != nil {
+		return fmt.Errorf("topo: %w", err)
+	}
+	text, _, _ := strings.Cut(string(b), "\n")
+	pid, err := strconv.Atoi(text)
+	if err != nil {
+		return fmt.Errorf("topo: pppd's process: %w", err)
+	}
+	return unix.Kill(pid, unix.SIGHUP)
+}
+
+func (c *Client) pppPID() string { return filepath.Join(c.over["/run"], "ppp-"+lacName+".pid") }
+
 // pppRuns tells from pppd's pid file whether a link is, or is being brought, up.
 func (c *Client) pppRuns() bool {
-	_, err := os.Stat(filepath.Join(c.over["/run"], "ppp-"+lacName+".pid"))
+	_, err := os.Stat(c.pppPID())
 	return err == nil
 }
 

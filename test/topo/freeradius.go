@@ -116,12 +116,10 @@ server default {
 	}
 	authorize {
 		requests
+		files
 		chap
 		mschap
-		eap {
-			ok = return
-		}
-		files
+		eap
 		pap
 	}
 	authenticate {

@@ -18,10 +18,6 @@ type RADIUSRequest struct {
 	Attributes []string // such as `Acct-Session-Id = "1"`
 	// Unsigned leaves Message-Authenticator out, which radclient 3.2.1 would never add by itself.
 	Unsigned bool
-	// Identifier is the request's; 0: radclient's choice. The same request with the same identifier is a duplicate only
-	// from the same port, which Port sets; 0: any.
-	Identifier uint8
-	Port       uint16
 	// Timeout is how long an answer may take; 0: 10 seconds. The request is sent once.
 	Timeout time.Duration
 }
@@ -38,17 +34,11 @@ func (h *Host) RADIUS(ctx context.Context, r RADIUSRequest) (RADIUSAnswer, error
 	if !r.Unsigned {
 		lines = append([]string{"Message-Authenticator = 0x00"}, lines...)
 	}
-	if r.Port != 0 {
-		lines = append(lines, fmt.Sprintf("Packet-Src-Port = %d", r.Port))
-	}
 	timeout := r.Timeout
 	if timeout == 0 {
 		timeout = 10 * time.Second
 	}
 	args := []string{"-x", "-r", "1", "-t", fmt.Sprint(timeout.Seconds())}
-	if r.Identifier != 0 {
-		args = append(args, "-i", fmt.Sprint(r.Identifier))
-	}
 	cmd := exec.Command("radclient", append(args, r.To.String(), r.Kind, r.Secret)...)
 	cmd.Stdin = strings.NewReader(strings.Join(lines, "\n") + "\n")
 	var out bytes.Buffer
