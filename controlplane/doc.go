@@ -65,8 +65,10 @@
 // of the admission queue, which keeps a crowd that comes back at once from drowning the servers, and
 // one source from keeping the others waiting.
 //
-// Nothing of a subscriber's traffic flows before the journal of package aaa/accounting has its start
-// on disk. The journal owes a stop to whoever had a start, also after kill -9, sends the records of
+// Nothing of an L2TP subscriber's traffic flows before the journal of package aaa/accounting has its
+// start on disk; a dynamic subscriber's can from its first IPsec SA on, which is what shows that it
+// has come, and is in its counters. Accounting servers hear of a virtual router's begin and end, and
+// so that it has no sessions, when the process begins and ends. The journal owes a stop to whoever had a start, also after kill -9, sends the records of
 // a session in their order and keeps them until a server has acknowledged them. What the disk refuses
 // is kept in memory: a session ends for want of accounting only where the configuration says so. The
 // traffic of all sessions is put down once a minute, for the stops that a crash would owe.

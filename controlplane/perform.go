@@ -325,8 +325,10 @@ func (r *router) setTraffic(f subscriber.SetTraffic) subscriber.TrafficSet {
 		return done
 	}
 	if err := plane.SetTraffic(f); err != nil {
-		r.kernelFailed("set traffic", err)
 		done.Reason, done.Text = reasonOf(err)
+		if done.Reason != subscriber.Reason(aaa.ReasonUnknownPolicy) { // which is the server's fault, and its answer says so
+			r.kernelFailed("set traffic", err)
+		}
 	}
 	return done
 }
