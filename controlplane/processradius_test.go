@@ -63,7 +63,8 @@ func newRADIUSNet(t *testing.T, cfg faultyradius.Config) *radiusNet {
 // config is the router red with the server; a request is sent twice, each time with this timeout. more are further keys of aaa.
 func (n *radiusNet) config(timeout, more string) *config.Config {
 	return loadConfig(n.t, map[string]string{
-		"vrgate.yaml": "shutdown-timeout: 1s\nworkers: {dh: 2, kernel: 4}\n",
+		"vrgate.yaml":  "shutdown-timeout: 1s\nworkers: {dh: 2, kernel: 4}\n",
+		"vr/blue.yaml": routerYAML("blue", "192.0.2.2"), // another tenant
 		"vr/red.yaml": strings.Replace(routerYAML("red", "192.0.2.1"), "attempts: 1", "attempts: 2", 1) + strings.NewReplacer(
 			"AUTH", fmt.Sprint(n.auth), "ACCT", fmt.Sprint(n.acct), "COA", fmt.Sprint(n.coa.Port()), "SECRET", radiusSecret, "TIMEOUT", timeout, "MORE", more).Replace(`
 ppp: {authentication: [pap]}
@@ -246,6 +247,7 @@ func TestRADIUS(t *testing.T) {
 		t.Errorf("carol has %+v", c)
 	}
 	w.assertKernel(`
+		router blue
 		router red
 		  access of 198.51.100.2 in red mtu 1300, route to ` + c.Address.String() + ` from 10.0.0.1, in 1000000 bit/s, in by guests, out 2000000 bit/s, out by staff
 		  sa in from 198.51.100.1
@@ -257,7 +259,9 @@ func TestRADIUS(t *testing.T) {
 	w.connect("red", "alice", "198.51.100.3", nil) // who is a local user; but the server has spoken
 	w.until("alice is refused", func() bool { return slices.Contains(w.endings(), "alice: aaa-refused") })
 
-	// The server changes and ends sessions (RFC 5176).
+	// The server changes and ends sessions (RFC 5176), and nobody's who is another tenant's.
+	w.connect("blue", "erin", "198.51.100.5", byXAuth)
+	erin := w.up("erin")
 	now := numberAVP(55, uint32(time.Now().Unix()))
 	change := []*rad.AVP{avp(44, b.ID), numberAVP(27, 7200), avp(11, "staff"), now}
 	for _, tc := range []struct {
@@ -274,6 +278,9 @@ func TestRADIUS(t *testing.T) {
 		{"signed by somebody else", rad.CodeDisconnectRequest, 2, "another secret", []*rad.AVP{avp(44, b.ID), now}, 0, 0},
 		{"a policy that there is not", rad.CodeCoARequest, 3, radiusSecret, []*rad.AVP{avp(44, b.ID), avp(11, "nobody"), now}, rad.CodeCoANAK, 407},
 		{"nobody's session", rad.CodeDisconnectRequest, 4, radiusSecret, []*rad.AVP{avp(44, "1"), now}, rad.CodeDisconnectNAK, 503},
+		{"another tenant's, by session", rad.CodeDisconnectRequest, 6, radiusSecret, []*rad.AVP{avp(44, erin.ID), now}, rad.CodeDisconnectNAK, 503},
+		{"another tenant's, by user", rad.CodeCoARequest, 7, radiusSecret, []*rad.AVP{avp(1, "erin"), numberAVP(27, 60), now}, rad.CodeCoANAK, 503},
+		{"another tenant's, by address", rad.CodeDisconnectRequest, 8, radiusSecret, []*rad.AVP{avp(8, string(erin.Address.AsSlice())), avp(1, "erin"), now}, rad.CodeDisconnectNAK, 503},
 		{"carol's", rad.CodeDisconnectRequest, 5, radiusSecret, []*rad.AVP{avp(1, "carol"), now}, rad.CodeDisconnectACK, 0},
 	} {
 		answer := n.ask(tc.code, tc.identifier, tc.secret, tc.attributes...)
@@ -292,6 +299,7 @@ func TestRADIUS(t *testing.T) {
 	if !strings.Contains(w.kernel.String(), "in by staff, out 2000000 bit/s, network") {
 		t.Errorf("after the change the kernel has\n%s", w.kernel)
 	}
+	w.up("erin")
 	w.until("carol has gone", func() bool { return slices.Contains(w.endings(), "carol: radius-disconnect") })
 	w.until("the server has carol's stop", func() bool { return len(n.received()) == 4 })
 
