@@ -354,3 +354,29 @@ aaa: {methods: [local], accounting-group: theirs}
 		assertBooks(t, of["blue/theirs"], "on", "start zoe@blue.example", "start bob", "stop * cause 6", "stop * cause 6", "off")
 	})
 }
+
+// TestAccountedWithoutDisk: a disk that fails is reported once and keeps nobody out, nor in.
+func TestAccountedWithoutDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := openStore(t)
+		w := newWorldWith(t, st, loadConfig(t, map[string]string{"vrgate.yaml": "shutdown-timeout: 10s\n", "vr/red.yaml": accountedYAML("")}))
+		if err := st.Close(); err != nil {
+			t.Fatal(err)
+		}
+		bob := w.connect("red", "bob", "198.51.100.1", nil)
+		bob.assertUp()
+		w.connect("red", "carol", "198.51.100.2", byXAuth).assertUp()
+		bob.hangUp()
+		time.Sleep(10 * time.Minute)
+		assertEndings(t, w, "bob: ppp-user-request")
+		if n := w.logs.FilterMessageSnippet("the disk refuses accounting records").Len(); n != 1 {
+			t.Errorf("reported %d times", n)
+		}
+		if v, err := w.p.Accounting(t.Context()); err != nil || v.Queued != 4 { // on, and start, stop, start
+			t.Errorf("accounting %+v, %v", v, err)
+		}
+		if err := w.finish(); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
 	rad "layeh.com/radius"
 
 	"vrgate/controlplane/api"
@@ -380,5 +381,68 @@ func TestStopWhileServersAreSilent(t *testing.T) {
 	}
 	if d := time.Since(began); d > 2500*time.Millisecond { // shutdown-timeout and a second for the last records
 		t.Errorf("the end took %v", d)
+	}
+}
+
+// TestForgedAnswers: what somebody forges in the server's name lets nobody in, keeps nobody out, and does not fill the
+// log, be it an answer or an order; it is counted.
+func TestForgedAnswers(t *testing.T) {
+	n := newRADIUSNet(t, faultyradius.Config{
+		Passwords: map[string]string{"bob": testPassword}, HonestAfter: 50 * time.Millisecond,
+		Faults: []faultyradius.Fault{
+			faultyradius.ForgedAccept, faultyradius.WrongAuthenticator, // the two answers of eve
+			faultyradius.Garbage,
+		},
+	})
+	w := startWorld(t, openStore(t), n.config("1s", ""), true)
+	w.connect("red", "eve", "198.51.100.1", byXAuth)
+	w.until("eve is refused", func() bool { return slices.Contains(w.endings(), "eve: aaa-refused") })
+	w.connect("red", "bob", "198.51.100.2", byXAuth)
+	w.up("bob")
+	conn, err := net.Dial("udp4", n.coa.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	forged := func() (n uint64) {
+		list, err := w.p.RADIUS(t.Context())
+		if err != nil || len(list) != 1 || len(list[0].DynamicAuthorization.Clients) != 1 {
+			t.Fatalf("%+v, %v", list, err)
+		}
+		for _, c := range list[0].DynamicAuthorization.Clients[0].Outcomes {
+			n += c
+		}
+		return n
+	}
+	packet := append([]byte{40, 1, 0, 26}, make([]byte, 22)...)
+	copy(packet[20:], "\x01\x06bob!")
+	for i := range 500 { // the socket's buffer may lose some
+		packet[1] = byte(i)
+		if _, err := conn.Write(packet); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.until("forged requests are counted", func() bool { return forged() > 0 })
+	w.up("bob")
+	lines := 0
+	for _, e := range w.logs.All() {
+		if e.Level > zap.DebugLevel && (strings.Contains(e.Message, "RADIUS") || strings.Contains(e.Message, "dynamic authorization")) {
+			lines++
+		}
+	}
+	if lines > 5 {
+		t.Errorf("%d lines in the log", lines)
+	}
+	list, err := w.p.RADIUS(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range []string{"no-message-authenticator", "bad-authenticator"} {
+		if s := list[0].Servers[0]; s.Outcomes[o] == 0 {
+			t.Errorf("server %+v has counted no %s", s, o)
+		}
+	}
+	if err := w.finish(); err != nil {
+		t.Error(err)
 	}
 }
