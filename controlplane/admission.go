@@ -15,8 +15,8 @@ import (
 // once as servers can bear, others wait, and the rest is refused early and cheaply, so that they
 // come again later.
 //
-// Those who wait are served in turns, one of each source, so that a source with thousands does
-// not keep out one with a single client; when there is no more room the newest of the source
+// Those who wait are served in turns, one of each virtual router and of each of its sources, so that
+// a source with thousands does not keep out one with a single client; when there is no more room the newest of the source
 // that has most waiting makes it. Subscribers that are up and authenticate once more go first.
 // Further rounds of a dialogue and new subscribers take turns: what has been begun is finished
 // even in a storm, and dialogues without end keep nobody out. Neither of the former is refused:
@@ -96,8 +96,42 @@ type sourceQueue struct {
 	index  int // in longest; -1: it is not there
 }
 
-// turns are the sources that have something waiting, the next first.
-type turns []*sourceQueue
+// turns are the sources that have something waiting. Virtual routers take turns and, within each, its
+// sources: the crowd of one tenant whose servers are silent does not keep another's users waiting.
+type turns struct {
+	routers []string // the next first
+	sources map[string][]*sourceQueue
+}
+
+func (t *turns) push(q *sourceQueue) {
+	r := q.source.router
+	if t.sources == nil {
+		t.sources = map[string][]*sourceQueue{}
+	}
+	if len(t.sources[r]) == 0 {
+		t.routers = append(t.routers, r)
+	}
+	t.sources[r] = append(t.sources[r], q)
+}
+
+// pop takes out the source whose turn it is; nil: there is none.
+func (t *turns) pop() *sourceQueue {
+	if len(t.routers) == 0 {
+		return nil
+	}
+	r := t.routers[0]
+	t.routers = t.routers[1:]
+	list := t.sources[r]
+	q := list[0]
+	list[0] = nil
+	if list = list[1:]; len(list) > 0 {
+		t.sources[r] = list
+		t.routers = append(t.routers, r)
+	} else {
+		delete(t.sources, r)
+	}
+	return q
+}
 
 func newAdmission(limits config.Admission) *admission {
 	limits.Concurrent, limits.PerSource = max(limits.Concurrent, 1), max(limits.PerSource, 1)
@@ -157,7 +191,7 @@ func (a *admission) enqueue(q *sourceQueue, w *askingWork) {
 	q.queued[w.class] = append(q.queued[w.class], w)
 	if !q.inTurn[w.class] {
 		q.inTurn[w.class] = true
-		a.turns[w.class] = append(a.turns[w.class], q)
+		a.turns[w.class].push(q)
 	}
 	if w.class == classNew {
 		a.waiting++
@@ -209,10 +243,7 @@ func (a *admission) next() *askingWork {
 		order[1], order[2] = order[2], order[1]
 	}
 	for _, c := range order {
-		for len(a.turns[c]) > 0 {
-			q := a.turns[c][0]
-			a.turns[c][0] = nil
-			a.turns[c] = a.turns[c][1:]
+		for q := a.turns[c].pop(); q != nil; q = a.turns[c].pop() {
 			if len(q.queued[c]) == 0 { // all pushed out
 				q.inTurn[c] = false
 				a.drop(q)
@@ -221,7 +252,7 @@ func (a *admission) next() *askingWork {
 			w := q.queued[c][0]
 			q.queued[c][0] = nil
 			if q.queued[c] = q.queued[c][1:]; len(q.queued[c]) > 0 {
-				a.turns[c] = append(a.turns[c], q)
+				a.turns[c].push(q)
 			} else {
 				q.queued[c], q.inTurn[c] = nil, false
 			}
@@ -235,7 +266,6 @@ func (a *admission) next() *askingWork {
 			a.stats.Admitted++
 			return w
 		}
-		a.turns[c] = nil
 	}
 	return nil
 }

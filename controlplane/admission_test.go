@@ -39,10 +39,12 @@ func newAskBed(t *testing.T, c config.Admission, took time.Duration) *askBed {
 	return &askBed{t: t, a: newAdmission(c), took: took, at: map[string]time.Duration{}, began: time.Now()}
 }
 
-// ask lets one come; its name is its key.
-func (b *askBed) ask(c class, source, name string) {
+// ask lets one come to the virtual router red; its name is its key.
+func (b *askBed) ask(c class, source, name string) { b.askIn("red", c, source, name) }
+
+func (b *askBed) askIn(router string, c class, source, name string) {
 	b.a.do(&askingWork{
-		key: name, source: sourceOf("red", netip.MustParseAddr(source)), class: c,
+		key: name, source: sourceOf(router, netip.MustParseAddr(source)), class: c,
 		run: func() func() {
 			b.mu.Lock()
 			b.served = append(b.served, name)
@@ -83,10 +85,30 @@ func (b *askBed) assertIdle() {
 		b.t.Errorf("left: %+v, %d sources, %d keys, %d in the heap", c, len(a.sources), len(a.keys), len(a.longest))
 	}
 	for c := range a.turns {
-		if len(a.turns[c]) != 0 {
-			b.t.Errorf("left: %d turns of class %d", len(a.turns[c]), c)
+		if n := len(a.turns[c].routers) + len(a.turns[c].sources); n != 0 {
+			b.t.Errorf("left: %d turns of class %d", n, c)
 		}
 	}
+}
+
+// TestTenantsTakeTurns: hundreds of one virtual router, each from an address of its own, whose server is slow, delay
+// one of another by one turn.
+func TestTenantsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newAskBed(t, config.Admission{Concurrent: 2, Waiting: 1000, PerSource: 10}, 30*time.Second)
+		for i := range 300 {
+			b.ask(classNew, fmt.Sprintf("198.51.%d.%d", i/100, i%100), fmt.Sprint("red", i))
+		}
+		b.askIn("blue", classNew, "198.51.100.1", "blue")
+		b.pass(2 * time.Hour)
+		if got := b.at["blue"]; got != time.Minute {
+			t.Errorf("blue's user is served after %v, want a minute", got)
+		}
+		if len(b.served) != 301 || len(b.refused) != 0 {
+			t.Errorf("%d served, %d refused", len(b.served), len(b.refused))
+		}
+		b.assertIdle()
+	})
 }
 
 // TestStorm: 10,000 come within two seconds to a server that answers 50 a second. Everybody is
