@@ -211,6 +211,7 @@ var (
 	pppLocal     = regexp.MustCompile(`(?m)^local  IP address (\S+)$`)
 	pppRemote    = regexp.MustCompile(`(?m)^remote IP address (\S+)$`)
 	pppDNS       = regexp.MustCompile(`(?m)^(?:primary|secondary) +DNS address (\S+)$`)
+	pppAcked     = regexp.MustCompile(`(?m)^rcvd \[IPCP ConfAck .*$`)
 	l2tpFailed   = regexp.MustCompile(`(?m)^.*(?:Maximum retries exceeded|Connection closed to|pppd exited for call|Host name lookup failed|Giving up).*$`)
 )
 
@@ -236,6 +237,10 @@ func parseSession(log string) (Session, bool) {
 		if a, err := netip.ParseAddr(m[1]); err == nil {
 			s.DNS = append(s.DNS, a)
 		}
+	}
+	// The name servers come last, each in a line of its own.
+	if acks := pppAcked.FindAllString(log, -1); len(acks) > 0 && strings.Count(acks[len(acks)-1], "<ms-dns") > len(s.DNS) {
+		return Session{}, false
 	}
 	return s, true
 }

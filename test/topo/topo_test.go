@@ -16,6 +16,7 @@ func TestParseSession(t *testing.T) {
 Using interface ppp0
 Connect: ppp0 <--> 
 CHAP authentication succeeded
+rcvd [IPCP ConfAck id=0x2 <addr 10.9.0.10> <ms-dns1 10.1.0.53> <ms-dns2 10.1.0.54>]
 local  IP address 10.9.0.10
 remote IP address 10.9.0.1
 primary   DNS address 10.1.0.53
@@ -32,9 +33,11 @@ secondary DNS address 10.1.0.54
 	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); d != "" {
 		t.Error(d)
 	}
-	before, _, _ := strings.Cut(log, "remote IP")
-	if _, ok := parseSession(before); ok {
-		t.Error("session found before its remote address")
+	for _, line := range []string{"remote IP", "primary ", "secondary "} {
+		before, _, cut := strings.Cut(log, line)
+		if _, ok := parseSession(before); ok || !cut {
+			t.Errorf("session found before %q", line)
+		}
 	}
 }
 
