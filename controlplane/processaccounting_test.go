@@ -110,19 +110,47 @@ func books(t *testing.T, st *store.Store) (out []booked) {
 	return out
 }
 
-// assertBooks compares records with patterns of their texts.
+// assertBooks compares records with patterns of their texts. Between On and Off those of different sessions come in any
+// order; a stop comes after its start.
 func assertBooks(t *testing.T, got []booked, want ...string) {
 	t.Helper()
-	for i := range max(len(got), len(want)) {
-		if i >= len(got) || i >= len(want) {
-			t.Errorf("%d records, want %d: %v", len(got), len(want), got)
+	left := slices.Clone(want)
+	open := map[string]int{}
+	for i, b := range got {
+		text := b.String()
+		span := slices.IndexFunc(left, isBarrier) // those that may come now
+		switch {
+		case isBarrier(text):
+			span = min(1, len(left))
+		case span < 0:
+			span = len(left)
+		}
+		n := slices.IndexFunc(left[:span], func(pattern string) bool {
+			ok, err := path.Match(pattern, text)
+			return ok && err == nil
+		})
+		if n < 0 {
+			t.Errorf("record %d is %q, want one of %q", i, text, left[:span])
 			return
 		}
-		if ok, err := path.Match(want[i], got[i].String()); err != nil || !ok {
-			t.Errorf("record %d is %q, want %q (%v)", i, got[i], want[i], err)
+		left = slices.Delete(left, n, n+1)
+		kind, rest, _ := strings.Cut(text, " ")
+		user, _, _ := strings.Cut(rest, " ")
+		switch kind {
+		case "start":
+			open[user]++
+		case "stop":
+			if open[user]--; open[user] < 0 {
+				t.Errorf("record %d is %q, before its start", i, text)
+			}
 		}
 	}
+	if len(left) > 0 {
+		t.Errorf("%d records, without %q: %v", len(got), left, got)
+	}
 }
+
+func isBarrier(text string) bool { return text == "on" || text == "off" }
 
 // killed returns what the disk would have if the daemon were killed now.
 func killed(t *testing.T, st *store.Store) *store.Store {
