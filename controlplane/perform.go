@@ -319,12 +319,7 @@ func trafficKey(r *router, f subscriber.SetTraffic) any {
 
 func (r *router) setTraffic(f subscriber.SetTraffic) subscriber.TrafficSet {
 	done := subscriber.TrafficSet{ID: f.ID}
-	plane, can := r.data.(TrafficPlane)
-	if !can {
-		done.Reason, done.Text = subscriber.ReasonKernel, "this data plane can neither shape nor filter traffic"
-		return done
-	}
-	if err := plane.SetTraffic(f); err != nil {
+	if err := r.data.SetTraffic(f); err != nil {
 		done.Reason, done.Text = reasonOf(err)
 		if done.Reason != subscriber.Reason(aaa.ReasonUnknownPolicy) { // which is the server's fault, and its answer says so
 			r.kernelFailed("set traffic", err)

@@ -237,8 +237,8 @@ const (
 	MaxDomainMaps = 4000
 	// MaxTrafficPolicies is the number of traffic policies per router.
 	MaxTrafficPolicies = 1000
-	// MaxTrafficRules is the number of rules of a traffic policy. Each is a
-	// filter in the kernel for each of its subscribers.
+	// MaxTrafficRules is the number of rules of a traffic policy. The kernel
+	// tries them one after the other on each packet of its subscribers.
 	MaxTrafficRules = 64
 	// MaxTerminateCodes is the number of reasons with another code per router.
 	MaxTerminateCodes = 1000
