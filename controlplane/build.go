@@ -23,7 +23,7 @@ func buildRouter(c *config.Config, r *config.Router, certs *pki.Store) (machineC
 		return machineConfig{}, fmt.Errorf("%s: %w", r.File, err)
 	}
 	i.Credentials, i.Authorities = credentials(certs), certs.AuthorityNames()
-	return machineConfig{ike: i, l2tp: buildL2TP(r), subs: buildSubscribers(r)}, nil
+	return machineConfig{ike: i, l2tp: buildL2TP(r), subs: buildSubscribers(r), servers: r.ServerAddresses}, nil
 }
 
 func buildIKE(c *config.Config, r *config.Router) (ike.Config, error) {
@@ -200,7 +200,7 @@ func hostProfileName(h config.HostProfile) string {
 func buildSubscribers(r *config.Router) subscriber.Config {
 	out := subscriber.Config{
 		Router: r.Name, DestructTimeout: r.L2TP.DestructTimeout,
-		Profiles: map[string]subscriber.IPProfile{}, HostProfiles: map[string]string{}, FirstID: firstID(),
+		Profiles: map[string]subscriber.IPProfile{}, HostProfiles: map[string]subscriber.HostProfile{}, FirstID: firstID(),
 		InterimFloor: r.AAA.Accounting.InterimMinimum,
 		Link: pppd.Config{
 			MRU: uint16(r.PPP.MRU), Name: r.Name, EchoInterval: r.PPP.EchoInterval, EchoFailures: r.PPP.EchoFailures,
@@ -222,7 +222,7 @@ func buildSubscribers(r *config.Router) subscriber.Config {
 	}
 	for _, d := range r.Destinations {
 		for _, h := range d.Hosts {
-			out.HostProfiles[d.Name+"/"+hostProfileName(h)] = h.IPProfile
+			out.HostProfiles[d.Name+"/"+hostProfileName(h)] = subscriber.HostProfile{IPProfile: h.IPProfile}
 		}
 	}
 	return out

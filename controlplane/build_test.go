@@ -178,7 +178,7 @@ func TestBuild(t *testing.T) {
 	equal("default host", l.Profiles[0].Hosts[1], l2tp.HostProfile{Name: "default", Challenge: true, LocalHost: "red"})
 
 	s := got.subs
-	equal("host profiles", s.HostProfiles, map[string]string{"d/lac": "p", "d/default": "q"})
+	equal("host profiles", s.HostProfiles, map[string]subscriber.HostProfile{"d/lac": {IPProfile: "p"}, "d/default": {IPProfile: "q"}})
 	equal("terminating", []string{s.Profiles["p"].Terminating, s.Profiles["q"].Terminating}, []string{"blue", "red"})
 	equal("profile", []any{s.Profiles["p"].MTU, s.Profiles["p"].Pool, s.Profiles["p"].Gateway, s.Profiles["p"].DNS[0], s.Profiles["p"].DNS[1].IsValid()}, []any{1300, "main", "10.0.0.1", "10.0.0.53", false})
 	equal("link", []any{s.Link.MRU, s.Link.EchoInterval, s.Link.EchoFailures, s.Link.AuthTimeout, s.Link.Auth, s.Link.Name}, []any{1400, 11 * time.Second, 2, 40 * time.Second, "[chap-md5 pap]", "red"})

@@ -85,6 +85,28 @@ type TrafficPlane interface {
 	ListenUDP(local netip.AddrPort) (*net.UDPConn, error)
 }
 
+// SwitchPlane hands sessions on to other LNSs inside the kernel, and counts what L2TP carries.
+type SwitchPlane interface {
+	// Bridge makes the kernel objects of two calls and joins their PPP channels.
+	Bridge(subscriber.Bridge) error
+	// CloseBridge removes them and returns the final counters, in from the near call.
+	CloseBridge(subscriber.ID) (subscriber.Counters, error)
+	// CallTraffic reads what the kernel has counted on one call's L2TP session; false if it has none.
+	CallTraffic(subscriber.CallKey) (CallTraffic, bool)
+}
+
+// CallTraffic is the kernel's count of one L2TP session: payload octets with their L2TP headers.
+type CallTraffic struct {
+	RxOctets, RxPackets, RxErrors, RxDiscards, RxOutOfSequence uint64
+	TxOctets, TxPackets, TxErrors                              uint64
+}
+
+// Reconfigurable is a Dataplane that takes over a changed configuration without touching live sessions. False: something has
+// changed that only closing and opening again can bring (addresses, namespace, VRF, whether clear text is served).
+type Reconfigurable interface {
+	Reconfigure(cfg *config.Config, router *config.Router) (ok bool, err error)
+}
+
 // SAKey names one of our SAs.
 type SAKey struct {
 	Dir ike.Direction

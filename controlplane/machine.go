@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"io"
+	"net/netip"
 	"time"
 
 	"vrgate/controlplane/ike"
@@ -20,8 +21,10 @@ type machine struct {
 	ike  *ike.Engine
 	l2tp *l2tp.Engine
 	subs *subscriber.Engine
-	esp  map[ike.ConnID]outboundESP
-	out  []any
+	// servers are the router's addresses, from which it calls other LNSs.
+	servers []netip.Addr
+	esp     map[ike.ConnID]outboundESP
+	out     []any
 }
 
 // outboundESP is what the packets of a connection's newest outbound SA cost, for the MTU of
@@ -37,12 +40,14 @@ type machineConfig struct {
 	ike  ike.Config
 	l2tp l2tp.Config
 	subs subscriber.Config
+	// servers are the router's addresses.
+	servers []netip.Addr
 }
 
 func newMachine(c machineConfig, random io.Reader) *machine {
 	return &machine{
 		ike: ike.New(c.ike, random), l2tp: l2tp.New(c.l2tp, random), subs: subscriber.New(c.subs, random),
-		esp: map[ike.ConnID]outboundESP{},
+		servers: c.servers, esp: map[ike.ConnID]outboundESP{},
 	}
 }
 
@@ -55,6 +60,7 @@ func (m *machine) step(now time.Time, ev any) []any {
 		m.fromL2TP(now, m.l2tp.Step(now, l2tp.Timer{}))
 		m.fromSubscriber(now, m.subs.Step(now, subscriber.Timer{}))
 	case reconfigure:
+		m.servers = ev.servers
 		m.fromIKE(now, m.ike.Step(now, ike.Reconfigure{Config: ev.ike}))
 		m.fromL2TP(now, m.l2tp.Step(now, l2tp.Reconfigure{Config: ev.l2tp}))
 		m.fromSubscriber(now, m.subs.Step(now, subscriber.Reconfigure{Config: ev.subs}))
@@ -133,10 +139,25 @@ func (m *machine) fromL2TP(now time.Time, effects []l2tp.Effect) {
 			m.fromSubscriber(now, m.subs.Step(now, subscriber.TunnelUp{Tunnel: uint16(f.Tunnel.ID), Conn: uint32(f.Tunnel.Conn)}))
 		case l2tp.TunnelDown:
 			m.fromSubscriber(now, m.subs.Step(now, subscriber.TunnelDown{Tunnel: uint16(f.Tunnel.ID), Conn: uint32(f.Tunnel.Conn)}))
+		case l2tp.ConnSpent:
+			m.fromSubscriber(now, m.subs.Step(now, subscriber.ConnSpent{Conn: uint32(f.Conn), Reason: subscriber.Reason(f.Reason), Text: f.Text}))
+		case l2tp.DialFailed:
+			m.fromSubscriber(now, m.subs.Step(now, subscriber.FarFailed{Ref: f.Ref, Reason: subscriber.Reason(f.Reason), Text: f.Text}))
+			continue
 		case l2tp.SessionUp:
+			if f.Session.Ref != 0 {
+				m.fromSubscriber(now, m.subs.Step(now, farUp(f.Session)))
+				continue
+			}
 			m.fromSubscriber(now, m.subs.Step(now, callUp(f.Session)))
 			continue
 		case l2tp.SessionDown:
+			if f.Session.Ref != 0 {
+				m.fromSubscriber(now, m.subs.Step(now, subscriber.FarDown{
+					Call: callKey(f.Session.Tunnel, f.Session.ID), Reason: subscriber.Reason(f.Reason), Text: f.Text, ByPeer: f.ByPeer,
+				}))
+				continue
+			}
 			m.fromSubscriber(now, m.subs.Step(now, subscriber.CallDown{
 				Call: callKey(f.Session.Tunnel, f.Session.ID), Reason: string(f.Reason), Text: f.Text, ByPeer: f.ByPeer,
 			}))
@@ -159,6 +180,9 @@ func (m *machine) fromSubscriber(now time.Time, effects []subscriber.Effect) {
 			m.fromL2TP(now, m.l2tp.Step(now, l2tp.SendFrame{
 				Tunnel: l2tp.TunnelID(f.Call.Tunnel), Session: l2tp.SessionID(f.Call.Session), Frame: f.Data,
 			}))
+			continue
+		case subscriber.Dial:
+			m.fromL2TP(now, m.l2tp.Step(now, m.dial(f)))
 			continue
 		case subscriber.CloseCall:
 			m.fromL2TP(now, m.l2tp.Step(now, closeSession(f)))
@@ -215,7 +239,9 @@ func callUp(s l2tp.SessionInfo) subscriber.CallUp {
 	return subscriber.CallUp{
 		Call: callKey(s.Tunnel, s.ID), PeerTunnel: uint16(s.PeerTunnel), PeerSession: uint16(s.Peer), Conn: uint32(s.Conn),
 		Local: s.Local, Remote: s.Remote, Profile: s.Profile, HostProfile: s.HostProfile, PeerHost: s.PeerHost,
-		CallingNumber: s.CallingNumber, Sequencing: s.SequencingRequired,
+		CallingNumber: s.CallingNumber, Sequencing: s.SequencingRequired, SingleShot: s.SingleShot,
+		CalledNumber: s.CalledNumber, SubAddress: s.Info.SubAddress, TxSpeed: s.TxSpeed, RxSpeed: s.RxSpeed,
+		PrivateGroup: s.Info.PrivateGroup, Proxy: proxyOf(s.Proxy),
 	}
 }
 

@@ -216,7 +216,7 @@ func newSimWorld(t testing.TB, seed uint64, network simNetwork, change func(*mac
 			Router: "sim", FirstID: 1,
 			Link:         pppd.Config{MRU: 1400, Name: "sim", Auth: []pppd.AuthProtocol{pppd.AuthMSCHAPv2, pppd.AuthCHAPMD5, pppd.AuthPAP}, EchoInterval: 30 * time.Second, EchoFailures: 4},
 			Profiles:     map[string]subscriber.IPProfile{"users": {Name: "users", Terminating: "sim", Gateway: gateway, Pool: "main"}},
-			HostProfiles: map[string]string{"any/default": "users"},
+			HostProfiles: map[string]subscriber.HostProfile{"any/default": {IPProfile: "users"}},
 			Tunnels: map[string]subscriber.TunnelProfile{"road": {
 				Name: "road", IPProfile: "users", XAuth: true, Attempts: 1, Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 			}},

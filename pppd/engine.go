@@ -35,6 +35,22 @@ type Config struct {
 	// Dialer, when not nil, makes this end the calling side: it answers the peer's
 	// authentication with these credentials and asks IPCP for an address.
 	Dialer *Dialer
+	// Proxy, when not nil, is what a LAC has negotiated with the peer already (RFC 2661 section 4.4.5): Open then
+	// begins where that ends, if it is what this Config wants, and from the beginning otherwise.
+	Proxy *Proxy
+}
+
+// Proxy is a LAC's negotiation with the peer. The byte slices are the options of Configure-Requests.
+type Proxy struct {
+	// LastSentLCP is what the LAC asked for and the peer acknowledged, LastReceivedLCP what the peer asked for and the LAC
+	// acknowledged. Nil: LCP begins anew.
+	LastSentLCP, LastReceivedLCP []byte
+	// Auth is how the peer has answered the LAC; AuthNone: not at all, and it is asked again.
+	Auth      AuthProtocol
+	User      string
+	ID        uint8
+	Challenge []byte
+	Response  Secret // the password with AuthPAP
 }
 
 // Dialer holds the calling side's credentials (LAC clients, test peers).

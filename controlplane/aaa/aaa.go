@@ -104,6 +104,28 @@ type Request struct {
 	Profile string
 	// Again: the session has been accepted before and authenticates once more.
 	Again bool
+	// What a LAC said about the call; zero values: nothing. Speeds are bit/s.
+	CalledNumber, SubAddress string
+	TxSpeed, RxSpeed         uint32
+}
+
+// MaxTunnels bounds the LNSs of one decision.
+const MaxTunnels = 8
+
+// Tunnel is an LNS to which a PPP session is handed on instead of ending here: tunnel switching, by a domain map or by the
+// Tunnel attributes of RFC 2868.
+type Tunnel struct {
+	// Preference orders LNSs, the lowest first (Tunnel-Preference); equal ones share the sessions.
+	Preference uint32
+	Server     netip.Addr // Tunnel-Server-Endpoint
+	Client     netip.Addr // Tunnel-Client-Endpoint: our address towards it; zero: any server address
+	Secret     keymat.Secret
+	// ClientName is our host name (Tunnel-Client-Auth-ID; empty: the router's), ServerName the one that the LNS
+	// must have (Tunnel-Server-Auth-ID; empty: any).
+	ClientName, ServerName string
+	Assignment             string // Tunnel-Assignment-ID
+	PrivateGroup           string // Tunnel-Private-Group-ID, passed on
+	MaxSessions            int    // ERX 33: of one tunnel; 0: no bound
 }
 
 // MaxEAP bounds EAP packets, in bytes: what one RADIUS packet of 4096 can carry beside the rest.
@@ -135,6 +157,9 @@ type Decision struct {
 	// the bound is one for the domain and not for all that share an entry.
 	DomainSessions int
 	OwnEntry       bool
+	// Tunnels, when not empty, says that the session is handed on to the first of these LNSs that takes it. Of Grants only
+	// timeouts, interim and Class then mean something, and there is no address.
+	Tunnels []Tunnel
 	Grants
 }
 

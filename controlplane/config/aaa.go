@@ -133,6 +133,9 @@ type DomainMap struct {
 	IdleTimeout    time.Duration
 	IdleIngress    bool
 	Traffic        Traffic
+	// TunnelServers are the LNSs to which the PPP sessions of the domain are handed
+	// on, by preference; empty for none, at most [MaxTunnelServers].
+	TunnelServers []TunnelServer
 }
 
 // Traffic says what a subscriber may send and receive; in is from the subscriber.

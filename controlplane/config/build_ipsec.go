@@ -150,7 +150,7 @@ func (b *builder) groupKeys(l *fileTransportLocal) []GroupKey {
 			// D3r: say it once per key.
 			b.warnf(g.pos, "whoever knows the group key %s can pose as this server to its clients; give a client a key of its own where its address is known", quoteShort(g.Name.v))
 		}
-		keys = append(keys, GroupKey{g.Name.v, k})
+		keys = append(keys, GroupKey{Name: g.Name.v, Key: k})
 	}
 	return keys
 }

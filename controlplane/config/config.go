@@ -261,6 +261,10 @@ type TransportProfile struct {
 	// Transforms are the accepted ESP transforms in the order of preference,
 	// at most [MaxTransforms]; empty for those of the proposal profile.
 	Transforms []ESPTransform
+	// NATPassthrough serves one client behind a NAT that lets plain ESP through:
+	// the UDP checksum of its decrypted L2TP is not checked (B1r to B3r);
+	// default false (B4r).
+	NATPassthrough bool
 }
 
 // TransportLocal is one server address of a transport profile.
@@ -277,6 +281,9 @@ type GroupKey struct {
 	Name string
 	// Key is 1 to 256 bytes (D4r).
 	Key Secret
+	// From and Until bound the time in which new phase 1 SAs may use it, for the
+	// rotation of keys; the zero Time for no bound. From is before Until.
+	From, Until time.Time
 }
 
 // PreSharedKey is the key of one peer. Exactly one of PeerAddress and
@@ -332,7 +339,60 @@ type L2TP struct {
 	// SetupTimeout bounds tunnel and call establishment, 5 s to 300 s, default
 	// 60 s.
 	SetupTimeout time.Duration
+	// ShortDrain is how long the end of a tunnel waits for the peer's
+	// acknowledgement, 0 to 31 s, default 2 s.
+	ShortDrain time.Duration
+	// Admin is the administrative state at the start (A8); default AdminEnabled.
+	// What an operator sets at run time holds until the configuration changes it.
+	Admin AdminState
+	// TolerateUnknownAVP skips unknown AVPs with the M bit instead of refusing
+	// the message; default false.
+	TolerateUnknownAVP bool
+	// IgnoreSequencing sends data without sequence numbers even where a LAC
+	// requires them; default false.
+	IgnoreSequencing bool
+	// Switching hands sessions on to other LNSs where AAA says so (tunnel
+	// switching); default false, then such sessions are refused.
+	Switching bool
+	// Lockout is how long an LNS that did not answer is passed over, 60 s to
+	// 3600 s, default 300 s. LockoutTest has it tried once more before sessions
+	// are given to it; default false.
+	Lockout     time.Duration
+	LockoutTest bool
 }
+
+// AdminState is an administrative state of L2TP (A8).
+type AdminState uint8
+
+// Administrative states.
+const (
+	AdminEnabled AdminState = iota
+	// AdminDrain takes nothing new; what lives goes on.
+	AdminDrain
+	// AdminDisabled takes nothing new and ends what lives.
+	AdminDisabled
+)
+
+// TunnelServer is an LNS to which the sessions of a domain are handed on (tunnel
+// switching).
+type TunnelServer struct {
+	// Server is its address; Client our address towards it, the zero Addr for the
+	// first server address.
+	Server, Client netip.Addr
+	// Preference orders them, lowest first, 0 to 16777215, default 0; sessions
+	// are shared out among equals.
+	Preference uint32
+	// Password is the tunnel secret, nil for none.
+	Password Secret
+	// LocalHost is our host name, empty for the router's name; RemoteHost the one
+	// that the LNS must have, empty for any.
+	LocalHost, RemoteHost string
+	// MaxSessions bounds sessions in one tunnel, 1 to 65535; 0 for no limit.
+	MaxSessions int
+}
+
+// MaxTunnelServers is the number of LNSs per domain map.
+const MaxTunnelServers = 8
 
 // DestinationProfile says which LACs, by address, may open tunnels.
 type DestinationProfile struct {
@@ -371,6 +431,20 @@ type HostProfile struct {
 	// IPProfile names the IP profile of sessions (G7); always resolves with
 	// [Router.IPProfile].
 	IPProfile string
+	// SingleShot gives tunnels one session in their life, and IPsec connections
+	// one tunnel (H1 to H8); default false (H6).
+	SingleShot bool
+	// DisconnectCause is that of [L2TP] unless set here; already resolved.
+	DisconnectCause bool
+	// ProxyLCP takes over the LCP options that the LAC has negotiated, ProxyAuth
+	// what the client has answered the LAC (G10); default true and false: a LAC
+	// that is believed about who the user is has to be trusted.
+	ProxyLCP, ProxyAuth bool
+	// HideAVPs hides AVPs in messages to the LAC; only with TunnelPassword.
+	// Default false.
+	HideAVPs bool
+	// TolerateUnknownAVP is that of [L2TP] unless set here; already resolved.
+	TolerateUnknownAVP bool
 }
 
 // PPP are the PPP parameters of a router.
@@ -412,6 +486,25 @@ type IPProfile struct {
 	// MTU of the interface, 576 to 1500 bytes; 0 derives it from the
 	// negotiated MRU.
 	MTU int
+	// OwnAddress says that Unnumbered is not borrowed from anything: vrgate keeps
+	// it in the terminating router.
+	OwnAddress bool
+	// MSSClamp lowers the MSS of TCP to the MTU, default true, and MSS, 536 to
+	// 1460 bytes, to that; 0 for no such bound.
+	MSSClamp bool
+	MSS      int
+	// SourceValidation drops packets from a subscriber with another source than
+	// its address and the networks behind it; default true.
+	SourceValidation bool
+	// AccessRoutes makes the host route to the subscriber; default true.
+	AccessRoutes bool
+	// Traffic holds for subscribers for whom AAA names no rate or policy.
+	Traffic Traffic
+	// IdleTimeout, 300 s to 86400 s, and IdleIngress hold where neither a server
+	// nor the user nor the domain map has a timeout; 0 for what the aaa section
+	// says.
+	IdleTimeout time.Duration
+	IdleIngress bool
 }
 
 // Pool is an address pool.

@@ -139,6 +139,9 @@ type PresharedKey struct {
 	// LocalID is the identity we present with this key, in the syntax of ID;
 	// "": the local address.
 	LocalID string
+	// From and Until bound the time in which the key is taken for new phase 1 SAs, for the rotation of keys; zero: no
+	// bound. A connection outlives the key that it was made with.
+	From, Until time.Time
 
 	id *idPattern // see pattern
 }
@@ -154,6 +157,11 @@ type TransportProfile struct {
 	PFS        keymat.Group  // 0: not demanded (K9: still accepted when the peer asks)
 	Lifetime   time.Duration // 0: 3600 s
 	LifeKB     uint64        // 0: none
+	// NATPassthrough takes one peer behind a NAT that lets plain ESP through (B1r, B3r); see SA.SkipChecksum.
+	NATPassthrough bool
+	// Revision stands for everything that a connection has of the profile; when it changes the profile's connections
+	// end (G4).
+	Revision string
 }
 
 // ESPProposal is one acceptable transform.
@@ -285,7 +293,8 @@ type Rekey struct {
 	Phase1 bool
 }
 
-// Reconfigure replaces the configuration for what is negotiated from now on.
+// Reconfigure replaces the configuration for what is negotiated from now on. Connections whose profile is gone or has another
+// Revision end; a change of NATT (C2r), rules or keys touches none.
 type Reconfigure struct{ Config Config }
 
 func (Packet) ikeEvent()      {}

@@ -39,7 +39,20 @@ type Config struct {
 	MaxHalfOpen                   int           // tunnels not yet established, total; default 1024
 	MaxHalfOpenPerPeer            int           // per source address (clear) or connection; default 16
 	Profiles                      []DestinationProfile
+	Admin                         Admin // of the whole service (A8)
+	TolerateUnknownAVP            bool  // unknown AVPs with the M bit are skipped and counted instead of refused
+	IgnoreSequencing              bool  // Sequencing Required of a LAC is not followed: data carries no sequence numbers
 }
+
+// Admin is an administrative state (A8). What holds for an object is the strictest of its own and those above it: service,
+// destination (a LAC's address), tunnel, session.
+type Admin uint8
+
+const (
+	AdminEnabled  Admin = iota
+	AdminDrain          // nothing new; what lives goes on
+	AdminDisabled       // nothing new, and what lives is ended
+)
 
 // Limits that no configuration changes.
 const (
@@ -71,6 +84,15 @@ type HostProfile struct {
 	Local         netip.Addr    // address the LAC must have called; zero: any
 	MaxSessions   int
 	ReceiveWindow uint16
+	SingleShot    bool // H1..H8
+	// HideAVPs hides what may be hidden in messages to this LAC; it needs Secret (RFC 2661 section 4.3).
+	HideAVPs bool
+	// DisconnectCause, ours for this LAC; nil: Config's.
+	DisconnectCause    *bool
+	TolerateUnknownAVP bool // or Config's
+	// Revision stands for everything that a running tunnel or session has of the profile and could not be given
+	// anew. When it changes the profile's tunnels end (G4); the rest of a profile holds from then on.
+	Revision string
 }
 
 // Event is what happens to the engine.
@@ -135,9 +157,62 @@ type Dial struct {
 	Secret        keymat.Secret
 	HostName      string
 	CallingNumber string
+
+	// The rest is for tunnel switching, where we are the LAC of many calls.
+
+	// Share places the call in an established or opening tunnel to the same Remote with the same Local address,
+	// HostName, Assignment and Secret, and leaves a tunnel without calls to the idle timeout. A call that does not come up is
+	// reported by DialFailed.
+	Share      bool
+	Assignment string // Tunnel-Assignment-ID: calls with different ones share no tunnel
+	PeerHost   string // host name that the LNS must have (Tunnel-Server-Auth-ID); empty: any
+	HideAVPs   bool
+	Info       CallInfo // what ICRQ and ICCN say; zero values are left out, or what Dial says by itself
+	Proxy      *Proxy
 }
 
-// Reconfigure replaces the configuration; existing tunnels keep theirs.
+// CallInfo is what a LAC says about a call in ICRQ and ICCN.
+type CallInfo struct {
+	CalledNumber, CallingNumber, SubAddress string
+	PhysicalChannel                         uint32
+	BearerType, FramingType                 uint32
+	TxSpeed, RxSpeed                        uint32 // bit/s; RxSpeed 0: the same as TxSpeed
+	PrivateGroup                            string
+}
+
+// Proxy is what a LAC has negotiated with the peer before the call was handed on (RFC 2661 section 4.4.5). Byte slices
+// are the options of Configure-Requests, without their headers.
+type Proxy struct {
+	InitialLCP, LastSentLCP, LastReceivedLCP []byte
+	AuthType                                 ProxyAuthType // 0: the AVP was not there
+	AuthName                                 string
+	AuthChallenge                            []byte
+	AuthID                                   uint8
+	AuthResponse                             keymat.Secret // the password with PAP
+}
+
+// ProxyAuthType is the value of the Proxy Authen Type AVP.
+type ProxyAuthType uint16
+
+const (
+	ProxyText     ProxyAuthType = 1
+	ProxyCHAP     ProxyAuthType = 2
+	ProxyPAP      ProxyAuthType = 3
+	ProxyNone     ProxyAuthType = 4
+	ProxyMSCHAPv1 ProxyAuthType = 5
+)
+
+// SetAdmin changes an administrative state: of the session, else the tunnel, else the destination, else the service, whichever
+// is the first that is not zero. A destination need not be there yet.
+type SetAdmin struct {
+	Destination netip.Addr // a LAC's address
+	Tunnel      TunnelID
+	Session     SessionID
+	State       Admin
+}
+
+// Reconfigure replaces the configuration. Tunnels whose profile is gone or has another Revision end (G4); the others keep
+// their settings.
 type Reconfigure struct{ Config Config }
 
 func (Packet) l2tpEvent()       {}
@@ -150,6 +225,7 @@ func (CloseTunnel) l2tpEvent()  {}
 func (CloseAll) l2tpEvent()     {}
 func (Dial) l2tpEvent()         {}
 func (Reconfigure) l2tpEvent()  {}
+func (SetAdmin) l2tpEvent()     {}
 
 // DisconnectCause is the RFC 3145 PPP Disconnect Cause Code AVP.
 type DisconnectCause struct {
@@ -221,6 +297,22 @@ type FrameReceived struct {
 	Frame   []byte
 }
 
+// DialFailed: a shared Dial's call did not come up, and will not. Its tunnel may live on.
+type DialFailed struct {
+	Ref    uint64
+	Reason Reason
+	Text   string
+}
+
+// ConnSpent says that a single-shot tunnel of an IPsec connection is over: its destruct period begins, the connection is to be ended
+// (H4), and this engine takes no other tunnel from it (H3, H5). It comes after the tunnel's CloseSocket.
+type ConnSpent struct {
+	Conn   ConnID
+	Tunnel TunnelID
+	Reason Reason
+	Text   string
+}
+
 // Report is something an operator or a counter wants to know.
 type Report struct {
 	Level   Level
@@ -250,6 +342,8 @@ func (TunnelDown) l2tpEffect()    {}
 func (SessionUp) l2tpEffect()     {}
 func (SessionDown) l2tpEffect()   {}
 func (FrameReceived) l2tpEffect() {}
+func (DialFailed) l2tpEffect()    {}
+func (ConnSpent) l2tpEffect()     {}
 func (Report) l2tpEffect()        {}
 
 // TunnelInfo describes a tunnel for show, subscribers and logs.
@@ -273,6 +367,52 @@ type TunnelInfo struct {
 	LastMessage           string
 	Ended                 time.Time // zero while it lives
 	Reason                Reason    // why it ended
+
+	SingleShot            bool
+	Admin, EffectiveAdmin Admin
+	Version               uint16 // of the peer's protocol, 0x0100
+	Bearer, Framing       uint32 // the peer's capabilities
+	Window                uint16 // ours
+	Queued                int    // messages that wait to be sent or acknowledged
+	SessionsTotal         uint64 // calls that it ever had, those that failed included
+	SessionsFailed        uint64
+	Established           time.Time // zero: never
+	Control               Traffic   // control messages, ZLBs included
+	RxZLB, TxZLB          uint64
+	OutOfSequence         uint64 // received before their turn, and kept
+	OutOfWindow           uint64
+	Duplicates            uint64
+	PayloadIn, PayloadOut Traffic // data that went through the process; the kernel counts the rest
+}
+
+// Traffic counts datagrams of one kind: octets are those of L2TP, its header included.
+type Traffic struct {
+	RxOctets, RxPackets, RxErrors, RxDiscards uint64
+	TxOctets, TxPackets, TxErrors, TxDiscards uint64
+}
+
+// DestinationInfo describes a LAC or LNS by its address (A8). It lives as long as a tunnel or its record, or an administrative state
+// of its own.
+type DestinationInfo struct {
+	Local, Remote                                  netip.Addr
+	Admin, EffectiveAdmin                          Admin
+	TunnelsTotal, TunnelsFailed, TunnelsAuthFailed uint64
+	TunnelsActive                                  int
+	SessionsTotal, SessionsFailed                  uint64
+	SessionsActive                                 int
+	Control                                        Traffic
+}
+
+// ServiceInfo is the whole engine in figures.
+type ServiceInfo struct {
+	Admin                                          Admin
+	Destinations                                   int
+	TunnelsTotal, TunnelsFailed, TunnelsAuthFailed uint64
+	TunnelsActive                                  int
+	SessionsTotal, SessionsFailed                  uint64
+	SessionsActive                                 int
+	// BySessions counts the live sessions by "destination profile" and by "destination profile/host profile" (G11).
+	BySessions map[string]int
 }
 
 // SessionInfo describes a session.
@@ -292,6 +432,17 @@ type SessionInfo struct {
 	SequencingRequired          bool
 	ProxyLCP, ProxyAuth         bool
 	Since                       time.Time
+
+	Incoming              bool // the peer placed the call (lnsIncoming); else we did (lacIncoming)
+	SingleShot            bool
+	Admin, EffectiveAdmin Admin
+	Info                  CallInfo
+	Proxy                 *Proxy // of ICCN; nil: none
+	Established           time.Time
+	Ended                 time.Time // of a record: it is over
+	Reason                Reason
+	Result, Error         uint16 // of the CDN sent or received
+	Message               string
 }
 
 // State as section 3 of requirements.md shows it.

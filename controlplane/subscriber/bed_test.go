@@ -127,7 +127,7 @@ func testConfig() Config {
 			EchoInterval: 30 * time.Second, EchoFailures: 3,
 		},
 		Profiles:     map[string]IPProfile{"users": {Name: "users", Terminating: "inside", Gateway: testGateway, Pool: "main"}},
-		HostProfiles: map[string]string{"any/default": "users"},
+		HostProfiles: map[string]HostProfile{"any/default": {IPProfile: "users"}},
 		Tunnels: map[string]TunnelProfile{
 			"staff": {Name: "staff", IPProfile: "users", XAuth: true},
 			"few":   {Name: "few", IPProfile: "users", XAuth: true, MaxSubscribers: 2, Attempts: 1},

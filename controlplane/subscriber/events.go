@@ -27,8 +27,8 @@ type Config struct {
 	// Profiles are the IP profiles by name.
 	Profiles map[string]IPProfile
 	// HostProfiles maps "destination profile/host profile" as the L2TP engine
-	// reports them to the name of the IP profile (G7).
-	HostProfiles map[string]string
+	// reports them to what their sessions get.
+	HostProfiles map[string]HostProfile
 	// Tunnels are the tunnel profiles of dynamic subscribers by name.
 	Tunnels map[string]TunnelProfile
 	// PathMTU is the largest outer packet, bytes; default 1500.
@@ -42,6 +42,13 @@ type Config struct {
 	FirstID ID
 }
 
+// HostProfile is a host profile of L2TP as far as its sessions are concerned.
+type HostProfile struct {
+	IPProfile string // name (G7)
+	// ProxyLCP and ProxyAuth take over what the LAC has negotiated, and how the peer has answered it; else PPP begins anew.
+	ProxyLCP, ProxyAuth bool
+}
+
 // IPProfile says what a subscriber's interface gets (G7).
 type IPProfile struct {
 	Name        string
@@ -50,6 +57,19 @@ type IPProfile struct {
 	DNS, NBNS   [2]netip.Addr
 	MTU         int // upper bound, bytes; 0: none
 	Pool        string
+	Link        LinkPolicy
+	// Traffic and the timeouts hold where AAA says nothing.
+	Traffic     aaa.Traffic
+	IdleTimeout time.Duration // 0: none
+	IdleIngress bool
+}
+
+// LinkPolicy is what the kernel does on a subscriber's interface by its IP profile.
+type LinkPolicy struct {
+	MSSClamp         bool // lower the MSS of TCP connections to the MTU
+	MSS              int  // and to this; 0: no such bound
+	SourceValidation bool // drop packets from other sources than the subscriber's own address and routes
+	AccessRoutes     bool // the host route to the subscriber and the routes behind it
 }
 
 // Event is what happens to the engine.
@@ -97,6 +117,12 @@ type CallUp struct {
 	PeerHost                string
 	CallingNumber           string
 	Sequencing              bool
+	SingleShot              bool
+	CalledNumber            string
+	SubAddress              string
+	TxSpeed, RxSpeed        uint32 // bit/s
+	PrivateGroup            string
+	Proxy                   *pppd.Proxy // what the LAC has negotiated; nil: nothing
 }
 
 // CallDown reports its end.
@@ -216,6 +242,7 @@ type OpenSession struct {
 	MTU         int
 	// Traffic holds from the first packet.
 	Traffic aaa.Traffic
+	Link    LinkPolicy
 }
 
 // Activate lets traffic flow: interface up, host route in the terminating virtual router.
@@ -229,6 +256,7 @@ type Activate struct {
 	MTU         int
 	// Routes are the networks behind the subscriber.
 	Routes []aaa.Route
+	Link   LinkPolicy
 }
 
 // Deactivate stops traffic while IPCP is renegotiated.
@@ -315,6 +343,11 @@ type Record struct {
 	PeerHost                string // L2TP host name of the client
 	Peer                    string // IKE implementation
 	CallingNumber           string
+	CalledNumber            string
+	TxSpeed, RxSpeed        uint32 // bit/s, as the LAC said
+	SingleShot              bool
+	Far                     CallKey    // the call to the LNS that it was handed on to
+	Server                  netip.Addr // that LNS
 	Protocol                aaa.Protocol
 	Profile                 string // tunnel profile of a dynamic subscriber
 	PeerID                  string // its phase 1 identity

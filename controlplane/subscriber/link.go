@@ -26,7 +26,7 @@ func (e *Engine) callUp(now time.Time, ev CallUp) {
 		s.Remote = c.Remote // the address and port after NAT, not L2TP's
 		c.calls[s.Call] = true
 	}
-	profile, ok := e.cfg.Profiles[e.cfg.HostProfiles[ev.Profile+"/"+ev.HostProfile]]
+	profile, ok := e.cfg.Profiles[e.cfg.HostProfiles[ev.Profile+"/"+ev.HostProfile].IPProfile]
 	if !ok {
 		e.end(now, s, ReasonNoProfile, fmt.Sprintf("host profile %s/%s has no IP profile", ev.Profile, ev.HostProfile), false)
 		return

@@ -1,0 +1,70 @@
+package controlplane
+
+import (
+	"net/netip"
+
+	"vrgate/controlplane/l2tp"
+	"vrgate/controlplane/subscriber"
+	"vrgate/pppd"
+)
+
+// Tunnel switching: a session that AAA has handed on is called on at another LNS, and the two calls are
+// joined in the kernel. This file translates between the engines.
+
+const portL2TP = 1701
+
+// proxyTypes are the ways to authenticate that a LAC can hand on (RFC 2661 section 4.4.5).
+var proxyTypes = map[l2tp.ProxyAuthType]pppd.AuthProtocol{l2tp.ProxyCHAP: pppd.AuthCHAPMD5, l2tp.ProxyPAP: pppd.AuthPAP}
+
+// dial is the call to an LNS.
+func (m *machine) dial(f subscriber.Dial) l2tp.Dial {
+	t := f.Target
+	local := t.Client
+	for _, a := range m.servers {
+		if !local.IsValid() && a.Is4() == t.Server.Is4() {
+			local = a
+		}
+	}
+	return l2tp.Dial{
+		Ref: f.Ref, Local: netip.AddrPortFrom(local, portL2TP), Remote: netip.AddrPortFrom(t.Server, portL2TP), Secret: t.Secret,
+		HostName: t.ClientName, PeerHost: t.ServerName, Assignment: t.Assignment, Share: true,
+		Info: l2tp.CallInfo{
+			CallingNumber: f.CallingNumber, CalledNumber: f.CalledNumber, SubAddress: f.SubAddress, TxSpeed: f.TxSpeed, RxSpeed: f.RxSpeed,
+			PrivateGroup: t.PrivateGroup,
+		},
+		Proxy: proxyFor(f.Proxy),
+	}
+}
+
+func farUp(s l2tp.SessionInfo) subscriber.FarUp {
+	return subscriber.FarUp{
+		Ref: s.Ref, Call: callKey(s.Tunnel, s.ID), PeerTunnel: uint16(s.PeerTunnel), PeerSession: uint16(s.Peer), Sequencing: s.SequencingRequired,
+	}
+}
+
+// proxyOf is what a LAC says that it has negotiated, as PPP understands it.
+func proxyOf(p *l2tp.Proxy) *pppd.Proxy {
+	if p == nil {
+		return nil
+	}
+	out := &pppd.Proxy{LastSentLCP: p.LastSentLCP, LastReceivedLCP: p.LastReceivedLCP}
+	if auth, ok := proxyTypes[p.AuthType]; ok {
+		out.Auth, out.User, out.ID, out.Challenge, out.Response = auth, p.AuthName, p.AuthID, p.AuthChallenge, pppd.Secret(p.AuthResponse)
+	}
+	return out
+}
+
+// proxyFor is what we say to the LNS that takes a session over. What there is no number for, such as MS-CHAPv2, it asks
+// the client itself.
+func proxyFor(p pppd.Proxy) *l2tp.Proxy {
+	out := &l2tp.Proxy{
+		InitialLCP: p.LastReceivedLCP, LastSentLCP: p.LastSentLCP, LastReceivedLCP: p.LastReceivedLCP, AuthType: l2tp.ProxyNone,
+	}
+	for number, auth := range proxyTypes {
+		if auth == p.Auth {
+			out.AuthType, out.AuthName, out.AuthID, out.AuthChallenge = number, p.User, p.ID, p.Challenge
+			out.AuthResponse = []byte(p.Response)
+		}
+	}
+	return out
+}
