@@ -77,7 +77,7 @@ func TestLoadDefaults(t *testing.T) {
 			ServerAddresses: []netip.Addr{server}, NATT: true, Proposals: ProposalCompatible,
 			TransportProfiles: []TransportProfile{{
 				Name: "clients", RemoteAddress: anyone, Lifetime: 8 * time.Hour, LifetimeKilobytes: 4294967295,
-				Locals: []TransportLocal{{server, []GroupKey{{"main", Secret("0123456789abcdef")}}}},
+				Locals: []TransportLocal{{server, []GroupKey{{Name: "main", Key: Secret("0123456789abcdef")}}}},
 			}},
 			L2TP: L2TP{
 				DestructTimeout: 600 * time.Second, IdleTimeout: time.Minute, RetransmitEstablished: 5, RetransmitNotEstablished: 5,
@@ -280,7 +280,7 @@ users:
 				{2, AuthAny, []Encryption{Encryption3DES}, []Hash{HashMD5}, []Group{GroupMODP1024}, time.Minute, AggressiveRequested, netip.Addr{}},
 			},
 			TransportProfiles: []TransportProfile{{
-				Name: "t", RemoteAddress: a("198.51.100.1"), Locals: []TransportLocal{{a("192.0.2.2"), []GroupKey{{"g", Secret("the key")}}}},
+				Name: "t", RemoteAddress: a("198.51.100.1"), Locals: []TransportLocal{{a("192.0.2.2"), []GroupKey{{Name: "g", Key: Secret("the key")}}}},
 				Lifetime: 240 * time.Hour, LifetimeKilobytes: 102400, PFS: GroupECP384,
 				Transforms:  []ESPTransform{{ESPDES, IntegrityMD5}, {ESPAES192GCM, IntegrityNone}, {ESPAES256, IntegritySHA256Trunc96}},
 				Certificate: "gateway",
@@ -325,7 +325,9 @@ users:
 				{"c", netip.Addr{}, Identity{IdentityUserFQDN, "Me@host.example"}, Secret("0123")},
 				{"d", netip.Addr{}, Identity{IdentityAddress, "10.9.9.9"}, Secret("~x")},
 			},
-			L2TP: L2TP{time.Hour, 0, 2, 7, 0, 4, false, true, 100, 5 * time.Second},
+			L2TP: L2TP{
+				DestructTimeout: time.Hour, RetransmitEstablished: 2, RetransmitNotEstablished: 7, ReceiveWindow: 4, DisconnectCause: true, MaxSessions: 100, SetupTimeout: 5 * time.Second,
+			},
 			Destinations: []DestinationProfile{{
 				Name: "z", LACAddress: a("198.51.100.1"), MaxSessions: 10,
 				Hosts: []HostProfile{
