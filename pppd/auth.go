@@ -216,7 +216,7 @@ func (l *Link) presented(user []byte) bool {
 func (l *Link) ask(r AuthRequest) {
 	a := &l.s.Auth
 	r.PeerMRU = min(l.peerMRU(), l.cfg.MRU)
-	a.Pending = true
+	a.Pending, l.asked = true, &r
 	a.Remaining = a.Deadline.Sub(l.now)
 	a.Deadline, a.Retry = time.Time{}, time.Time{}
 	l.emit(Authenticate{r})
@@ -229,7 +229,7 @@ func (l *Link) decide(d AuthDecision) {
 		return
 	}
 	stale := a.Stale
-	a.Pending, a.Stale = false, false
+	a.Pending, a.Stale, l.asked = false, false, nil
 	if l.s.Phase != PhaseAuthenticate {
 		return
 	}

@@ -17,6 +17,7 @@
 //	ipcp.go       IPCP's options; IPv6CP is added the same way: a layer and a protocol number
 //	auth.go       the authenticator's side (server), authpeer.go the other (Dialer)
 //	eap.go        EAP on either side
+//	proxy.go      what a LAC has negotiated before us, and what another LNS is told after us (RFC 2661 section 4.4.5)
 //	chap.go       the computations and checks of CHAP, also used by AAA
 //	packet.go     control packets and options on the wire
 //	cause.go      RFC 3145 disconnect causes

@@ -7,6 +7,7 @@ type Info struct {
 	Phase      Phase
 	LCP, IPCP  State
 	Ask, Peer  LCPOptions // asked by us, and acknowledged of the peer
+	ProxyLCP   bool       // LCP is as a LAC has negotiated it, and not renegotiated since
 	User       string     // as the peer presented it; may hold any byte
 	Accepted   bool       // AAA has accepted the peer
 	Waiting    bool       // AAA has been asked and has not answered
@@ -37,7 +38,7 @@ func (l *Link) Info() Info {
 	s := &l.s
 	i := Info{
 		Phase: s.Phase, LCP: s.LCP.FSM.State, IPCP: s.IPCP.FSM.State,
-		Ask: s.LCP.Ask, Peer: s.LCP.Peer,
+		Ask: s.LCP.Ask, Peer: s.LCP.Peer, ProxyLCP: s.LCP.Taken != nil,
 		User: string(s.Auth.User), Accepted: s.Auth.Outcome == accepted, Waiting: s.Auth.Pending && !s.Auth.Stale,
 		Local: s.IPCP.Local, Remote: s.IPCP.Peer, DNS: s.Network.DNS,
 		EchoMisses: s.EchoMisses, Counters: s.Counters,

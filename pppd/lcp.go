@@ -35,6 +35,7 @@ type LCPOptions struct {
 type lcpState struct {
 	FSM         fsm
 	Ask         LCPOptions // ours
+	Taken       *taken     // what a LAC has negotiated in our place; nil: we did
 	Peer        LCPOptions // the peer's, as we acknowledged them
 	AuthRefused uint8      // protocols of Config.Auth that the peer has refused, bit by number
 	AuthDenied  bool       // we rejected the peer's wish that we authenticate
@@ -368,6 +369,11 @@ func (y lcp) down() {
 		return
 	}
 	l.s.Phase = PhaseEstablish
+	if s := &l.s.LCP; s.Taken != nil {
+		// From now on we ask, and for what we can do with.
+		s.Taken, s.Ask.ACCM, s.Ask.PFC, s.Ask.ACFC = nil, 0, false, false
+		s.Ask.Magic = l.rand32()
+	}
 	l.lcpLimit()
 	l.s.Counters.Renegotiations++
 	if !up.IsZero() && l.now.Sub(up) >= restartGrace {

@@ -82,6 +82,8 @@ type Link struct {
 	cfg    Config
 	random io.Reader
 	s      state
+	// asked is what AAA is being asked, for Handover. It may hold a password and is not stored.
+	asked *AuthRequest
 
 	// These live within one Step.
 	now     time.Time
@@ -222,6 +224,9 @@ func (l *Link) open() {
 		return
 	}
 	l.s.Phase = PhaseEstablish
+	if p := l.cfg.Proxy; p != nil && l.takeOver(p) {
+		return
+	}
 	l.lcpBegin()
 	l.run(lcp{l}, evOpen)
 	l.run(lcp{l}, evUp)
