@@ -12,12 +12,15 @@
 //
 //	the RADIUS server or the local user, whichever has decided
 //	the entry of the domain map
-//	the IP profile of the tunnel or host profile (terminating router, gateway and pool)
+//	the IP profile of the tunnel or host profile (terminating router, gateway, pool, idle timeout and traffic)
 //	the defaults of the router whose AAA was asked
 //
 // For each thing the first who says anything about it is followed. Address, routes, IPv6
 // prefixes and Class are for one subscriber: only whoever decided says them. The idle timeout
 // looks at traffic from the subscriber only if anybody in the order wants so.
+//
+// A PPP session can end at another LNS instead (tunnel switching): one that the server names, or else
+// the entry of the domain map. Then only timeouts, interim accounting and Class are granted here.
 //
 // Pools and gateways are things of the terminating router. Who is at or before the source
 // of that router in the order means this router, and what it names must be there, or the

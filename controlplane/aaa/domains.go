@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"vrgate/controlplane/keymat"
 )
@@ -65,11 +66,15 @@ type RouterPolicy struct {
 	Gateways []netip.Addr
 }
 
-// Place is where a profile has its subscribers end. Empty fields say nothing.
+// Place is what an IP profile says: where its subscribers end, and what they may do there. Empty
+// fields say nothing.
 type Place struct {
 	Terminating string
 	Gateway     netip.Addr
 	Pool        string
+	IdleTimeout time.Duration // 0: none
+	IdleIngress bool
+	Traffic     Traffic
 }
 
 // DomainMap is one entry of a domain map (R2): what holds for the users of one domain.
@@ -98,6 +103,10 @@ type DomainMap struct {
 	// MaxSessions bounds the sessions of the entry's users at once, of all domains together that
 	// share it; 0: no bound.
 	MaxSessions int
+	// Tunnels are the LNSs to which PPP sessions of the domain are handed on, unless the server
+	// that has accepted the user names others: at most [MaxTunnels]. Dynamic subscribers, who have
+	// no PPP, end here all the same. Empty: sessions are not handed on.
+	Tunnels []Tunnel
 	// Grants hold where the server or the local user says nothing.
 	Grants
 }

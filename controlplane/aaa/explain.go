@@ -65,7 +65,7 @@ func (s *Service) Explain(r Request) []Step {
 	for i, st := range p.steps {
 		out = append(out, s.explainMethod(p, i, st, r))
 		if users := s.locals[p.asked]; st.method == MethodLocal && i == 0 && r.Protocol != EAP && users != nil && users.Knows(r.User) {
-			answer = source{fromUser, users.users[r.User].accept(r.User, "").Grants}
+			answer = source{name: fromUser, Grants: users.users[r.User].accept(r.User, "").Grants}
 		}
 	}
 	out = append(out, p.explainName(r)...)
@@ -165,13 +165,18 @@ func (s *Service) explainGrants(p *plan, r Request, answer source) []Step {
 	}
 	g := s.settle(p, answer)
 	open := r.IPProfile == "" && g.terminatingBy == fromArrival
-	if open {
+	switch {
+	case len(g.tunnels) > 0:
+		for _, t := range g.tunnels {
+			add("handed on to", t.describe(), g.tunnelsBy)
+		}
+	case open:
 		add("terminating router", "as the IP profile says", "neither the user nor the domain map names one")
-	} else {
+	default:
 		add("terminating router", g.Terminating, g.terminatingBy)
 	}
 	for _, st := range p.steps {
-		if st.method == MethodRADIUS && st.group != "" && answer.name != fromUser {
+		if st.method == MethodRADIUS && st.group != "" && answer.name != fromUser && len(g.tunnels) == 0 {
 			add("Virtual-Router of servers", mayMove(p.asked == s.defaultRouter), "R6: only servers of the default router may move a user")
 		}
 	}

@@ -69,7 +69,8 @@ const (
 
 // source is one place in the order of precedence.
 type source struct {
-	name string
+	name    string
+	tunnels []Tunnel
 	Grants
 }
 
@@ -77,17 +78,28 @@ type source struct {
 type settled struct {
 	Grants
 	terminatingBy, poolBy, gatewayBy string
-	refusal                          Decision // its Reason is empty if there is none
+	// tunnels are the LNSs to which the session is handed on, in their order; empty: it ends here.
+	tunnels   []Tunnel
+	tunnelsBy string
+	refusal   Decision // its Reason is empty if there is none
 }
 
 // settle puts together what an accepted subscriber gets from what whoever decided has said.
 func (s *Service) settle(p *plan, answer source) settled {
-	order := []source{answer, {fromDomain, p.domainGrants()}, {fromProfile, Grants{
+	order := []source{answer, {name: fromDomain, Grants: p.domainGrants()}, {name: fromProfile, Grants: Grants{
 		Terminating: p.profile.Terminating, Gateway: p.profile.Gateway, Pool: p.profile.Pool,
-	}}, {fromDefaults, p.policy.Defaults}}
+		IdleTimeout: p.profile.IdleTimeout, IdleIngress: p.profile.IdleIngress, Traffic: p.profile.Traffic,
+	}}, {name: fromDefaults, Grants: p.policy.Defaults}}
 	out := settled{Grants: answer.Grants}
 	for _, next := range order[1:] {
 		out.Grants = out.Grants.or(next.Grants)
+	}
+	if out.tunnels, out.tunnelsBy = p.tunnels(answer); len(out.tunnels) > 0 {
+		if p.access == AccessXAuth {
+			out.refuse(ReasonBadAnswer, "user %q shall be handed on to an LNS (%s), which only PPP sessions can be", p.user, out.tunnelsBy)
+		}
+		out.Grants = out.Grants.handedOn()
+		return out
 	}
 	at := slices.IndexFunc(order, func(o source) bool { return o.Terminating != "" })
 	if at < 0 {

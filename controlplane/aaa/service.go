@@ -203,7 +203,7 @@ func (s *Service) decide(ctx context.Context, r Request) Decision {
 
 // grant settles what an accepted subscriber gets, or refuses it because that is not to be had.
 func (s *Service) grant(p *plan, by Authority, d Decision) Decision {
-	from := source{fromServer, d.Grants}
+	from := source{fromServer, d.Tunnels, d.Grants}
 	switch MethodName(by.Method) {
 	case MethodLocal:
 		from.name = fromUser
@@ -219,7 +219,7 @@ func (s *Service) grant(p *plan, by Authority, d Decision) Decision {
 	if out.refusal.Reason != "" {
 		return out.refusal
 	}
-	d.Grants = out.Grants
+	d.Grants, d.Tunnels = out.Grants, out.tunnels
 	return d
 }
 
