@@ -53,6 +53,8 @@ type Dataplane interface {
 
 	AccessPlane
 	TrafficPlane
+	SwitchPlane
+	Reconfigurable
 
 	// Drops counts the packets that the kernel dropped by our rules, by reason.
 	Drops() (map[string]uint64, error)
@@ -85,11 +87,14 @@ type TrafficPlane interface {
 	ListenUDP(local netip.AddrPort) (*net.UDPConn, error)
 }
 
-// SwitchPlane hands sessions on to other LNSs inside the kernel, and counts what L2TP carries.
+// SwitchPlane hands sessions on to other LNSs inside the kernel, and counts what L2TP carries. Of the two tunnels of a bridge
+// others may make use at the same time.
 type SwitchPlane interface {
-	// Bridge makes the kernel objects of two calls and joins their PPP channels.
+	// Bridge makes the kernel objects of two calls, whose tunnels are open, and joins their PPP channels. Frames that the kernel
+	// receives before it has done so are lost or come up. SessionCounters then reads the near call's.
 	Bridge(subscriber.Bridge) error
-	// CloseBridge removes them and returns the final counters, in from the near call.
+	// CloseBridge removes them and returns the final counters, in from the near call. Tunnels that were to be closed
+	// meanwhile are closed with their last call.
 	CloseBridge(subscriber.ID) (subscriber.Counters, error)
 	// CallTraffic reads what the kernel has counted on one call's L2TP session; false if it has none.
 	CallTraffic(subscriber.CallKey) (CallTraffic, bool)
@@ -102,8 +107,11 @@ type CallTraffic struct {
 }
 
 // Reconfigurable is a Dataplane that takes over a changed configuration without touching live sessions. False: something has
-// changed that only closing and opening again can bring (addresses, namespace, VRF, whether clear text is served).
+// changed that only closing and opening again can bring (server addresses, namespace, VRF). With an error the old
+// configuration holds.
 type Reconfigurable interface {
+	// Reconfigure takes over all that cfg says about router; the new policies hold for sessions from their next OpenSession,
+	// OpenAccess or SetTraffic.
 	Reconfigure(cfg *config.Config, router *config.Router) (ok bool, err error)
 }
 

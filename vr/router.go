@@ -107,7 +107,7 @@ func Open(spec Spec) (*Router, error) {
 
 // Set goes from the present Spec to the given one, adding before it deletes. It may also be called with an
 // unchanged Spec, to repair what somebody else has destroyed (nft flush ruleset, a deleted address). Sockets
-// stay as they are. Name, Namespace, VRF and Table cannot change: *BadSpec.
+// stay as they are. Name, Namespace, VRF and Table cannot change: *BadSpec. When a step fails, the present Spec holds.
 func (r *Router) Set(spec Spec) error {
 	spec = spec.clone()
 	if err := spec.check(); err != nil {
@@ -134,10 +134,14 @@ func (r *Router) Set(spec Spec) error {
 	if err := r.checkServer(spec); err != nil {
 		return err
 	}
-	if err := r.addGateway(spec); err != nil {
-		return err
+	err = r.addGateway(spec)
+	if err == nil {
+		err = r.installTable(spec)
 	}
-	if err := r.installTable(spec); err != nil {
+	if err != nil {
+		if r.spec.Name != "" { // else Open removes everything
+			err = errors.Join(err, r.trimGateway(r.spec))
+		}
 		return err
 	}
 	r.spec = spec

@@ -23,6 +23,11 @@ type Wire interface {
 	SendESP(router string, sa ike.SA, data []byte)
 }
 
+// PlainWire is a Wire that takes L2TP without IPsec too; from one that does not it goes nowhere.
+type PlainWire interface {
+	SendL2TP(router string, local, remote netip.AddrPort, data []byte)
+}
+
 // Kernel implements [controlplane.Kernel]. All methods may be called at any time.
 type Kernel struct {
 	wire Wire
@@ -82,7 +87,7 @@ func (k *Kernel) Open(_ *config.Config, r *config.Router, in controlplane.Inlet)
 	p := &plane{
 		kernel: k, name: r.Name, in: in, config: r,
 		sas: map[controlplane.SAKey]*sa{}, tunnels: map[l2tp.TunnelID]*tunnel{}, sessions: map[subscriber.ID]*session{},
-		accesses: map[subscriber.ID]*access{}, carried: map[ike.ConnID]subscriber.Counters{},
+		accesses: map[subscriber.ID]*access{}, bridges: map[subscriber.ID]*bridge{}, carried: map[ike.ConnID]subscriber.Counters{},
 	}
 	k.routers[r.Name] = p
 	return p, nil
@@ -127,6 +132,23 @@ func (k *Kernel) ReceiveESP(router string, spi uint32, data []byte) {
 		return
 	}
 	deliver := p.steer(spi, data)
+	k.mu.Unlock()
+	if deliver != nil {
+		deliver(p.in)
+	}
+}
+
+// ReceiveL2TP delivers a UDP datagram to port 1701 that came without IPsec, steered as ReceiveESP does. The router's rules
+// about clear text are not checked.
+func (k *Kernel) ReceiveL2TP(router string, local, remote netip.AddrPort, data []byte) {
+	k.mu.Lock()
+	p := k.routers[router]
+	id, control, ok := tunnelOf(data)
+	if p == nil || !ok {
+		k.mu.Unlock()
+		return
+	}
+	deliver := p.arrive(id, control, local, remote, 0, data)
 	k.mu.Unlock()
 	if deliver != nil {
 		deliver(p.in)

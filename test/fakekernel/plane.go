@@ -25,6 +25,7 @@ type plane struct {
 	tunnels  map[l2tp.TunnelID]*tunnel
 	sessions map[subscriber.ID]*session
 	accesses map[subscriber.ID]*access
+	bridges  map[subscriber.ID]*bridge
 	carried  map[ike.ConnID]subscriber.Counters
 	config   *config.Router
 	udp      []*net.UDPConn
@@ -82,6 +83,9 @@ func (d *plane) lines() []string {
 			state = fmt.Sprintf("route to %v from %v", s.route, s.gateway)
 		}
 		add(s.leaked, "session of %v in %s mtu %d, %s%s", s.tunnel.Remote.Addr(), s.Terminating, s.mtu, state, limits(s.Traffic, s.behind))
+	}
+	for _, b := range d.bridges {
+		add(b.leaked, "bridge of %v to %v", b.near.Remote.Addr(), b.far.Remote.Addr())
 	}
 	for _, a := range d.accesses {
 		add(a.leaked, "access of %v in %s mtu %d, route to %v from %v%s", a.Remote.Addr(), a.Terminating, a.MTU, a.Address, a.Gateway, limits(a.Traffic, a.Routes))
@@ -189,7 +193,16 @@ func (d *plane) SendTunnel(f l2tp.Send) error {
 func (d *plane) send(id l2tp.TunnelID, data []byte) error {
 	d.kernel.mu.Lock()
 	var best *sa
-	if t := d.tunnels[id]; t != nil {
+	t := d.tunnels[id]
+	if t != nil && t.Conn == 0 {
+		plain := t.OpenSocket
+		d.kernel.mu.Unlock()
+		if w, ok := d.kernel.wire.(PlainWire); ok {
+			w.SendL2TP(d.name, plain.Local, plain.Remote, data)
+		}
+		return nil
+	}
+	if t != nil {
 		for key, s := range d.sas {
 			if key.Dir == ike.Outbound && uint32(s.Conn) == uint32(t.Conn) && !s.leaked && (best == nil || s.serial > best.serial) {
 				best = s
@@ -271,9 +284,7 @@ func (d *plane) SendFrame(f subscriber.SendFrame) error {
 	if s == nil {
 		return &controlplane.DataplaneError{Reason: subscriber.ReasonInterface, Text: "no such session"}
 	}
-	data := binary.BigEndian.AppendUint16([]byte{0, 2}, s.PeerTunnel)
-	data = append(binary.BigEndian.AppendUint16(data, s.PeerSession), 0xff, 3)
-	return d.send(l2tp.TunnelID(f.Call.Tunnel), append(data, f.Data...))
+	return d.send(l2tp.TunnelID(f.Call.Tunnel), frameOf(subscriber.CallEnds{PeerTunnel: s.PeerTunnel, PeerSession: s.PeerSession}, f.Data))
 }
 
 // Activate implements [controlplane.Dataplane].
@@ -341,6 +352,9 @@ func (d *plane) SessionCounters(id subscriber.ID) (subscriber.Counters, bool) {
 		return d.carried[ike.ConnID(a.Conn)], !d.closed
 	}
 	_, ok := d.sessions[id]
+	if d.bridges[id] != nil {
+		ok = true
+	}
 	return sessionCounters, ok && !d.closed
 }
 
@@ -376,25 +390,29 @@ func (d *plane) Close() error {
 // steer decides what becomes of a datagram that came through an SA; nil: it is dropped.
 func (d *plane) steer(spi uint32, data []byte) func(controlplane.Inlet) {
 	s := d.sas[controlplane.SAKey{Dir: ike.Inbound, SPI: spi}]
-	if s == nil || s.Tunnel || len(data) < 6 {
+	id, control, ok := tunnelOf(data)
+	if s == nil || s.Tunnel || !ok {
 		return nil
 	}
 	conn := l2tp.ConnID(s.Conn)
-	control := data[0]&0x80 != 0
-	id := l2tp.TunnelID(binary.BigEndian.Uint16(data[2:]))
-	if control {
-		id = l2tp.TunnelID(binary.BigEndian.Uint16(data[4:]))
-	}
-	local, remote := netip.AddrPortFrom(s.Local.Addr(), 1701), netip.AddrPortFrom(s.Remote.Addr(), 1701)
+	return d.arrive(id, control, netip.AddrPortFrom(s.Local.Addr(), 1701), netip.AddrPortFrom(s.Remote.Addr(), 1701), conn, data)
+}
+
+// arrive decides what becomes of a datagram of a tunnel, or of none, that came through a connection, 0 for clear text.
+func (d *plane) arrive(id l2tp.TunnelID, control bool, local, remote netip.AddrPort, conn l2tp.ConnID, data []byte) func(controlplane.Inlet) {
 	if id == 0 {
 		return func(in controlplane.Inlet) { in.L2TPPacket(0, local, remote, conn, data) }
 	}
 	t := d.tunnels[id]
-	if t == nil || t.Conn != conn {
+	if t == nil || t.Conn != conn || conn == 0 && t.Remote != remote {
 		return nil
 	}
 	if !control && len(data) > 8 {
 		call := subscriber.CallKey{Tunnel: uint16(id), Session: binary.BigEndian.Uint16(data[4:])}
+		if other, ok := d.joined(call); ok {
+			frame := data[8:]
+			return func(controlplane.Inlet) { _ = d.send(l2tp.TunnelID(other.Call.Tunnel), frameOf(other, frame)) }
+		}
 		for _, x := range d.sessions {
 			if x.Call == call {
 				return func(in controlplane.Inlet) { in.PPPFrame(call, data[8:]) }
@@ -402,6 +420,24 @@ func (d *plane) steer(spi uint32, data []byte) func(controlplane.Inlet) {
 		}
 	}
 	return func(in controlplane.Inlet) { in.L2TPPacket(id, local, remote, conn, data) }
+}
+
+// tunnelOf is the tunnel that a datagram names; not ok when it is too short. Control messages have a length, data of this
+// package's peers has none.
+func tunnelOf(data []byte) (id l2tp.TunnelID, control, ok bool) {
+	if len(data) < 6 {
+		return 0, false, false
+	}
+	if data[0]&0x80 != 0 {
+		return l2tp.TunnelID(binary.BigEndian.Uint16(data[4:])), true, true
+	}
+	return l2tp.TunnelID(binary.BigEndian.Uint16(data[2:])), false, true
+}
+
+// frameOf puts the headers of L2TP and PPP before a frame.
+func frameOf(to subscriber.CallEnds, frame []byte) []byte {
+	data := binary.BigEndian.AppendUint16([]byte{0, 2}, to.PeerTunnel)
+	return append(append(binary.BigEndian.AppendUint16(data, to.PeerSession), 0xff, 3), frame...)
 }
 
 var _ controlplane.Dataplane = (*plane)(nil)

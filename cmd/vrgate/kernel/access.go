@@ -8,7 +8,6 @@ import (
 
 	"vrgate/controlplane"
 	"vrgate/controlplane/aaa"
-	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/subscriber"
 	"vrgate/vr"
@@ -25,16 +24,15 @@ type access struct {
 	behind   []aaa.Route // networks that its SAs may name too
 	policies []xfrm.Policy
 	shaper   *vr.Shaper
-	// terminating is the configuration of the router that link is to.
-	terminating *config.Router
+	inside   string // the name of the router that link is to
 }
 
 // anywhere is the other side of a subscriber's policies: what it may reach is said by the
 // selectors of its SAs.
 var anywhere = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 
-func newAccess(f subscriber.OpenAccess, link *vr.Access, terminating *config.Router) *access {
-	a := &access{id: f.ID, conn: ike.ConnID(f.Conn), link: link, address: netip.PrefixFrom(f.Address, f.Address.BitLen()), behind: behind(f.Routes, f.Address), terminating: terminating}
+func newAccess(f subscriber.OpenAccess, link *vr.Access) *access {
+	a := &access{id: f.ID, conn: ike.ConnID(f.Conn), link: link, address: netip.PrefixFrom(f.Address, f.Address.BitLen()), behind: behind(f.Routes, f.Address), inside: f.Terminating}
 	for _, network := range a.networks() {
 		p := xfrm.Policy{IfID: link.IfID(), Reqid: xfrm.Tag(f.Conn), Local: f.Local.Addr(), Remote: f.Remote.Addr()}
 		p.Dir, p.Src, p.Dst = xfrm.PolicyOut, anywhere, network
@@ -79,7 +77,7 @@ func (d *dataplane) OpenAccess(f subscriber.OpenAccess) (name string, ifindex in
 	if err != nil {
 		return "", 0, typed(err)
 	}
-	a := newAccess(f, link, end.config)
+	a := newAccess(f, link)
 	undo := access{link: link, address: a.address} // what is there so far
 	if err := d.makeAccess(a, &undo, f, limits); err != nil {
 		_ = d.removeAccess(&undo)

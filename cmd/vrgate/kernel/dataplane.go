@@ -10,7 +10,6 @@ import (
 
 	"vrgate/controlplane"
 	"vrgate/controlplane/aaa"
-	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/l2tp"
 	"vrgate/controlplane/subscriber"
@@ -28,7 +27,6 @@ type dataplane struct {
 	create bool // the namespace is ours to remove
 
 	// Constant after open; nil where the router serves no address.
-	spec      vr.Spec
 	vr        *vr.Router
 	xfrm      *xfrm.Kernel
 	l2tp      *l2tpnl.Kernel
@@ -45,9 +43,14 @@ type dataplane struct {
 	// making is held while an XFRM interface is made; mu may be taken within.
 	making sync.Mutex
 
+	// changing is held while the router is changed or repaired; it guards spec.
+	changing sync.Mutex
+	spec     vr.Spec
+
 	mu       sync.Mutex
 	tunnels  map[l2tp.TunnelID]*tunnel
 	sessions map[subscriber.ID]*session
+	bridges  map[subscriber.ID]*bridge
 	sas      map[xfrm.ID]ike.Direction
 	accesses map[subscriber.ID]*access
 	accessOf map[ike.ConnID]*access
@@ -57,27 +60,15 @@ type dataplane struct {
 	udp      []*net.UDPConn
 }
 
-// tunnel is one L2TP tunnel: its socket, and the kernel's tunnel on it once a session exists.
-type tunnel struct {
-	id       l2tp.TunnelID
-	socket   *vr.Socket
-	conn     l2tp.ConnID
-	kernel   *l2tpnl.Tunnel
-	sessions int
-	closing  bool // the socket goes with the last session
-}
-
 // session is one subscriber's kernel objects.
 type session struct {
-	tunnel *tunnel
-	l2tp   *l2tpnl.Session
+	call   *call
 	unit   *unit.Unit
 	router *vr.Router // terminating
+	inside string     // its name
 	route  netip.Prefix
 	behind []aaa.Route
 	shaper *vr.Shaper
-	// terminating is the configuration of router.
-	terminating *config.Router
 }
 
 // SendIKE implements [controlplane.Dataplane].
@@ -161,105 +152,14 @@ func (d *dataplane) MoveConn(f ike.MoveConn) error {
 	return typed(errors.Join(failed, d.moveAccess(f.Conn, f.New.Addr())))
 }
 
-// OpenTunnel implements [controlplane.Dataplane].
-func (d *dataplane) OpenTunnel(f l2tp.OpenSocket) error {
-	s, err := d.vr.TunnelSocket(f.Local.Addr(), uint16(f.Tunnel), f.Remote, reqid(f.Conn))
-	if errors.Is(err, vr.ErrInUse) {
-		return controlplane.ErrPortInUse
-	}
-	if err != nil {
-		return typed(err)
-	}
-	t := &tunnel{id: f.Tunnel, socket: s, conn: f.Conn}
-	d.mu.Lock()
-	if d.tunnels[f.Tunnel] != nil { // an ended tunnel of that id still has sessions to close
-		d.mu.Unlock()
-		_ = s.Close()
-		return controlplane.ErrPortInUse
-	}
-	d.tunnels[f.Tunnel] = t
-	d.mu.Unlock()
-	if err := d.receive(s, func(g vr.Datagram) {
-		d.in.L2TPPacket(f.Tunnel, f.Local, g.Remote, f.Conn, g.Data)
-	}); err != nil {
-		d.forget(f.Tunnel)
-		_ = s.Close()
-		return typed(err)
-	}
-	return nil
-}
-
-// reqid is the number of an IPsec client in the kernel, 0 for clear text.
-func reqid(c l2tp.ConnID) uint32 { return xfrm.Tag(uint32(c)) }
-
-func (d *dataplane) forget(id l2tp.TunnelID) {
-	d.mu.Lock()
-	delete(d.tunnels, id)
-	d.mu.Unlock()
-}
-
-func (d *dataplane) tunnel(id l2tp.TunnelID) *tunnel {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.tunnels[id]
-}
-
 func (d *dataplane) session(id subscriber.ID) *session {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.sessions[id]
 }
 
-// SendTunnel implements [controlplane.Dataplane].
-func (d *dataplane) SendTunnel(f l2tp.Send) error {
-	t := d.tunnel(f.Tunnel)
-	if t == nil {
-		return vr.ErrClosed
-	}
-	_, err := t.socket.Write(f.Data)
-	if errors.Is(err, vr.ErrRefused) {
-		// The error was of an earlier datagram; this one has not been sent.
-		_, err = t.socket.Write(f.Data)
-	}
-	return err
-}
-
-// Refuse implements [controlplane.Dataplane].
-func (d *dataplane) Refuse(f l2tp.Refuse) error {
-	return d.vr.Refuse(f.Local.Addr(), f.Remote, reqid(f.Conn), f.Data)
-}
-
-// CloseTunnel implements [controlplane.Dataplane].
-func (d *dataplane) CloseTunnel(id l2tp.TunnelID) error {
-	t := d.tunnel(id)
-	if t == nil {
-		return nil
-	}
-	t.closing = true
-	if t.sessions > 0 {
-		return nil
-	}
-	return d.closeTunnel(t)
-}
-
-func (d *dataplane) closeTunnel(t *tunnel) error {
-	d.poller.Remove(t.socket.FD())
-	var err error
-	if t.kernel != nil {
-		err = t.kernel.Close()
-	}
-	err = errors.Join(err, t.socket.Close())
-	d.forget(t.id)
-	return typed(err)
-}
-
 // OpenSession implements [controlplane.Dataplane].
 func (d *dataplane) OpenSession(f subscriber.OpenSession) (name string, index int, err error) {
-	id := l2tp.TunnelID(f.Call.Tunnel)
-	t := d.tunnel(id)
-	if t == nil || t.closing {
-		return "", 0, &controlplane.DataplaneError{Reason: subscriber.ReasonTunnelGone, Text: "the tunnel ended meanwhile"}
-	}
 	end, runs := d.kernel.router(f.Terminating)
 	if !runs {
 		return "", 0, noTerminating(f.Terminating)
@@ -269,21 +169,16 @@ func (d *dataplane) OpenSession(f subscriber.OpenSession) (name string, index in
 		return "", 0, err
 	}
 	router, target := end.vr, end.net
-	if t.kernel == nil {
-		if t.kernel, err = d.l2tp.Tunnel(t.socket.FD(), f.Call.Tunnel, f.PeerTunnel); err != nil {
-			return "", 0, typed(err)
-		}
-	}
-	s := &session{tunnel: t, router: router, terminating: end.config}
-	if s.l2tp, err = t.kernel.Open(l2tpnl.SessionSpec{
-		Session: f.Call.Session, Peer: f.PeerSession, LNS: true, Sequence: f.Sequencing, RequireSequence: f.Sequencing,
+	s := &session{router: router, inside: f.Terminating}
+	if s.call, err = d.openCall(f.Call, f.PeerTunnel, l2tpnl.SessionSpec{
+		Peer: f.PeerSession, LNS: true, Sequence: f.Sequencing, RequireSequence: f.Sequencing,
 	}); err != nil {
 		return "", 0, typed(err)
 	}
 	if s.unit, err = unit.Open(unit.Spec{
-		Transport: d.net, Target: target, Channel: s.l2tp.Index(), MTU: f.MTU, Master: router.VRF(), Group: router.LinkGroup(),
+		Transport: d.net, Target: target, Channel: s.call.l2tp.Index(), MTU: f.MTU, Master: router.VRF(), Group: router.LinkGroup(),
 	}); err != nil {
-		_ = s.l2tp.Close()
+		_ = d.closeCall(s.call)
 		return "", 0, typed(err)
 	}
 	s.shaper = router.Shaper(s.unit.Index())
@@ -298,10 +193,9 @@ func (d *dataplane) OpenSession(f subscriber.OpenSession) (name string, index in
 	}
 	if err != nil {
 		_ = s.unit.Close()
-		_ = s.l2tp.Close()
+		_ = d.closeCall(s.call)
 		return "", 0, typed(err)
 	}
-	t.sessions++
 	d.mu.Lock()
 	d.sessions[f.ID] = s
 	d.mu.Unlock()
@@ -392,20 +286,19 @@ func (d *dataplane) CloseSession(id subscriber.ID) (subscriber.Counters, error) 
 	d.mu.Unlock()
 	d.poller.Remove(s.unit.Channel.FD())
 	d.poller.Remove(s.unit.Interface.FD())
-	err := errors.Join(s.unit.Close(), s.l2tp.Close())
-	if s.tunnel.sessions--; s.tunnel.sessions == 0 && s.tunnel.closing {
-		err = errors.Join(err, d.closeTunnel(s.tunnel))
-	}
-	return counters, typed(err)
+	return counters, typed(errors.Join(s.unit.Close(), d.closeCall(s.call)))
 }
 
 // SessionCounters implements [controlplane.Dataplane].
 func (d *dataplane) SessionCounters(id subscriber.ID) (subscriber.Counters, bool) {
 	d.mu.Lock()
-	s, a := d.sessions[id], d.accesses[id]
+	s, a, b := d.sessions[id], d.accesses[id], d.bridges[id]
 	d.mu.Unlock()
-	if a != nil {
+	switch {
+	case a != nil:
 		return d.Traffic(a.conn)
+	case b != nil:
+		return b.counters()
 	}
 	if s == nil {
 		return subscriber.Counters{}, false
@@ -449,7 +342,11 @@ func (d *dataplane) Drops() (map[string]uint64, error) {
 }
 
 // Repair implements [controlplane.Dataplane].
-func (d *dataplane) Repair() error { return typed(d.vr.Set(d.spec)) }
+func (d *dataplane) Repair() error {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	return typed(d.vr.Set(d.spec))
+}
 
 // Close implements [controlplane.Dataplane]. It is called when nothing else runs, and also
 // after an open that failed half way.
@@ -457,6 +354,10 @@ func (d *dataplane) Close() error {
 	var failed error
 	for id := range d.sessions {
 		_, err := d.CloseSession(id)
+		failed = errors.Join(failed, err)
+	}
+	for id := range d.bridges {
+		_, err := d.CloseBridge(id)
 		failed = errors.Join(failed, err)
 	}
 	for _, t := range d.tunnels {

@@ -58,6 +58,15 @@ func (k *Kernel) add(name string, p place) {
 	k.routers[name] = p
 }
 
+// reconfigure gives a router that runs another configuration.
+func (k *Kernel) reconfigure(name string, c *config.Router) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	p := k.routers[name]
+	p.config = c
+	k.routers[name] = p
+}
+
 func (k *Kernel) remove(name string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -68,7 +77,7 @@ func (k *Kernel) remove(name string) {
 func (k *Kernel) Open(cfg *config.Config, c *config.Router, in controlplane.Inlet) (controlplane.Dataplane, error) {
 	d := &dataplane{
 		kernel: k, in: in, name: c.Name, create: c.Namespace.Create, ike: map[netip.AddrPort]*vr.Socket{},
-		tunnels: map[l2tp.TunnelID]*tunnel{}, sessions: map[subscriber.ID]*session{}, sas: map[xfrm.ID]ike.Direction{},
+		tunnels: map[l2tp.TunnelID]*tunnel{}, sessions: map[subscriber.ID]*session{}, bridges: map[subscriber.ID]*bridge{}, sas: map[xfrm.ID]ike.Direction{},
 		accesses: map[subscriber.ID]*access{}, accessOf: map[ike.ConnID]*access{}, usage: map[ike.ConnID]*usage{}, links: map[string]*vr.Access{},
 	}
 	if err := k.sweep(cfg, c.Namespace.Name); err != nil {

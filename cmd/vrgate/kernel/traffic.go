@@ -54,18 +54,22 @@ func flow(router *config.Router, rate uint64, burst uint32, policy string) (vr.F
 func (d *dataplane) SetTraffic(f subscriber.SetTraffic) error {
 	d.mu.Lock()
 	var s *vr.Shaper
-	var terminating *config.Router
+	var inside string
 	switch {
 	case d.accesses[f.ID] != nil:
-		s, terminating = d.accesses[f.ID].shaper, d.accesses[f.ID].terminating
+		s, inside = d.accesses[f.ID].shaper, d.accesses[f.ID].inside
 	case d.sessions[f.ID] != nil:
-		s, terminating = d.sessions[f.ID].shaper, d.sessions[f.ID].terminating
+		s, inside = d.sessions[f.ID].shaper, d.sessions[f.ID].inside
 	}
 	d.mu.Unlock()
 	if s == nil {
 		return &controlplane.DataplaneError{Reason: subscriber.ReasonInterface, Text: "the session's interface has gone"}
 	}
-	t, err := traffic(terminating, f.Traffic)
+	end, runs := d.kernel.router(inside)
+	if !runs {
+		return noTerminating(inside)
+	}
+	t, err := traffic(end.config, f.Traffic)
 	if err != nil {
 		return err
 	}
