@@ -64,11 +64,14 @@ func buildIKE(c *config.Config, r *config.Router) (ike.Config, error) {
 		}
 		for _, l := range t.Locals {
 			for _, k := range l.GroupKeys {
-				out.Keys = append(out.Keys, ike.PresharedKey{Name: k.Name, Key: keymat.Secret(k.Key), Local: l.Address, Group: true})
+				out.Keys = append(out.Keys, ike.PresharedKey{
+					Name: k.Name, Key: keymat.Secret(k.Key), Local: l.Address, Group: true, From: k.From, Until: k.Until,
+				})
 			}
 			out.Transports = append(out.Transports, ike.TransportProfile{
 				Name: t.Name, Local: l.Address, Remote: t.RemoteAddress, ESP: esp, PFS: keymat.Group(t.PFS),
-				Lifetime: t.Lifetime, LifeKB: uint64(t.LifetimeKilobytes), Credential: t.Certificate,
+				Lifetime: t.Lifetime, LifeKB: uint64(t.LifetimeKilobytes), Credential: t.Certificate, NATPassthrough: t.NATPassthrough,
+				Revision: transportRevision(t, l, esp),
 			})
 		}
 	}
@@ -174,6 +177,8 @@ func buildL2TP(r *config.Router) l2tp.Config {
 		Hello: orNever(r.L2TP.HelloInterval), IdleTimeout: orNever(r.L2TP.IdleTimeout), SetupTimeout: r.L2TP.SetupTimeout,
 		RetransmitMax: r.L2TP.RetransmitEstablished, RetransmitMaxOpening: r.L2TP.RetransmitNotEstablished,
 		DestructTimeout: r.L2TP.DestructTimeout, DisconnectCause: r.L2TP.DisconnectCause, MaxSessions: r.L2TP.MaxSessions,
+		ShortDrain: orNever(r.L2TP.ShortDrain), Admin: adminStates[r.L2TP.Admin], TolerateUnknownAVP: r.L2TP.TolerateUnknownAVP,
+		IgnoreSequencing: r.L2TP.IgnoreSequencing,
 	}
 	for _, d := range r.Destinations {
 		p := l2tp.DestinationProfile{Name: d.Name, LAC: d.LACAddress, MaxSessions: d.MaxSessions}
@@ -181,12 +186,17 @@ func buildL2TP(r *config.Router) l2tp.Config {
 			p.Hosts = append(p.Hosts, l2tp.HostProfile{
 				Name: hostProfileName(h), Host: h.RemoteHost, RequireIPsec: h.IPsecRequired, Secret: keymat.Secret(h.TunnelPassword),
 				Challenge: r.L2TP.Challenge, LocalHost: h.LocalHost, Local: h.LocalAddress, MaxSessions: h.MaxSessions,
-				ReceiveWindow: uint16(h.ReceiveWindow),
+				ReceiveWindow: uint16(h.ReceiveWindow), SingleShot: h.SingleShot, HideAVPs: h.HideAVPs, DisconnectCause: new(h.DisconnectCause),
+				TolerateUnknownAVP: h.TolerateUnknownAVP, Revision: hostRevision(d, h, r.IPProfile(h.IPProfile)),
 			})
 		}
 		out.Profiles = append(out.Profiles, p)
 	}
 	return out
+}
+
+var adminStates = map[config.AdminState]l2tp.Admin{
+	config.AdminEnabled: l2tp.AdminEnabled, config.AdminDrain: l2tp.AdminDrain, config.AdminDisabled: l2tp.AdminDisabled,
 }
 
 // hostProfileName is how a host profile is called where it has no host name of its own.
@@ -211,10 +221,11 @@ func buildSubscribers(r *config.Router) subscriber.Config {
 		out.Link.Auth = append(out.Link.Auth, pppAuth[a])
 	}
 	for _, p := range r.IPProfiles {
-		q := subscriber.IPProfile{Name: p.Name, Terminating: p.Router, Gateway: p.Unnumbered, MTU: p.MTU, Pool: p.Pool}
-		copy(q.DNS[:], p.DNS)
-		copy(q.NBNS[:], p.NBNS)
-		out.Profiles[p.Name] = q
+		out.Profiles[p.Name] = subscriber.IPProfile{
+			Name: p.Name, Terminating: p.Router, Gateway: p.Unnumbered, DNS: pair(p.DNS), NBNS: pair(p.NBNS), MTU: p.MTU, Pool: p.Pool,
+			Link:    subscriber.LinkPolicy{MSSClamp: p.MSSClamp, MSS: p.MSS, SourceValidation: p.SourceValidation, AccessRoutes: p.AccessRoutes},
+			Traffic: buildTraffic(p.Traffic), IdleTimeout: p.IdleTimeout, IdleIngress: p.IdleIngress,
+		}
 	}
 	out.Tunnels = map[string]subscriber.TunnelProfile{}
 	for _, t := range r.TunnelProfiles {
@@ -222,7 +233,9 @@ func buildSubscribers(r *config.Router) subscriber.Config {
 	}
 	for _, d := range r.Destinations {
 		for _, h := range d.Hosts {
-			out.HostProfiles[d.Name+"/"+hostProfileName(h)] = subscriber.HostProfile{IPProfile: h.IPProfile}
+			out.HostProfiles[d.Name+"/"+hostProfileName(h)] = subscriber.HostProfile{
+				IPProfile: h.IPProfile, ProxyLCP: h.ProxyLCP, ProxyAuth: h.ProxyAuth,
+			}
 		}
 	}
 	return out

@@ -52,6 +52,10 @@ func TestEveryWordIsTranslated(t *testing.T) {
 		got, ok := aggressiveModes[v]
 		check("aggressive mode", v.String(), ok && aggressiveWords[got] == v.String())
 	}
+	for v := config.AdminEnabled; !unknown(v.String()); v++ {
+		_, ok := adminStates[v]
+		check("administrative state", v.String(), ok)
+	}
 	for v := config.XAuth(1); !unknown(v.String()); v++ {
 		_, ok := xauthTypes[v]
 		check("XAuth", v.String(), ok)
@@ -70,7 +74,7 @@ func TestEveryWordIsTranslated(t *testing.T) {
 		got, ok := aaaMethods[v]
 		check("AAA method", v.String(), ok && string(got) == v.String())
 	}
-	if count < 44 {
+	if count < 47 {
 		t.Errorf("only %d words looked at", count)
 	}
 }
@@ -91,23 +95,26 @@ func testRouter() *config.Router {
 		},
 		TransportProfiles: []config.TransportProfile{{
 			Name: "t", RemoteAddress: netip.IPv4Unspecified(), Lifetime: 2 * time.Hour, LifetimeKilobytes: 200000, PFS: config.GroupMODP2048, Certificate: "vpn",
-			Locals:     []config.TransportLocal{{Address: server, GroupKeys: []config.GroupKey{{Name: "g", Key: config.Secret("four")}}}},
-			Transforms: []config.ESPTransform{{Encryption: config.ESPAES256GCM, Integrity: config.IntegrityNone}, {Encryption: config.ESPAES128, Integrity: config.IntegritySHA256Trunc96}},
+			Locals:         []config.TransportLocal{{Address: server, GroupKeys: []config.GroupKey{{Name: "g", Key: config.Secret("four"), From: time.Unix(1, 0), Until: time.Unix(2, 0)}}}},
+			NATPassthrough: true,
+			Transforms:     []config.ESPTransform{{Encryption: config.ESPAES256GCM, Integrity: config.IntegrityNone}, {Encryption: config.ESPAES128, Integrity: config.IntegritySHA256Trunc96}},
 		}},
 		L2TP: config.L2TP{
 			DestructTimeout: 100 * time.Second, IdleTimeout: 0, RetransmitEstablished: 3, RetransmitNotEstablished: 4, HelloInterval: 30 * time.Second,
 			ReceiveWindow: 5, Challenge: true, DisconnectCause: true, MaxSessions: 6, SetupTimeout: 20 * time.Second,
+			ShortDrain: 3 * time.Second, Admin: config.AdminDrain, TolerateUnknownAVP: true, IgnoreSequencing: true,
+			Switching: true, Lockout: 70 * time.Second, LockoutTest: true,
 		},
 		Destinations: []config.DestinationProfile{{
 			Name: "d", LACAddress: netip.MustParseAddr("203.0.113.9"), MaxSessions: 8,
 			Hosts: []config.HostProfile{
-				{RemoteHost: "lac", LocalHost: "lns", LocalAddress: server, IPsecRequired: true, TunnelPassword: config.Secret("five"), MaxSessions: 2, ReceiveWindow: 9, IPProfile: "p"},
-				{LocalHost: "red", IPsecRequired: false, IPProfile: "q"},
+				{RemoteHost: "lac", LocalHost: "lns", LocalAddress: server, IPsecRequired: true, TunnelPassword: config.Secret("five"), MaxSessions: 2, ReceiveWindow: 9, IPProfile: "p", SingleShot: true, ProxyLCP: true, HideAVPs: true, TolerateUnknownAVP: true},
+				{LocalHost: "red", IPsecRequired: false, IPProfile: "q", DisconnectCause: true, ProxyAuth: true},
 			},
 		}},
 		PPP: config.PPP{Authentication: []config.PPPAuth{config.PPPCHAP, config.PPPPAP}, MRU: 1400, EchoInterval: 11 * time.Second, EchoFailures: 2, SetupTimeout: 40 * time.Second},
 		IPProfiles: []config.IPProfile{
-			{Name: "p", Router: "blue", Unnumbered: netip.MustParseAddr("10.0.0.1"), MTU: 1300, Pool: "main", DNS: []netip.Addr{netip.MustParseAddr("10.0.0.53")}},
+			{Name: "p", Router: "blue", Unnumbered: netip.MustParseAddr("10.0.0.1"), MTU: 1300, Pool: "main", DNS: []netip.Addr{netip.MustParseAddr("10.0.0.53")}, NBNS: []netip.Addr{netip.MustParseAddr("10.0.0.54")}, MSSClamp: true, MSS: 1200, SourceValidation: true, AccessRoutes: true, Traffic: config.Traffic{RateIn: 8000}, IdleTimeout: time.Hour, IdleIngress: true},
 			{Name: "q", Router: "red", Unnumbered: netip.MustParseAddr("10.9.0.1")},
 		},
 	}
@@ -151,36 +158,53 @@ func TestBuild(t *testing.T) {
 	}})
 	var keys []string
 	for _, k := range i.Keys {
-		keys = append(keys, fmt.Sprintf("%s %s %v %v %q %t", k.Name, string(k.Key), k.Local, k.Peer, k.ID, k.Group))
+		keys = append(keys, fmt.Sprintf("%s %s %v %v %q %t %d %d", k.Name, string(k.Key), k.Local, k.Peer, k.ID, k.Group, max(k.From.Unix(), 0), max(k.Until.Unix(), 0)))
 	}
 	equal("keys", keys, []string{
-		`peer one invalid IP 203.0.113.9/32 "" false`, `name two invalid IP invalid Prefix "@pc.example.net" false`,
-		`mail three invalid IP invalid Prefix "me@example.net" false`, `g four 192.0.2.1 invalid Prefix "" true`,
+		`peer one invalid IP 203.0.113.9/32 "" false 0 0`, `name two invalid IP invalid Prefix "@pc.example.net" false 0 0`,
+		`mail three invalid IP invalid Prefix "me@example.net" false 0 0`, `g four 192.0.2.1 invalid Prefix "" true 1 2`,
 	})
 	equal("old Androids", i.OldAndroidSHA256, true)
+	if i.Transports[0].Revision == "" {
+		t.Error("a transport profile without revision")
+	}
+	i.Transports[0].Revision = ""
 	equal("transports", i.Transports, []ike.TransportProfile{{
-		Name: "t", Local: server, Remote: netip.IPv4Unspecified(), PFS: keymat.MODP2048, Lifetime: 2 * time.Hour, LifeKB: 200000, Credential: "vpn",
+		Name: "t", Local: server, Remote: netip.IPv4Unspecified(), PFS: keymat.MODP2048, Lifetime: 2 * time.Hour, LifeKB: 200000, Credential: "vpn", NATPassthrough: true,
 		ESP: []ike.ESPProposal{{Cipher: ike.ESPAESGCM, KeyBits: 256}, {Cipher: ike.ESPAESCBC, KeyBits: 128, Auth: ike.ESPAuthSHA256}},
 	}})
 
 	l := got.l2tp
 	equal("L2TP timers", []time.Duration{l.Hello, l.IdleTimeout, l.SetupTimeout, l.DestructTimeout}, []time.Duration{30 * time.Second, -1, 20 * time.Second, 100 * time.Second})
 	equal("L2TP numbers", []int{l.RetransmitMax, l.RetransmitMaxOpening, l.MaxSessions, int(l.ReceiveWindow)}, []int{3, 4, 6, 5})
-	equal("disconnect cause", l.DisconnectCause, true)
+	equal("short drain", l.ShortDrain, 3*time.Second)
+	equal("state", l.Admin, l2tp.AdminDrain)
+	equal("flags", []bool{l.DisconnectCause, l.TolerateUnknownAVP, l.IgnoreSequencing}, []bool{true, true, true})
 	if len(l.Profiles) != 1 || len(l.Profiles[0].Hosts) != 2 {
 		t.Fatalf("profiles %+v", l.Profiles)
 	}
 	equal("destination", []any{l.Profiles[0].Name, l.Profiles[0].LAC, l.Profiles[0].MaxSessions}, []any{"d", "203.0.113.9", 8})
+	for i := range l.Profiles[0].Hosts {
+		h := &l.Profiles[0].Hosts[i]
+		if h.Revision == "" || h.DisconnectCause == nil || *h.DisconnectCause != (i == 1) {
+			t.Errorf("host profile %+v", h)
+		}
+		h.Revision, h.DisconnectCause = "", nil
+	}
 	equal("host", l.Profiles[0].Hosts[0], l2tp.HostProfile{
 		Name: "lac", Host: "lac", RequireIPsec: true, Secret: keymat.Secret("five"), Challenge: true, LocalHost: "lns", Local: server, MaxSessions: 2, ReceiveWindow: 9,
+		SingleShot: true, HideAVPs: true, TolerateUnknownAVP: true,
 	})
 	equal("tunnel password", string(l.Profiles[0].Hosts[0].Secret), "five")
 	equal("default host", l.Profiles[0].Hosts[1], l2tp.HostProfile{Name: "default", Challenge: true, LocalHost: "red"})
 
 	s := got.subs
-	equal("host profiles", s.HostProfiles, map[string]subscriber.HostProfile{"d/lac": {IPProfile: "p"}, "d/default": {IPProfile: "q"}})
+	equal("host profiles", s.HostProfiles, map[string]subscriber.HostProfile{"d/lac": {IPProfile: "p", ProxyLCP: true}, "d/default": {IPProfile: "q", ProxyAuth: true}})
 	equal("terminating", []string{s.Profiles["p"].Terminating, s.Profiles["q"].Terminating}, []string{"blue", "red"})
 	equal("profile", []any{s.Profiles["p"].MTU, s.Profiles["p"].Pool, s.Profiles["p"].Gateway, s.Profiles["p"].DNS[0], s.Profiles["p"].DNS[1].IsValid()}, []any{1300, "main", "10.0.0.1", "10.0.0.53", false})
+	equal("link policy", s.Profiles["p"].Link, subscriber.LinkPolicy{MSSClamp: true, MSS: 1200, SourceValidation: true, AccessRoutes: true})
+	equal("no link policy", s.Profiles["q"].Link, subscriber.LinkPolicy{})
+	equal("traffic", []any{s.Profiles["p"].Traffic.In, s.Profiles["p"].IdleTimeout, s.Profiles["p"].IdleIngress}, []any{8000, time.Hour, true})
 	equal("link", []any{s.Link.MRU, s.Link.EchoInterval, s.Link.EchoFailures, s.Link.AuthTimeout, s.Link.Auth, s.Link.Name}, []any{1400, 11 * time.Second, 2, 40 * time.Second, "[chap-md5 pap]", "red"})
 	if s.FirstID == 0 || s.FirstID == buildSubscribers(r).FirstID {
 		t.Error("session IDs start at the same number twice")

@@ -2,11 +2,13 @@ package config
 
 import (
 	"fmt"
+	"net/netip"
 	"path/filepath"
 	"reflect"
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 )
 
 // builder turns decoded files into a Config and collects what is wrong. Checks
@@ -16,6 +18,7 @@ import (
 type builder struct {
 	cfg      *Config
 	read     secretReader
+	now      time.Time
 	locate   fileFinder
 	errs     []Diagnostic
 	warnings []Diagnostic
@@ -146,6 +149,10 @@ func (b *builder) router(s source, f *fileRouter) {
 			b.errorf(a.pos, "entry %d of \"server-addresses\", %v, is there twice", i+1, a.v)
 			continue
 		}
+		if a.v.Is6() && a.v.IsLinkLocalUnicast() {
+			b.errorf(a.pos, "entry %d of \"server-addresses\", %v, is on one link only: it is not enough to say where clients arrive", i+1, a.v)
+			continue
+		}
 		r.ServerAddresses = append(r.ServerAddresses, a.v)
 	}
 	b.ipsec(f, r)
@@ -175,9 +182,9 @@ func (b *builder) vrf(f *fileRouter, r *Router) {
 }
 
 // serverAddress checks a reference to one of the router's addresses.
-func (b *builder) serverAddress(a address, key string, f *fileRouter, r *Router) {
-	if a.given() && a.v.IsValid() && f.sound("server-addresses") && !slices.Contains(r.ServerAddresses, a.v) {
-		b.errorf(a.pos, "%q is %v but must be one of \"server-addresses\"", key, a.v)
+func (b *builder) serverAddress(a placed[netip.Addr], key string, f *fileRouter, r *Router) {
+	if v, at := a.value(); v.IsValid() && at.Line != 0 && f.sound("server-addresses") && !slices.Contains(r.ServerAddresses, v) {
+		b.errorf(at, "%q is %v but must be one of \"server-addresses\"", key, v)
 	}
 }
 

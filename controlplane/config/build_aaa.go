@@ -90,7 +90,12 @@ func (b *builder) idleIngress(x boolean) {
 // idleFromElsewhere says whether subscribers of the router may have an idle timeout that
 // their own entry does not mention.
 func (r *Router) idleFromElsewhere() bool {
-	return r.AAA.IdleTimeout != 0 || slices.Contains(r.AAA.Methods, MethodRADIUS)
+	return r.AAA.IdleTimeout != 0 || slices.Contains(r.AAA.Methods, MethodRADIUS) || r.idleByProfile()
+}
+
+// idleByProfile says whether an IP profile of the router has an idle timeout.
+func (r *Router) idleByProfile() bool {
+	return slices.ContainsFunc(r.IPProfiles, func(p IPProfile) bool { return p.IdleTimeout != 0 })
 }
 
 // onlyGroup is the router's only group of servers.
@@ -220,6 +225,7 @@ func (b *builder) domainMaps(f *fileRouter, r *Router) {
 		if d.IPProfile.given() && d.Router.given() {
 			b.errorf(d.Router.pos, "\"virtual-router\" and \"ip-profile\" exclude each other")
 		}
+		m.TunnelServers = b.tunnelServers(d, f, r)
 		r.AAA.DomainMaps = append(r.AAA.DomainMaps, m)
 	}
 	slices.SortStableFunc(r.AAA.DomainMaps, func(a, b DomainMap) int { return strings.Compare(a.Domain, b.Domain) })
@@ -247,6 +253,7 @@ func (b *builder) nothingBut(d *fileDomainMap) {
 		{"idle-timeout", d.IdleTimeout.pos, d.IdleTimeout.given()},
 		{"idle-ingress-only", d.IdleIngress.pos, d.IdleIngress.given()},
 		{"traffic", d.Traffic.pos, d.Traffic.present},
+		{"tunnel-servers", d.pos, len(d.TunnelServers) > 0},
 	} {
 		if k.given {
 			b.errorf(k.pos, "\"deny\" and %q exclude each other", k.key)

@@ -6,90 +6,6 @@ import (
 	"strings"
 )
 
-// defaultRemoteHost is the word for the host profile of every other LAC.
-const defaultRemoteHost = "default"
-
-func (b *builder) l2tp(f *fileRouter, r *Router) {
-	l := &f.L2TP
-	r.L2TP = L2TP{
-		DestructTimeout:          l.DestructTimeout.v,
-		IdleTimeout:              l.IdleTimeout.v,
-		RetransmitEstablished:    int(l.RetransmitEstablished.v),
-		RetransmitNotEstablished: int(l.RetransmitNotEstablished.v),
-		HelloInterval:            l.HelloInterval.v,
-		ReceiveWindow:            int(l.ReceiveWindow.v),
-		Challenge:                l.Challenge.v,
-		DisconnectCause:          l.DisconnectCause.v,
-		MaxSessions:              int(l.MaxSessions.v),
-		SetupTimeout:             l.SetupTimeout.v,
-	}
-	seenName := map[string]Pos{}
-	seenLAC := map[netip.Addr]Pos{}
-	for i := range l.Destinations {
-		d := &l.Destinations[i]
-		b.unique(seenName, d.Name, "destination profile")
-		if a := d.LACAddress; a.v.IsValid() && d.present {
-			at := a.pos
-			if !a.given() {
-				at = d.pos
-			}
-			if first, dup := seenLAC[a.v]; dup {
-				b.errorf(at, "the LAC %v has a destination profile already, in line %d", a.v, first.Line)
-			} else {
-				seenLAC[a.v] = at
-			}
-		}
-		r.Destinations = append(r.Destinations, DestinationProfile{
-			Name:        d.Name.v,
-			LACAddress:  d.LACAddress.v,
-			MaxSessions: int(d.MaxSessions.v),
-			Hosts:       b.hosts(d, f, r),
-		})
-	}
-	slices.SortFunc(r.Destinations, func(a, b DestinationProfile) int { return strings.Compare(a.Name, b.Name) })
-}
-
-func (b *builder) hosts(d *fileDestination, f *fileRouter, r *Router) []HostProfile {
-	var hosts []HostProfile
-	seen := map[string]Pos{}
-	for i := range d.Hosts {
-		h := &d.Hosts[i]
-		name := h.RemoteHost
-		if !name.given() {
-			name.pos = h.pos
-		}
-		b.unique(seen, name, "host profile")
-		b.serverAddress(h.LocalAddress, "local-address", f, r)
-		p := HostProfile{
-			RemoteHost:     h.RemoteHost.v,
-			LocalHost:      h.LocalHost.v,
-			LocalAddress:   h.LocalAddress.v,
-			IPsecRequired:  h.IPsecRequired.v,
-			TunnelPassword: b.secretOf(h.pos, h.TunnelPassword, h.TunnelPasswordFile, "tunnel-password", false),
-			MaxSessions:    int(h.MaxSessions.v),
-			ReceiveWindow:  r.L2TP.ReceiveWindow,
-			IPProfile:      b.ipProfileOf("host", &h.section, h.IPProfile, f),
-		}
-		if p.RemoteHost == defaultRemoteHost {
-			p.RemoteHost = ""
-		}
-		if p.LocalHost == "" {
-			p.LocalHost = r.Name
-		}
-		if h.ReceiveWindow.given() {
-			p.ReceiveWindow = int(h.ReceiveWindow.v)
-		}
-		if h.present && p.IPsecRequired && len(f.IPsec.TransportProfiles) == 0 && f.sound("ipsec") {
-			b.errorf(h.pos, "the host profile requires IPsec, but the virtual router has no transport profile that would accept it")
-		}
-		if h.present && !p.IPsecRequired {
-			b.warnf(h.IPsecRequired.pos, "tunnels in clear text are accepted")
-		}
-		hosts = append(hosts, p)
-	}
-	return hosts
-}
-
 // ipProfileOf resolves the IP profile of a host or tunnel profile.
 func (b *builder) ipProfileOf(kind string, h *section, name text, f *fileRouter) string {
 	var names []string
@@ -134,15 +50,46 @@ func (b *builder) ipProfiles(f *fileRouter, r *Router) {
 		q := IPProfile{
 			Name:       p.Name.v,
 			Router:     p.terminating(r),
-			Unnumbered: p.Unnumbered.v,
+			Unnumbered: p.gateway().v,
+			OwnAddress: p.Address.given(),
 			Pool:       p.Pool.v,
 			DNS:        b.addresses(p.DNS, "dns"),
 			NBNS:       b.addresses(p.NBNS, "nbns"),
 			MTU:        int(p.MTU.v),
+
+			MSSClamp:         p.MSSClamp.v,
+			MSS:              int(p.MSS.v),
+			SourceValidation: p.SourceValidation.v,
+			AccessRoutes:     p.AccessRoutes.v,
+
+			Traffic:     b.traffic(&p.Traffic),
+			IdleTimeout: p.IdleTimeout.v,
+			IdleIngress: p.IdleIngress.v,
+		}
+		switch {
+		case p.Unnumbered.given() && p.Address.given():
+			b.errorf(p.Address.pos, "\"address\" and \"unnumbered-address\" exclude each other")
+		case p.present && !p.Unnumbered.given() && !p.Address.given():
+			b.errorf(p.pos, "key \"unnumbered-address\" or \"address\" is missing")
+		}
+		if p.MSS.v > p.MTU.v-minHeaders && p.MTU.v != 0 {
+			b.errorf(p.MSS.pos, "\"mss\" is %d but an MTU of %d has room for %d at most", p.MSS.v, p.MTU.v, p.MTU.v-minHeaders)
 		}
 		r.IPProfiles = append(r.IPProfiles, q)
 	}
 	slices.SortFunc(r.IPProfiles, func(a, b IPProfile) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// minHeaders are the bytes of the IPv4 and TCP headers without options: what the MTU is larger
+// than the MSS.
+const minHeaders = 40
+
+// gateway is our address on the interfaces of subscribers, whichever way it is given.
+func (f *fileIPProfile) gateway() address {
+	if f.Unnumbered.given() {
+		return f.Unnumbered
+	}
+	return f.Address
 }
 
 func (b *builder) addresses(list []address, key string) []netip.Addr {

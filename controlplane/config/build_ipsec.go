@@ -90,6 +90,7 @@ func (b *builder) transportProfiles(f *fileRouter, r *Router) {
 			PFS:               t.PFS.v,
 			Transforms:        b.transforms(t.Transforms),
 			Certificate:       b.certificateOf(t.Certificate, f),
+			NATPassthrough:    t.NATPassthrough.v,
 		}
 		if t.Certificate.given() {
 			b.needAuthorities(t.Certificate.pos, "the transport profile has a certificate", f)
@@ -136,23 +137,6 @@ func (b *builder) transforms(list []transform) []ESPTransform {
 		}
 	}
 	return out
-}
-
-func (b *builder) groupKeys(l *fileTransportLocal) []GroupKey {
-	var keys []GroupKey
-	seen := map[string]Pos{}
-	for i := range l.GroupKeys {
-		g := &l.GroupKeys[i]
-		b.unique(seen, g.Name, "group key")
-		k := b.secretOf(g.pos, g.Key, g.KeyFile, "key", true)
-		b.weakKey(k, g.Key.pos, g.KeyFile.pos)
-		if g.present {
-			// D3r: say it once per key.
-			b.warnf(g.pos, "whoever knows the group key %s can pose as this server to its clients; give a client a key of its own where its address is known", quoteShort(g.Name.v))
-		}
-		keys = append(keys, GroupKey{Name: g.Name.v, Key: k})
-	}
-	return keys
 }
 
 func (b *builder) weakKey(k Secret, inline, file Pos) {

@@ -214,7 +214,13 @@ func (t *fileTunnel) locals(r *Router) []netip.Addr {
 	if t.LocalAddress.given() {
 		return []netip.Addr{t.LocalAddress.v}
 	}
-	return r.ServerAddresses
+	var out []netip.Addr
+	for _, a := range r.ServerAddresses {
+		if a.Is4() {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // keyForAnybody is the first key without identity, nil if there is none.

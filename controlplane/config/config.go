@@ -113,9 +113,10 @@ type Router struct {
 	Namespace Namespace
 	// VRF is the device of a router of kind KindVRF, zero otherwise.
 	VRF VRF
-	// ServerAddresses are the IPv4 addresses on which the router listens (IKE
-	// on UDP 500 and 4500, L2TP on 1701); at most [MaxServerAddresses]. A
-	// router that only terminates subscribers of others has none.
+	// ServerAddresses are the addresses on which the router listens (IKE on UDP
+	// 500 and 4500, L2TP on 1701; on IPv6 addresses L2TP alone); at most
+	// [MaxServerAddresses]. A router that only terminates subscribers of others
+	// has none.
 	ServerAddresses []netip.Addr
 	// NATT enables NAT traversal (C1r); default true.
 	NATT bool
@@ -398,7 +399,9 @@ const MaxTunnelServers = 8
 type DestinationProfile struct {
 	// Name is unique in the router, 1 to 64 bytes.
 	Name string
-	// LACAddress is the LAC, or 0.0.0.0 for any (G2); unique in the router.
+	// LACAddress is the LAC, or 0.0.0.0 for any IPv4 address (G2), or :: for any
+	// IPv6 address; unique in the router. An IPv6 LAC has host profiles without
+	// IPsec only.
 	LACAddress netip.Addr
 	// MaxSessions bounds sessions under the profile, 1 to 1000000; 0 for no
 	// limit (G11).

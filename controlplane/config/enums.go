@@ -323,6 +323,8 @@ var (
 		{AggressiveNone, "none"}, {AggressiveAccepted, "accepted"}, {AggressiveRequested, "requested"}, {AggressiveRequired, "required"},
 	}
 
+	adminNames = names[AdminState]{{AdminEnabled, "enabled"}, {AdminDrain, "drain"}, {AdminDisabled, "disabled"}}
+
 	xauthNames = names[XAuth]{{XAuthGeneric, "generic"}, {XAuthCHAP, "chap"}, {XAuthNone, "none"}}
 
 	encryptionNames = names[Encryption]{
@@ -393,6 +395,9 @@ func (a AggressiveMode) String() string { return aggressiveNames.text(a) }
 
 // String returns the word of the configuration.
 func (x XAuth) String() string { return xauthNames.text(x) }
+
+// String returns the word of the configuration.
+func (s AdminState) String() string { return adminNames.text(s) }
 
 // String returns the word of the configuration.
 func (e Encryption) String() string { return encryptionNames.text(e) }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -72,6 +73,9 @@ func fakeFiles(path string) (string, fs.FileMode, error) {
 	return "/found/" + path, mode, err
 }
 
+// testNow is when tests load a configuration.
+var testNow = time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC)
+
 // parseFiles parses files by name: "vrgate" is vrgate.yaml (empty if missing),
 // others are routers.
 func parseFiles(files map[string]string) (*Config, []Diagnostic, []Diagnostic) {
@@ -81,7 +85,7 @@ func parseFiles(files map[string]string) (*Config, []Diagnostic, []Diagnostic) {
 			sources = append(sources, source{file: "vr/" + name + ".yaml", name: name, data: []byte(files[name]), mode: 0o600})
 		}
 	}
-	return parse(sources, fakeSecrets, fakeFiles)
+	return parse(sources, fakeSecrets, fakeFiles, testNow)
 }
 
 func lines(ds []Diagnostic) []string {
@@ -221,13 +225,13 @@ func TestRouterErrors(t *testing.T) {
 			`vr/a.yaml:1:6: key "device" is missing`,
 			`vr/a.yaml:1:6: key "table" is missing`,
 		}},
-		"addresses": {with(t, "server-addresses: [192.0.2.1]", "server-addresses: [192.0.2.1, 192.0.2.1, 2001:db8::1, 0.0.0.0, 224.0.0.1, 10.0.0.0/8, here]"), []string{
+		"addresses": {with(t, "server-addresses: [192.0.2.1]", "server-addresses: [192.0.2.1, 192.0.2.1, fe80::1:2:3, 0.0.0.0, 224.0.0.1, 10.0.0.0/8, here]"), []string{
 			`vr/a.yaml:1:31: entry 2 of "server-addresses", 192.0.2.1, is there twice`,
-			`vr/a.yaml:1:42: entry 3 of "server-addresses" is "2001:db8::1" but must be an IPv4 address; IPv6 is not possible here`,
+			`vr/a.yaml:1:42: entry 3 of "server-addresses", fe80::1:2:3, is on one link only: it is not enough to say where clients arrive`,
 			`vr/a.yaml:1:55: entry 4 of "server-addresses" is "0.0.0.0" but must be the address of a host`,
 			`vr/a.yaml:1:64: entry 5 of "server-addresses" is "224.0.0.1" but must be the address of a host`,
-			`vr/a.yaml:1:75: entry 6 of "server-addresses" is "10.0.0.0/8" but must be a single IPv4 address, not a prefix`,
-			`vr/a.yaml:1:87: entry 7 of "server-addresses" is "here" but must be an IPv4 address such as 192.0.2.1`,
+			`vr/a.yaml:1:75: entry 6 of "server-addresses" is "10.0.0.0/8" but must be a single address, not a prefix`,
+			`vr/a.yaml:1:87: entry 7 of "server-addresses" is "here" but must be an IPv4 or IPv6 address`,
 		}},
 		"addresses are no list": {with(t, "[192.0.2.1]", "192.0.2.1"), []string{
 			`vr/a.yaml:1:19: "server-addresses" must be a list, not a single value`,
@@ -385,7 +389,7 @@ l2tp:
           tunnel-password-file: key
           ip-profile: defualt
           receive-window: -1
-          single-shot: true
+          single-shot: once
     - name: any
       lac-address: 0.0.0.0
       host-profiles: []
@@ -400,7 +404,7 @@ l2tp:
 			`vr/a.yaml:19:33: "tunnel-password-file" and "tunnel-password" exclude each other`,
 			`vr/a.yaml:20:23: "ip-profile" is "defualt" but there is no such IP profile; did you mean "default"?`,
 			`vr/a.yaml:21:27: "receive-window" is "-1" but must be 1 to 32 or 0 (vrgate chooses)`,
-			`vr/a.yaml:22:11: unknown key "single-shot"`,
+			`vr/a.yaml:22:24: "single-shot" is "once" but must be true or false`,
 			`vr/a.yaml:23:13: destination profile "any" is there twice; the first is in line 12`,
 			`vr/a.yaml:24:20: the LAC 0.0.0.0 has a destination profile already, in line 12`,
 			`vr/a.yaml:25:22: "host-profiles" has 0 entries but may have 1 to 1000`,
@@ -452,7 +456,7 @@ ip-profiles:
 			`vr/a.yaml:19:11: "nbns" has 3 entries but may have 1 to 2`,
 			`vr/a.yaml:20:10: "mtu" is "1501" but must be 576 to 1500 or 0 (from the negotiated MRU)`,
 			`vr/a.yaml:22:21: "virtual-router" is "b" but there is no such virtual router; did you mean "a"?`,
-			`vr/a.yaml:23:5: key "unnumbered-address" is missing`,
+			`vr/a.yaml:23:5: key "unnumbered-address" or "address" is missing`,
 			`vr/a.yaml:23:11: IP profile "default" is there twice; the first is in line 16`,
 			`vr/a.yaml:24:16: "mss-clamp" is "no" but must be true or false`,
 		}},
@@ -644,7 +648,7 @@ func TestWarnings(t *testing.T) {
 		{file: "vrgate.yaml", mode: 0o644},
 		{file: "vr/a.yaml", name: "a", data: []byte(in), mode: 0o644},
 	}
-	_, warnings, errs := parse(sources, fakeSecrets, fakeFiles)
+	_, warnings, errs := parse(sources, fakeSecrets, fakeFiles, testNow)
 	if len(errs) > 0 {
 		t.Fatal(Errors(errs))
 	}

@@ -76,8 +76,8 @@ type fileRouter struct {
 	Namespace fileNamespace `yaml:"namespace"`
 	// Makes the virtual router a VRF device inside its namespace.
 	VRF fileVRF `yaml:"vrf"`
-	// IPv4 addresses on which the virtual router serves clients: UDP 500, 4500 and 1701. Without them it only terminates subscribers of other virtual routers.
-	ServerAddresses []address `yaml:"server-addresses" items:"0..256"`
+	// Addresses on which the virtual router serves clients: UDP 500, 4500 and 1701, on IPv6 addresses 1701 alone (plain L2TP: IPsec is served over IPv4 only). Without them it only terminates subscribers of other virtual routers.
+	ServerAddresses []host `yaml:"server-addresses" items:"0..256"`
 	// IKE and IPsec.
 	IPsec fileIPsec `yaml:"ipsec"`
 	// L2TP parameters and who may open tunnels.
@@ -203,7 +203,7 @@ type fileTunnel struct {
 	// Name of the profile.
 	Name text `yaml:"name" required:"true" len:"1..64"`
 	// Server address on which it holds; without it any. In main mode a pre-shared key cannot be chosen by identity, so that there each VPN needs an address of its own.
-	LocalAddress address `yaml:"local-address"`
+	LocalAddress address `yaml:"local-address" only:"IPsec"`
 	// What we call ourselves: an IPv4 address, @domain, user@domain, dn:CN=...,O=... or any other text (a key ID, with keyid: before it if it could be something else); without it the address or the subject of the certificate.
 	LocalIdentity peerID `yaml:"local-identity" len:"1..1024"`
 	// Our certificate for RSA signatures and hybrid authentication.
@@ -298,7 +298,7 @@ type filePolicyRule struct {
 	// Whether aggressive mode matches: none (main mode only), accepted and requested (either mode; they differ where we begin), required (aggressive mode only).
 	AggressiveMode word[AggressiveMode] `yaml:"aggressive-mode" default:"none"`
 	// Server address to which the rule is bound; without it any.
-	LocalAddress address `yaml:"local-address"`
+	LocalAddress address `yaml:"local-address" only:"IPsec"`
 }
 
 // fileTransport is a transport profile: how IPsec transport mode connections that carry L2TP are accepted.
@@ -307,7 +307,7 @@ type fileTransport struct {
 	// Name of the profile.
 	Name text `yaml:"name" required:"true" len:"1..64"`
 	// The only peer, or 0.0.0.0 for any.
-	RemoteAddress address `yaml:"remote-address" default:"0.0.0.0" any:"true"`
+	RemoteAddress address `yaml:"remote-address" default:"0.0.0.0" any:"true" only:"IPsec"`
 	// The server addresses on which it holds.
 	Locals []fileTransportLocal `yaml:"local-addresses" required:"true" items:"1..256"`
 	// Longest life of a phase 2 SA.
@@ -320,13 +320,15 @@ type fileTransport struct {
 	Transforms []transform `yaml:"transforms" items:"1..32"`
 	// Our certificate for clients that authenticate with RSA signatures.
 	Certificate text `yaml:"certificate" len:"1..64"`
+	// Serve clients without NAT traversal behind a NAT that passes IPsec through: the UDP checksum of their L2TP, which the NAT has made wrong, is not checked. One client per address of such a NAT; nat-t does not have that limit.
+	NATPassthrough boolean `yaml:"nat-passthrough" default:"false"`
 }
 
 // fileTransportLocal is a server address of a transport profile.
 type fileTransportLocal struct {
 	section
 	// The server address.
-	Address address `yaml:"address" required:"true"`
+	Address address `yaml:"address" required:"true" only:"IPsec"`
 	// Pre-shared keys that any client of this address may use; tried in this order.
 	GroupKeys []fileGroupKey `yaml:"group-keys" items:"0..8"`
 }
@@ -340,6 +342,10 @@ type fileGroupKey struct {
 	Key secret `yaml:"key"`
 	// File that holds the key, relative to the configuration directory.
 	KeyFile text `yaml:"key-file" len:"1..4000"`
+	// When clients may begin to use it, as a date and time such as 2026-08-01T00:00:00Z; without it at once. Where the times of two keys overlap both work, so that clients can be moved from one to the other.
+	From instant `yaml:"valid-from"`
+	// When new connections can no longer be made with it; those that were made before go on. Without it never.
+	Until instant `yaml:"valid-until"`
 }
 
 // fileKey is the key of one peer. Exactly one of key and key-file, and exactly one of peer-address and peer-identity is given.
@@ -348,76 +354,13 @@ type fileKey struct {
 	// What logs call the key.
 	Name text `yaml:"name" required:"true" len:"1..64"`
 	// Outer IPv4 address of the peer.
-	PeerAddress address `yaml:"peer-address"`
+	PeerAddress address `yaml:"peer-address" only:"IPsec"`
 	// Identity that the peer sends in phase 1: an IPv4 address, a domain name or user@domain.
 	PeerIdentity identity `yaml:"peer-identity"`
 	// The key itself.
 	Key secret `yaml:"key"`
 	// File that holds the key, relative to the configuration directory.
 	KeyFile text `yaml:"key-file" len:"1..4000"`
-}
-
-// fileL2TP is L2TP of a virtual router.
-type fileL2TP struct {
-	section
-	// How long ended tunnels and sessions are kept for `vrgate show`.
-	DestructTimeout duration `yaml:"destruct-timeout" default:"600s" range:"10..3600"`
-	// How long a tunnel without session lives.
-	IdleTimeout duration `yaml:"idle-timeout" default:"60s" range:"0..86400" zero:"for ever"`
-	// Retransmissions before an established tunnel is given up.
-	RetransmitEstablished number `yaml:"retransmissions-established" default:"5" range:"2..7"`
-	// Retransmissions before a tunnel that is not yet established is given up.
-	RetransmitNotEstablished number `yaml:"retransmissions-not-established" default:"5" range:"2..7"`
-	// Silence after which a HELLO is sent.
-	HelloInterval duration `yaml:"hello-interval" default:"60s" range:"1..3600" zero:"never"`
-	// Receive window that we announce, in messages.
-	ReceiveWindow number `yaml:"receive-window" default:"0" range:"1..32" zero:"vrgate chooses"`
-	// Challenge peers whose host profile has a tunnel password.
-	Challenge boolean `yaml:"challenge" default:"true"`
-	// Send the RFC 3145 disconnect cause.
-	DisconnectCause boolean `yaml:"disconnect-cause" default:"false"`
-	// Most sessions in the virtual router.
-	MaxSessions number `yaml:"max-sessions" default:"0" range:"1..1000000" zero:"no limit"`
-	// Bound on the establishment of a tunnel or call.
-	SetupTimeout duration `yaml:"setup-timeout" default:"60s" range:"5..300"`
-	// Which LACs may open tunnels; a LAC that matches none is refused.
-	Destinations []fileDestination `yaml:"destination-profiles" items:"0..4000"`
-}
-
-// fileDestination is a destination profile: LACs by address.
-type fileDestination struct {
-	section
-	// Name of the profile.
-	Name text `yaml:"name" required:"true" len:"1..64"`
-	// The LAC, or 0.0.0.0 for any; an exact address comes before any.
-	LACAddress address `yaml:"lac-address" default:"0.0.0.0" any:"true"`
-	// Most sessions under this profile.
-	MaxSessions number `yaml:"max-sessions" default:"0" range:"1..1000000" zero:"no limit"`
-	// LACs by their L2TP Host Name.
-	Hosts []fileHost `yaml:"host-profiles" required:"true" items:"1..1000"`
-}
-
-// fileHost is a host profile: the attributes with which tunnels of a LAC are accepted.
-type fileHost struct {
-	section
-	// The LAC's L2TP Host Name, or default for every other.
-	RemoteHost text `yaml:"remote-host" default:"default" len:"1..255"`
-	// Our own L2TP Host Name; without it the name of the virtual router.
-	LocalHost text `yaml:"local-host" len:"1..255"`
-	// Server address that the LAC must call; without it any.
-	LocalAddress address `yaml:"local-address"`
-	// Accept only tunnels that IPsec transport mode protects.
-	IPsecRequired boolean `yaml:"ipsec-required" default:"true"`
-	// L2TP tunnel secret; not together with tunnel-password-file.
-	TunnelPassword secret `yaml:"tunnel-password"`
-	// File that holds the tunnel secret, relative to the configuration directory.
-	TunnelPasswordFile text `yaml:"tunnel-password-file" len:"1..4000"`
-	// Most sessions under this profile.
-	MaxSessions number `yaml:"max-sessions" default:"0" range:"1..1000000" zero:"no limit"`
-	// Receive window for this LAC; without it that of the virtual router.
-	ReceiveWindow number `yaml:"receive-window" range:"1..32" zero:"vrgate chooses"`
-	// IP profile of the sessions; without it the only one of the virtual router.
-	IPProfile text `yaml:"ip-profile" len:"1..64"`
 }
 
 // filePPP is PPP of a virtual router.
@@ -442,8 +385,10 @@ type fileIPProfile struct {
 	Name text `yaml:"name" required:"true" len:"1..64"`
 	// Virtual router in which subscribers terminate; without it this one. L2TP subscribers can terminate in the same namespace only.
 	Router text `yaml:"virtual-router" len:"1..31"`
-	// Our own address on subscriber interfaces: the gateway that clients see.
-	Unnumbered address `yaml:"unnumbered-address" required:"true"`
+	// Our own address on subscriber interfaces, the gateway that clients see, borrowed from an interface of the terminating virtual router; not together with address.
+	Unnumbered address `yaml:"unnumbered-address"`
+	// The same where no interface has it: vrgate puts it into the terminating virtual router.
+	Address address `yaml:"address"`
 	// Pool of the terminating virtual router; without it the only one there.
 	Pool text `yaml:"pool" len:"1..64"`
 	// DNS servers for clients, primary first.
@@ -454,8 +399,18 @@ type fileIPProfile struct {
 	MTU number `yaml:"mtu" default:"0" range:"576..1500" zero:"from the negotiated MRU"`
 	// Lower the MSS of TCP connections to the MTU; the same in all IP profiles that terminate in one virtual router.
 	MSSClamp boolean `yaml:"mss-clamp" default:"true"`
-	// Drop packets from a client with another source address than its own; the same in all IP profiles that terminate in one virtual router.
+	// Lower the MSS of TCP connections to this number of bytes besides.
+	MSS number `yaml:"mss" default:"0" range:"536..1460" zero:"no such bound"`
+	// Drop packets from a client with another source address than its own or one of the networks behind it; the same in all IP profiles that terminate in one virtual router.
 	SourceValidation boolean `yaml:"source-validation" default:"true"`
+	// Make routes to the client and the networks behind it; without them another routing daemon has to.
+	AccessRoutes boolean `yaml:"access-routes" default:"true"`
+	// What subscribers may send and receive for whom nothing else says that.
+	Traffic fileTraffic `yaml:"traffic"`
+	// How long a session may be without traffic.
+	IdleTimeout duration `yaml:"idle-timeout" default:"0" range:"300..86400" zero:"that of the aaa section"`
+	// Have the idle timeout look at traffic from subscribers only.
+	IdleIngress boolean `yaml:"idle-ingress-only" default:"false"`
 }
 
 // filePool is an address pool.

@@ -205,6 +205,8 @@ type fileDomainMap struct {
 	IdleIngress boolean `yaml:"idle-ingress-only" default:"false"`
 	// What the users may send and receive.
 	Traffic fileTraffic `yaml:"traffic"`
+	// LNSs to which the PPP sessions of the domain are handed on instead of ending here (tunnel switching); then nothing that says where they end, or what traffic they may send, can be given.
+	TunnelServers []fileTunnelServer `yaml:"tunnel-servers" items:"1..8"`
 }
 
 // fileOverride is whom servers are asked about in place of the user. With a password nobody checks the user, who is refused if it wants the server to prove itself too (mschapv2, eap).

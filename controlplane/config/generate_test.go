@@ -77,7 +77,7 @@ func reflector(t *testing.T) *jsonschema.Reflector {
 func fileComments(t *testing.T) map[string]string {
 	t.Helper()
 	comments := map[string]string{}
-	for _, name := range []string{"file.go", "file_aaa.go"} {
+	for _, name := range []string{"file.go", "file_l2tp.go", "file_aaa.go"} {
 		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
@@ -201,6 +201,8 @@ func applyScalar(s *jsonschema.Schema, sc scalar, tag reflect.StructTag) {
 		s.Type, s.MinLength, s.MaxLength = "string", ptr(uint64(1)), ptr(uint64(253))
 	case *host:
 		s.Type = "string"
+	case *instant:
+		s.Type, s.Format = "string", "date-time"
 	case *netmask:
 		s.Type, s.Format = "string", "ipv4"
 	case *delimiters:
@@ -269,7 +271,7 @@ func reference(t *testing.T) []byte {
 	r := reflector(t)
 	var b bytes.Buffer
 	b.WriteString("# Configuration reference\n\n" +
-		"Generated from the types in `controlplane/config/file.go` and `file_aaa.go`; do not edit.\n\n" +
+		"Generated from the types in `controlplane/config/file.go`, `file_l2tp.go` and `file_aaa.go`; do not edit.\n\n" +
 		"The configuration is a directory (default `/etc/vrgate`) with `vrgate.yaml` for the process and one\n" +
 		"`vr/NAME.yaml` per virtual router. `vrgate check` reports every mistake as file:line:column. Times are\n" +
 		"seconds, or a number with unit such as `90s`, `10m`, `24h`. Secret files are read relative to the\n" +
@@ -347,6 +349,8 @@ func valueWords(sc scalar, tag reflect.StructTag) string {
 		return "domain, `default`, `none`"
 	case *host:
 		return "IPv4 or IPv6 address"
+	case *instant:
+		return "date and time"
 	case *netmask:
 		return "netmask"
 	case *delimiters:

@@ -76,7 +76,7 @@ func checkInvariants(t *testing.T, c *Config) {
 		}
 		served := map[netip.Addr]bool{{}: true}
 		for _, a := range r.ServerAddresses {
-			if served[a] || !a.Is4() {
+			if served[a] || a.IsUnspecified() || a.IsLinkLocalUnicast() {
 				t.Errorf("server address %v", a)
 			}
 			served[a] = true
@@ -91,11 +91,14 @@ func checkInvariants(t *testing.T, c *Config) {
 				t.Errorf("transport profile %+v", tp)
 			}
 			for _, l := range tp.Locals {
-				if !served[l.Address] || !l.Address.IsValid() || len(l.GroupKeys) > 8 {
+				if !served[l.Address] || !l.Address.Is4() || len(l.GroupKeys) > 8 {
 					t.Errorf("local %+v", l)
 				}
 				for _, k := range l.GroupKeys {
 					secret("group key", k.Key)
+					if !k.From.IsZero() && !k.Until.IsZero() && !k.From.Before(k.Until) {
+						t.Errorf("group key %q is valid from %v until %v", k.Name, k.From, k.Until)
+					}
 				}
 			}
 			for _, x := range tp.Transforms {
@@ -124,9 +127,12 @@ func checkInvariants(t *testing.T, c *Config) {
 		in("retransmit", int64(l.RetransmitNotEstablished), 2, 7, false)
 		in("window", int64(l.ReceiveWindow), 1, 32, true)
 		in("sessions", int64(l.MaxSessions), 1, 1000000, true)
+		within("short drain", l.ShortDrain, 0, 31, false)
+		within("lockout", l.Lockout, 60, 3600, false)
+		in("state", int64(l.Admin), int64(AdminEnabled), int64(AdminDisabled), false)
 		in("destinations", int64(len(r.Destinations)), 0, 4000, false)
 		for _, d := range r.Destinations {
-			if !d.LACAddress.Is4() || len(d.Hosts) == 0 {
+			if !d.LACAddress.IsValid() || len(d.Hosts) == 0 {
 				t.Errorf("destination profile %+v", d)
 			}
 			for _, h := range d.Hosts {
@@ -134,6 +140,9 @@ func checkInvariants(t *testing.T, c *Config) {
 					t.Errorf("host profile %+v", h)
 				}
 				in("window", int64(h.ReceiveWindow), 1, 32, true)
+				if h.HideAVPs && h.TunnelPassword == nil || h.IPsecRequired && !d.LACAddress.Is4() || h.LocalAddress.IsValid() && h.LocalAddress.Is4() != d.LACAddress.Is4() {
+					t.Errorf("host profile %+v of %v", h, d.LACAddress)
+				}
 			}
 		}
 		in("mru", int64(r.PPP.MRU), 576, 1500, false)
@@ -152,6 +161,8 @@ func checkInvariants(t *testing.T, c *Config) {
 				t.Errorf("IP profile %+v with pools %+v", ip, term.Pools)
 			}
 			in("mtu", int64(ip.MTU), 576, 1500, true)
+			in("mss", int64(ip.MSS), 536, 1460, true)
+			within("idle timeout", ip.IdleTimeout, 300, 86400, true)
 			for _, pool := range term.Pools {
 				if inRanges(pool.Ranges, ip.Unnumbered) && !inRanges(pool.Exclude, ip.Unnumbered) {
 					t.Errorf("the gateway %v can be leased from %+v", ip.Unnumbered, pool)

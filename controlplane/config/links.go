@@ -23,6 +23,11 @@ func (b *builder) links() {
 	b.subscriberRules()
 	b.aaaLinks()
 	for _, s := range b.routers {
+		for i := range s.file.IPProfiles {
+			if !s.r.idleFromElsewhere() && !s.maps.idle {
+				b.idleIngress(s.file.IPProfiles[i].IdleIngress)
+			}
+		}
 		for i := range s.file.Users {
 			b.userLinks(s, &s.file.Users[i])
 			b.userGrants(s, &s.file.Users[i])
@@ -119,6 +124,8 @@ func (b *builder) serving(s *routerSource) {
 		b.errorf(f.L2TP.pos, "there are destination profiles but no \"server-addresses\" on which clients could arrive")
 	case listens && len(f.L2TP.Destinations) == 0 && len(f.IPsec.TunnelProfiles) == 0:
 		b.errorf(f.ServerAddresses[0].pos, "the virtual router listens but has neither destination nor tunnel profile, so it would refuse everybody")
+	case listens && len(f.IPsec.TunnelProfiles) > 0 && !slices.ContainsFunc(r.ServerAddresses, netip.Addr.Is4):
+		b.errorf(f.IPsec.pos, "there are tunnel profiles but none of \"server-addresses\" is IPv4, and IPsec is served over IPv4 only")
 	}
 	b.keysFor(f, r)
 }
@@ -178,6 +185,10 @@ func (b *builder) terminating(s *routerSource, f *fileIPProfile) {
 	}
 	if !s.r.forTunnelsOnly(p.Name) && !b.sameNamespace(s.r, t, f.Router) {
 		return
+	}
+	b.policiesIn(&f.Traffic, []string{t.Name})
+	if slices.Contains(t.ServerAddresses, f.Address.v) {
+		b.errorf(f.Address.pos, "%v is a server address of the virtual router %q, which an interface has; give it as \"unnumbered-address\"", f.Address.v, t.Name)
 	}
 	if ts := b.fileOf(t); !ts.sound("pools") {
 		return
@@ -315,8 +326,8 @@ func (b *builder) reserve() {
 	for _, s := range b.routers {
 		for i := range s.file.IPProfiles {
 			f := &s.file.IPProfiles[i]
-			if f.Unnumbered.v.IsValid() {
-				gateways[held{f.terminating(s.r), f.Unnumbered.v}] = f.Unnumbered.pos
+			if g := f.gateway(); g.v.IsValid() {
+				gateways[held{f.terminating(s.r), g.v}] = g.pos
 			}
 		}
 		for i := range s.file.AAA.DomainMaps {

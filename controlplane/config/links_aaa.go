@@ -86,7 +86,7 @@ func (b *builder) domainAsked(s *routerSource, d *fileDomainMap, m *DomainMap) *
 
 // idleFromElsewhere as for a router, for the users of a domain.
 func (m *DomainMap) idleFromElsewhere(r *Router) bool {
-	return m.IdleTimeout != 0 || r.AAA.IdleTimeout != 0 || slices.Contains(m.Methods, MethodRADIUS)
+	return m.IdleTimeout != 0 || r.AAA.IdleTimeout != 0 || slices.Contains(m.Methods, MethodRADIUS) || r.idleByProfile()
 }
 
 // domainAccounting fills in who gets the records of a domain: t, whose file is tf, is the router

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"time"
 )
 
 // ProcessFile and RouterDir are the names inside a configuration directory.
@@ -60,7 +61,7 @@ func Load(dir string) (*Config, []Diagnostic, error) {
 		mode, err := regular(path)
 		return path, mode, err
 	}
-	cfg, warnings, more := parse(sources, read, find)
+	cfg, warnings, more := parse(sources, read, find, time.Now())
 	if errs = append(errs, more...); len(errs) > 0 {
 		return nil, warnings, Errors(sorted(errs))
 	}
@@ -190,9 +191,10 @@ func reason(err error) string {
 }
 
 // parse is everything but reading the directory. The Config is nil iff there
-// are errors; those and the warnings are in order and without repetition.
-func parse(sources []source, read secretReader, find fileFinder) (*Config, []Diagnostic, []Diagnostic) {
-	b := &builder{read: read, locate: find, cfg: &Config{}}
+// are errors; those and the warnings are in order and without repetition. Warnings alone depend on
+// now.
+func parse(sources []source, read secretReader, find fileFinder, now time.Time) (*Config, []Diagnostic, []Diagnostic) {
+	b := &builder{read: read, locate: find, now: now, cfg: &Config{}}
 	for _, s := range sources {
 		b.source(s)
 	}

@@ -81,17 +81,17 @@ func TestLoadDefaults(t *testing.T) {
 			}},
 			L2TP: L2TP{
 				DestructTimeout: 600 * time.Second, IdleTimeout: time.Minute, RetransmitEstablished: 5, RetransmitNotEstablished: 5,
-				HelloInterval: time.Minute, Challenge: true, SetupTimeout: time.Minute,
+				HelloInterval: time.Minute, Challenge: true, SetupTimeout: time.Minute, ShortDrain: 2 * time.Second, Lockout: 300 * time.Second,
 			},
 			Destinations: []DestinationProfile{{
 				Name: "any", LACAddress: anyone,
-				Hosts: []HostProfile{{LocalHost: "office", IPsecRequired: true, IPProfile: "default"}},
+				Hosts: []HostProfile{{LocalHost: "office", IPsecRequired: true, IPProfile: "default", ProxyLCP: true}},
 			}},
 			PPP: PPP{
 				Authentication: []PPPAuth{PPPMSCHAPv2, PPPCHAP}, MRU: 1400, EchoInterval: 30 * time.Second, EchoFailures: 4,
 				SetupTimeout: time.Minute,
 			},
-			IPProfiles: []IPProfile{{Name: "default", Router: "office", Unnumbered: gw, Pool: "main"}},
+			IPProfiles: []IPProfile{{Name: "default", Router: "office", Unnumbered: gw, Pool: "main", MSSClamp: true, SourceValidation: true, AccessRoutes: true}},
 			Pools: []Pool{{
 				Name:    "main",
 				Ranges:  []AddrRange{{gw, netip.MustParseAddr("10.0.0.254")}},
@@ -128,11 +128,12 @@ namespace: {name: n, create: true}
 vrf: {device: inside, table: 20, create: true}
 pools:
   - {name: p, ranges: [10.1.0.9, 10.1.0.0/29, 10.1.0.7-10.1.0.8], exclude: [10.1.0.2-10.1.0.3]}
+traffic-policies: [{name: slow, rate: 1M}]
 `,
 		"vr/out.yaml": `
 namespace: {name: n, create: true}
 vrf: {device: outside, table: 10, create: false}
-server-addresses: [192.0.2.1, 192.0.2.2]
+server-addresses: [192.0.2.1, 192.0.2.2, "2001:db8::1"]
 ipsec:
   nat-t: false
   tx-invalid-cookie: true
@@ -143,7 +144,8 @@ ipsec:
   transport-profiles:
     - name: t
       remote-address: 198.51.100.1
-      local-addresses: [{address: 192.0.2.2, group-keys: [{name: g, key-file: secret}]}]
+      nat-passthrough: true
+      local-addresses: [{address: 192.0.2.2, group-keys: [{name: g, key-file: secret, valid-from: "2026-01-01T00:00:00Z", valid-until: 2126-01-01T02:00:00+02:00}]}]
       lifetime: 864000
       lifetime-kilobytes: 102400
       pfs: ecp384
@@ -205,7 +207,17 @@ l2tp:
   disconnect-cause: true
   max-sessions: 100
   setup-timeout: 5
+  short-drain: 31
+  admin-state: drain
+  tolerate-unknown-avps: true
+  ignore-sequencing: true
+  tunnel-switching: true
+  lns-lockout: 1h
+  lns-lockout-test: true
   destination-profiles:
+    - name: six
+      lac-address: "::"
+      host-profiles: [{ipsec-required: false, ip-profile: j, local-address: "2001:db8::1"}]
     - name: z
       lac-address: 198.51.100.1
       max-sessions: 10
@@ -218,10 +230,16 @@ l2tp:
           max-sessions: 5
           receive-window: 8
           ip-profile: i
+          single-shot: true
+          disconnect-cause: false
+          proxy-lcp: false
+          proxy-authentication: true
+          hide-avps: true
+          tolerate-unknown-avps: false
         - {ip-profile: j}
 ppp: {authentication: [pap, mschapv2], mru: 576, echo-interval: 0, echo-failures: 1, setup-timeout: 300}
 ip-profiles:
-  - {name: j, unnumbered-address: 10.1.0.1, virtual-router: in, mss-clamp: false, source-validation: false}
+  - {name: j, address: 10.1.0.1, virtual-router: in, mss-clamp: false, source-validation: false}
   - name: i
     virtual-router: in
     unnumbered-address: 10.1.0.1
@@ -230,7 +248,12 @@ ip-profiles:
     nbns: [10.1.0.1]
     mtu: 1300
     mss-clamp: false
+    mss: 1200
     source-validation: false
+    access-routes: false
+    traffic: {rate-in: 8k, rate-out: 9k, burst-in: 1500, burst-out: 1501, policy-in: slow, policy-out: slow}
+    idle-timeout: 10m
+    idle-ingress-only: true
 users:
   - {name: u, password-file: secret, address: 10.1.0.5, virtual-router: in, session-timeout: 1h, idle-timeout: 300}
   - {name: t, password: pw}
@@ -261,7 +284,7 @@ users:
 			DPD:          DPD{Sent: 30 * time.Second, Unanswered: time.Minute, Silent: 150 * time.Second},
 			L2TP: L2TP{
 				DestructTimeout: 600 * time.Second, IdleTimeout: time.Minute, RetransmitEstablished: 5, RetransmitNotEstablished: 5,
-				HelloInterval: time.Minute, Challenge: true, SetupTimeout: time.Minute,
+				HelloInterval: time.Minute, Challenge: true, SetupTimeout: time.Minute, ShortDrain: 2 * time.Second, Lockout: 300 * time.Second,
 			},
 			PPP: PPP{[]PPPAuth{PPPMSCHAPv2, PPPCHAP}, 1400, 30 * time.Second, 4, time.Minute},
 			Pools: []Pool{{
@@ -272,18 +295,21 @@ users:
 				WarnAt:  90, WarnUntil: 80,
 			}},
 			RADIUS: defaultRADIUS("in", ""), AAA: defaultAAA, Limits: Limits{WhenReached: Deny},
+			TrafficPolicies: []TrafficPolicy{{Name: "slow", Rate: 1_000_000}},
 		}, {
 			Name: "out", File: filepath.Join(dir, "vr", "out.yaml"), Kind: KindVRF, Namespace: Namespace{"n", true}, VRF: VRF{"outside", 10, false},
-			ServerAddresses: []netip.Addr{a("192.0.2.1"), a("192.0.2.2")}, InvalidCookie: true, Proposals: ProposalLegacy,
+			ServerAddresses: []netip.Addr{a("192.0.2.1"), a("192.0.2.2"), a("2001:db8::1")}, InvalidCookie: true, Proposals: ProposalLegacy,
 			Policy: []PolicyRule{
 				{1, AuthRSA, []Encryption{EncryptionAES128, EncryptionAES192}, []Hash{HashSHA512, HashSHA1}, []Group{GroupECP521, GroupMODP4096}, 8 * time.Hour, AggressiveRequired, a("192.0.2.2")},
 				{2, AuthAny, []Encryption{Encryption3DES}, []Hash{HashMD5}, []Group{GroupMODP1024}, time.Minute, AggressiveRequested, netip.Addr{}},
 			},
 			TransportProfiles: []TransportProfile{{
-				Name: "t", RemoteAddress: a("198.51.100.1"), Locals: []TransportLocal{{a("192.0.2.2"), []GroupKey{{Name: "g", Key: Secret("the key")}}}},
+				Name: "t", RemoteAddress: a("198.51.100.1"), Locals: []TransportLocal{{a("192.0.2.2"), []GroupKey{{
+					Name: "g", Key: Secret("the key"), From: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), Until: time.Date(2126, 1, 1, 0, 0, 0, 0, time.UTC),
+				}}}},
 				Lifetime: 240 * time.Hour, LifetimeKilobytes: 102400, PFS: GroupECP384,
 				Transforms:  []ESPTransform{{ESPDES, IntegrityMD5}, {ESPAES192GCM, IntegrityNone}, {ESPAES256, IntegritySHA256Trunc96}},
-				Certificate: "gateway",
+				Certificate: "gateway", NATPassthrough: true,
 			}},
 			Certificates: Certificates{
 				Authorities: []string{filepath.Join(dir, "pki/ca.pem"), filepath.Join(dir, "pki/gw.pem")},
@@ -327,21 +353,31 @@ users:
 			},
 			L2TP: L2TP{
 				DestructTimeout: time.Hour, RetransmitEstablished: 2, RetransmitNotEstablished: 7, ReceiveWindow: 4, DisconnectCause: true, MaxSessions: 100, SetupTimeout: 5 * time.Second,
+				ShortDrain: 31 * time.Second, Admin: AdminDrain, TolerateUnknownAVP: true, IgnoreSequencing: true, Switching: true, Lockout: time.Hour, LockoutTest: true,
 			},
 			Destinations: []DestinationProfile{{
+				Name: "six", LACAddress: netip.IPv6Unspecified(),
+				Hosts: []HostProfile{{
+					LocalHost: "out", LocalAddress: a("2001:db8::1"), ReceiveWindow: 4, IPProfile: "j", DisconnectCause: true, ProxyLCP: true, TolerateUnknownAVP: true,
+				}},
+			}, {
 				Name: "z", LACAddress: a("198.51.100.1"), MaxSessions: 10,
 				Hosts: []HostProfile{
 					{
 						RemoteHost: "lac", LocalHost: "lns", LocalAddress: a("192.0.2.1"), TunnelPassword: Secret("tp"), MaxSessions: 5,
-						ReceiveWindow: 8, IPProfile: "i",
+						ReceiveWindow: 8, IPProfile: "i", SingleShot: true, ProxyAuth: true, HideAVPs: true,
 					},
-					{LocalHost: "out", IPsecRequired: true, ReceiveWindow: 4, IPProfile: "j"},
+					{LocalHost: "out", IPsecRequired: true, ReceiveWindow: 4, IPProfile: "j", DisconnectCause: true, ProxyLCP: true, TolerateUnknownAVP: true},
 				},
 			}},
 			PPP: PPP{[]PPPAuth{PPPPAP, PPPMSCHAPv2}, 576, 0, 1, 5 * time.Minute},
 			IPProfiles: []IPProfile{
-				{Name: "i", Router: "in", Unnumbered: a("10.1.0.1"), Pool: "p", DNS: []netip.Addr{a("9.9.9.9"), a("1.1.1.1")}, NBNS: []netip.Addr{a("10.1.0.1")}, MTU: 1300},
-				{Name: "j", Router: "in", Unnumbered: a("10.1.0.1"), Pool: "p"},
+				{
+					Name: "i", Router: "in", Unnumbered: a("10.1.0.1"), Pool: "p", DNS: []netip.Addr{a("9.9.9.9"), a("1.1.1.1")}, NBNS: []netip.Addr{a("10.1.0.1")}, MTU: 1300,
+					MSS: 1200, Traffic: Traffic{RateIn: 8000, RateOut: 9000, BurstIn: 1500, BurstOut: 1501, PolicyIn: "slow", PolicyOut: "slow"},
+					IdleTimeout: 10 * time.Minute, IdleIngress: true,
+				},
+				{Name: "j", Router: "in", Unnumbered: a("10.1.0.1"), OwnAddress: true, Pool: "p", AccessRoutes: true},
 			},
 			MSSClamp: true, SourceValidation: true,
 			Users: []User{
@@ -371,8 +407,8 @@ users:
 		t.Error("a look-up finds what is not there")
 	}
 	// Every enumeration prints the word it is written with.
-	text := fmt.Sprint(got.Routers[1].Policy, got.Routers[1].TransportProfiles[0], got.Routers[1].PPP, got.Process.Log, got.Routers[1].Keys, got.Routers[1].TunnelProfiles)
-	for _, w := range []string{"aes192", "sha512", "ecp521", "any", "rsa", "required", "none", "aes128-sha1", "ecp384", "des-md5", "aes192gcm16", "aes256-sha256_96", "pap", "debug", "json", "user-fqdn"} {
+	text := fmt.Sprint(got.Routers[1].Policy, got.Routers[1].TransportProfiles[0], got.Routers[1].PPP, got.Process.Log, got.Routers[1].Keys, got.Routers[1].TunnelProfiles, got.Routers[1].L2TP)
+	for _, w := range []string{"aes192", "sha512", "ecp521", "any", "rsa", "required", "none", "aes128-sha1", "ecp384", "des-md5", "aes192gcm16", "aes256-sha256_96", "pap", "debug", "json", "user-fqdn", "drain"} {
 		if !strings.Contains(text, w) {
 			t.Errorf("%q is not in %s", w, text)
 		}

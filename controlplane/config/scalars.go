@@ -121,6 +121,18 @@ func (d *duration) parse(word string, tag reflect.StructTag) error {
 	return nil
 }
 
+// instant is a date and time with its offset from UTC (RFC 3339).
+type instant struct{ leaf[time.Time] }
+
+func (i *instant) parse(word string, _ reflect.StructTag) error {
+	v, err := time.Parse(time.RFC3339, word)
+	if err != nil {
+		return errors.New("must be a date and time such as 2026-08-01T00:00:00Z or 2026-08-01T02:00:00+02:00")
+	}
+	i.v = v.UTC()
+	return nil
+}
+
 func rangeWords(tag reflect.StructTag, unit string) string {
 	lo, hi := mustRange(tag.Get("range"))
 	w := fmt.Sprintf("%d%s to %d%s", lo, unit, hi, unit)
@@ -154,11 +166,15 @@ func (f *boolean) parse(word string, _ reflect.StructTag) error {
 	return errors.New("must be true or false")
 }
 
-// address is an IPv4 address; tag any:"true" allows 0.0.0.0.
+// address is an IPv4 address; tag any:"true" allows 0.0.0.0. Tag only says what is served over IPv4
+// alone.
 type address struct{ leaf[netip.Addr] }
 
 func (a *address) parse(word string, tag reflect.StructTag) error {
 	v, err := parseIPv4(word)
+	if what := tag.Get("only"); what != "" && errors.Is(err, errIPv6) {
+		return fmt.Errorf("must be an IPv4 address: %s is served over IPv4 only", what)
+	}
 	if err != nil {
 		return err
 	}
@@ -173,6 +189,8 @@ func (a *address) parse(word string, tag reflect.StructTag) error {
 	return nil
 }
 
+var errIPv6 = errors.New("must be an IPv4 address; IPv6 is not possible here")
+
 func parseIPv4(word string) (netip.Addr, error) {
 	if strings.Contains(word, "/") {
 		return netip.Addr{}, errors.New("must be a single IPv4 address, not a prefix")
@@ -182,7 +200,7 @@ func parseIPv4(word string) (netip.Addr, error) {
 	case err != nil:
 		return netip.Addr{}, errors.New("must be an IPv4 address such as 192.0.2.1")
 	case !v.Is4():
-		return netip.Addr{}, errors.New("must be an IPv4 address; IPv6 is not possible here")
+		return netip.Addr{}, errIPv6
 	}
 	return v, nil
 }
@@ -369,6 +387,7 @@ func (LogFormat) table() names[LogFormat]             { return logFormatNames }
 func (ProposalProfile) table() names[ProposalProfile] { return proposalNames }
 func (AuthMethod) table() names[AuthMethod]           { return authNames }
 func (AggressiveMode) table() names[AggressiveMode]   { return aggressiveNames }
+func (AdminState) table() names[AdminState]           { return adminNames }
 func (XAuth) table() names[XAuth]                     { return xauthNames }
 func (Encryption) table() names[Encryption]           { return encryptionNames }
 func (Hash) table() names[Hash]                       { return hashNames }

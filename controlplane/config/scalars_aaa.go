@@ -9,10 +9,13 @@ import (
 	"strings"
 )
 
-// host is the IPv4 or IPv6 address of a host.
+// host is the IPv4 or IPv6 address of a host; tag any:"true" allows 0.0.0.0 and ::.
 type host struct{ leaf[netip.Addr] }
 
-func (h *host) parse(word string, _ reflect.StructTag) error {
+func (h *host) parse(word string, tag reflect.StructTag) error {
+	if strings.Contains(word, "/") {
+		return errors.New("must be a single address, not a prefix")
+	}
 	v, err := netip.ParseAddr(word)
 	switch {
 	case err != nil:
@@ -21,6 +24,7 @@ func (h *host) parse(word string, _ reflect.StructTag) error {
 		return errors.New("must be an address without zone")
 	case v.Is4In6():
 		return fmt.Errorf("must be written as IPv4 address: %v", v.Unmap())
+	case v.IsUnspecified() && tag.Get("any") == "true":
 	case v.Is4() && !hostAddress(v), v.IsUnspecified(), v.IsMulticast():
 		return errors.New("must be the address of a host")
 	}

@@ -1,0 +1,126 @@
+package controlplane
+
+import (
+	"net/netip"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"vrgate/controlplane/config"
+)
+
+// anew are the settings that hold for new tunnels and sessions alone: a change drops nobody. Every other field of these types is
+// in a revision. Names and lists of inner profiles say which profile it is, and so are compared by those who use it.
+var anew = map[reflect.Type]string{
+	reflect.TypeFor[config.DestinationProfile](): "Name Hosts MaxSessions",
+	reflect.TypeFor[config.HostProfile]():        "RemoteHost IPProfile MaxSessions ReceiveWindow DisconnectCause ProxyLCP ProxyAuth HideAVPs TolerateUnknownAVP",
+	reflect.TypeFor[config.IPProfile]():          "Name Pool DNS NBNS Traffic IdleTimeout IdleIngress",
+	reflect.TypeFor[config.TransportProfile]():   "Name Locals",
+	reflect.TypeFor[config.TransportLocal]():     "GroupKeys",
+	reflect.TypeFor[config.TunnelProfile](): "Name PeerIdentities Keys Reauthenticate Attempts Push MaxSubscribers DomainSuffix IPProfile Networks" +
+		" AddressExpiry Banner DefaultDomain SplitDNS SavePassword",
+}
+
+// revisions are those of the host, transport and tunnel profile of a configuration, as text.
+func revisions(t *testing.T, r *config.Router) string {
+	t.Helper()
+	got, err := buildRouter(&config.Config{Routers: []*config.Router{r}}, r, noCertificates(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	esp := got.ike.Tunnels[0].ESP
+	return got.l2tp.Profiles[0].Hosts[0].Revision + " " + got.ike.Transports[0].Revision + " " + tunnelRevision(r.TunnelProfiles[0], r.IPProfile("p"), esp)
+}
+
+func revisedRouter() *config.Router {
+	r := testRouter()
+	r.TunnelProfiles = []config.TunnelProfile{{Name: "road", IPProfile: "p", XAuth: config.XAuthGeneric, MTU: 1300}}
+	return r
+}
+
+// TestRevisions changes each field of each kind of profile by itself (G4): the profile has another revision exactly if
+// the field is not among those that hold for new tunnels and sessions alone. A new field is in one of the two.
+func TestRevisions(t *testing.T) {
+	same := revisions(t, revisedRouter())
+	if again := revisions(t, revisedRouter()); again != same {
+		t.Fatalf("the same configuration has revisions %s and %s", same, again)
+	}
+	for what, of := range map[string]func(*config.Router) any{
+		"destination": func(r *config.Router) any { return &r.Destinations[0] },
+		"host":        func(r *config.Router) any { return &r.Destinations[0].Hosts[0] },
+		"IP profile":  func(r *config.Router) any { return &r.IPProfiles[0] },
+		"transport":   func(r *config.Router) any { return &r.TransportProfiles[0] },
+		"local":       func(r *config.Router) any { return &r.TransportProfiles[0].Locals[0] },
+		"tunnel":      func(r *config.Router) any { return &r.TunnelProfiles[0] },
+	} {
+		rt := reflect.TypeOf(of(revisedRouter())).Elem()
+		for i := range rt.NumField() {
+			name := rt.Field(i).Name
+			holds := strings.Contains(" "+anew[rt]+" ", " "+name+" ")
+			if name == "Hosts" || name == "Locals" || name == "IPProfile" || name == "Name" && what == "IP profile" {
+				continue // another profile, whose fields are looked at by themselves
+			}
+			r := revisedRouter()
+			change(t, reflect.ValueOf(of(r)).Elem().Field(i))
+			if changed := revisions(t, r) != same; changed == holds {
+				t.Errorf("%s: %s has changed, and the revision: %v", what, name, changed)
+			}
+		}
+	}
+}
+
+// change gives a setting another value.
+func change(t *testing.T, v reflect.Value) {
+	t.Helper()
+	switch x := v.Addr().Interface().(type) {
+	case *netip.Addr:
+		*x = netip.MustParseAddr("192.0.2.77")
+	case *time.Duration:
+		*x += time.Second
+	case *config.Secret:
+		*x = config.Secret("another secret")
+	case *[]config.ESPTransform:
+		*x = []config.ESPTransform{{Encryption: config.ESPAES192, Integrity: config.IntegritySHA1}}
+	case *config.Group:
+		*x = config.GroupECP521
+	case *config.XAuth:
+		*x = config.XAuthCHAP
+	default:
+		switch v.Kind() {
+		case reflect.String:
+			v.SetString(v.String() + "x")
+		case reflect.Bool:
+			v.SetBool(!v.Bool())
+		case reflect.Int:
+			v.SetInt(v.Int() + 1)
+		case reflect.Uint32:
+			v.SetUint(v.Uint() + 1)
+		case reflect.Slice:
+			v.Set(reflect.Append(v, reflect.New(v.Type().Elem()).Elem()))
+		case reflect.Struct:
+			change(t, v.Field(0))
+		case reflect.Uint64:
+			v.SetUint(v.Uint() + 1)
+		default:
+			t.Fatalf("no other value of %v", v.Type())
+		}
+	}
+}
+
+// TestRevisionOfLists: values cannot run into each other, and a revision shows no secret.
+func TestRevisionOfLists(t *testing.T) {
+	seen := map[string]int{}
+	for i, list := range [][]any{
+		{}, {""}, {"", ""}, {"a", "bc"}, {"ab", "c"}, {"abc"}, {config.Secret("abc"), ""}, {config.Secret("abd"), ""}, {config.Secret(nil), "abc"}, {true}, {false}, {1}, {10},
+	} {
+		text := revision(list...)
+		if first, dup := seen[text]; dup {
+			t.Errorf("lists %d and %d have the same revision %s", first, i, text)
+		}
+		seen[text] = i
+		if strings.Contains(text, "abc") || len(text) != 22 {
+			t.Errorf("revision %q", text)
+		}
+	}
+}
