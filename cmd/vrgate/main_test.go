@@ -286,7 +286,7 @@ func TestCheck(t *testing.T) {
 	}
 	status, out, stderr = vrgate(t, "check", "--config", dir)
 	want := dir + `/vr/bad.yaml:1:1: unknown key "x"` + "\n" +
-		dir + `/vr/bad.yaml:2:20: entry 1 of "server-addresses" is "y" but must be an IPv4 address such as 192.0.2.1` + "\n" +
+		dir + `/vr/bad.yaml:2:20: entry 1 of "server-addresses" is "y" but must be an IPv4 or IPv6 address` + "\n" +
 		// Both are in the namespace of the process.
 		dir + `/vr/inner.yaml:1:1: the namespace in which vrgate runs is already the virtual router "bad" (` + dir + `/vr/bad.yaml); give this one a namespace or a VRF of its own` + "\n" +
 		"vrgate: the configuration has 3 mistakes; nothing has been applied\n"
