@@ -125,7 +125,9 @@ func buildPolicy(r *config.Router) aaa.RouterPolicy {
 		}
 	}
 	for _, i := range r.IPProfiles {
-		p.Profiles[i.Name] = aaa.Place{Terminating: i.Router, Gateway: i.Unnumbered, Pool: i.Pool}
+		p.Profiles[i.Name] = aaa.Place{
+			Terminating: i.Router, Gateway: i.Unnumbered, Pool: i.Pool, IdleTimeout: i.IdleTimeout, IdleIngress: i.IdleIngress, Traffic: buildTraffic(i.Traffic),
+		}
 	}
 	for _, g := range r.RADIUS.Groups {
 		p.Groups[g.Name] = g.Servers
@@ -153,6 +155,12 @@ func domainMap(m config.DomainMap) *aaa.DomainMap {
 			Terminating: m.Router, Gateway: m.Gateway, Pool: m.Pool, SessionTimeout: m.SessionTimeout, IdleTimeout: m.IdleTimeout,
 			IdleIngress: m.IdleIngress, MTU: m.MTU, DNS: pair(m.DNS), NBNS: pair(m.NBNS), Traffic: buildTraffic(m.Traffic),
 		},
+	}
+	for _, t := range m.TunnelServers {
+		d.Tunnels = append(d.Tunnels, aaa.Tunnel{
+			Preference: t.Preference, Server: t.Server, Client: t.Client, Secret: keymat.Secret(t.Password), ClientName: t.LocalHost, ServerName: t.RemoteHost,
+			MaxSessions: t.MaxSessions,
+		})
 	}
 	if m.OverrideUser != "" {
 		d.Override = &aaa.Override{User: m.OverrideUser, Password: keymat.Secret(m.OverridePassword)}

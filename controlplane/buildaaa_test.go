@@ -283,7 +283,7 @@ func TestBuildAAAForgetsNothing(t *testing.T) {
 		"CoA":    {dynamic, "Concurrent Timeout"},
 		"policy": {policy, ""},
 		"names":  {policy.Names, ""},
-		"domain": {*policy.Default, "Deny Accounting"},
+		"domain": {*policy.Default, "Deny Accounting Tunnels"},
 	} {
 		rv := reflect.ValueOf(v.config)
 		for i := range rv.NumField() {

@@ -187,6 +187,7 @@ var texts = map[string]func(*subscriber.Record) *string{
 	"PeerHost":      func(r *subscriber.Record) *string { return &r.PeerHost },
 	"Peer":          func(r *subscriber.Record) *string { return &r.Peer },
 	"CallingNumber": func(r *subscriber.Record) *string { return &r.CallingNumber },
+	"CalledNumber":  func(r *subscriber.Record) *string { return &r.CalledNumber },
 	"Protocol":      func(r *subscriber.Record) *string { return (*string)(&r.Protocol) },
 	"Profile":       func(r *subscriber.Record) *string { return &r.Profile },
 	"PeerID":        func(r *subscriber.Record) *string { return &r.PeerID },
