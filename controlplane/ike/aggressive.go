@@ -51,20 +51,22 @@ func (e *Engine) aggressive1(pk Packet, h isakmp.Header, ps []isakmp.Payload, d 
 	w := e.terms(local, remote, true)
 	w.public = len(ke.Body)
 	anybody := w
-	w.psk = w.psk && e.cfg.keyFor(local, remote, AuthPSK, id) != nil
-	w.xauthPSK = w.xauthPSK && e.cfg.keyFor(local, remote, AuthXAuthPSK, id) != nil
+	w.psk = w.psk && e.cfg.keyFor(local, remote, AuthPSK, id, e.now) != nil
+	w.xauthPSK = w.xauthPSK && e.cfg.keyFor(local, remote, AuthXAuthPSK, id, e.now) != nil
 	c, ok := choosePhase1(e.cfg.Rules, w, sa)
 	if !ok {
 		if _, other := choosePhase1(e.cfg.Rules, anybody, sa); other {
-			e.refuse(pk, h, ReasonUnknownGroup, isakmp.AuthenticationFailed, func() string {
-				return fmt.Sprintf("no key for group %s", describe(idp.Body))
-			})
+			r, text := ReasonUnknownGroup, "no key for group"
+			if k := e.cfg.oldKeyFor(local, remote, AuthPSK, id, e.now); k != nil {
+				r, text = k.why(e.now)
+				text += ", and there is no other for"
+			}
+			e.refuse(pk, h, r, isakmp.AuthenticationFailed, func() string { return text + " " + describe(idp.Body) })
 			return
 		}
 		if !w.any() {
-			e.refuse(pk, h, ReasonNoKey, isakmp.NoProposalChosen, func() string {
-				return fmt.Sprintf("no pre-shared key or certificate is configured for %v on %v", remote, local)
-			})
+			r, text := e.noKey(local, remote)
+			e.refuse(pk, h, r, isakmp.NoProposalChosen, text)
 			return
 		}
 		e.refuse(pk, h, ReasonNoProposal, isakmp.NoProposalChosen, func() string { return e.explain(ps, w, sa) })
@@ -87,7 +89,7 @@ func (e *Engine) aggressive1(pk Packet, h isakmp.Header, ps []isakmp.Payload, d 
 	n.SAi, n.GXi, n.Ni, n.PeerID = clone(ps[0].Body), clone(ke.Body), clone(ni.Body), clone(idp.Body)
 	n.Choice = c.answer(sa)
 	if p.Method.preShared() {
-		n.Key = e.cfg.keyFor(local, remote, p.Method, id)
+		n.Key = e.cfg.keyFor(local, remote, p.Method, id, e.now)
 		n.Ours = e.cfg.localID(n.Key, local).Payload()
 	}
 	e.certified(p, ps)
@@ -259,7 +261,7 @@ func (e *Engine) sendAggressive1(p *phase1, pair keymat.KeyPair) {
 	n := p.neg
 	n.Pair, n.GXi, n.Ni, n.Expires = pair, pair.Public, e.rand(nonceLen), time.Time{}
 	id := isakmp.AddrID(p.Local.Addr(), 0, 0)
-	switch key, cred := e.cfg.key(n.Open.Key), e.cfg.credential(n.Open.Credential); {
+	switch key, cred := e.cfg.key(n.Open.Key, p.Local.Addr()), e.cfg.credential(n.Open.Credential); {
 	case n.Open.LocalID != "":
 		id = parseID(n.Open.LocalID)
 	case p.Method.preShared() && key != nil:

@@ -48,55 +48,65 @@ func (e *Engine) openProof(p *phase1, h isakmp.Header, body []byte) (f proofFoun
 	return proofFound{given: g, keys: keys, idBody: clone(idp.Body), payloads: o.payloads, next: o.next}, ""
 }
 
-// findKey tries the candidates for the pair of addresses against message 5: with
-// the right key it decrypts into an identity and a hash that proves the key.
+// findKey tries the candidates for the pair of addresses against message 5.
 // Without a match the text says what an operator needs to know.
 func (e *Engine) findKey(p *phase1, h isakmp.Header, body []byte) (f proofFound, text string) {
-	n := p.neg
-	candidates := e.cfg.keysFor(p.Local.Addr(), p.Remote.Addr(), p.Method)
-	iv := p.Suite.FirstIV(n.GXi, n.GXr)
+	local, remote := p.Local.Addr(), p.Remote.Addr()
+	candidates := e.cfg.keysFor(local, remote, p.Method, e.now)
 	for _, k := range candidates {
-		keys, err := p.derive(k.Key)
-		if err != nil {
-			return proofFound{reason: ReasonAuthFailed}, err.Error()
+		got, why := p.tryKey(k, h, body)
+		switch {
+		case got.reason == "":
+			return got, ""
+		case got.reason == ReasonIdentity, got.reason == ReasonAuthFailed && f.reason == "":
+			f, text = got, why
 		}
-		o, err := p.open(keys, iv, h, body)
-		if err != nil {
-			keys.Wipe()
-			continue
-		}
-		if err := isakmp.Check(isakmp.IdentityProtection, 5, o.payloads, true); err != nil {
-			keys.Wipe()
-			continue
-		}
-		idp, _ := isakmp.Find(o.payloads, isakmp.TypeID)
-		hash, ok := isakmp.Find(o.payloads, isakmp.TypeHash)
-		id, err := idp.ID()
-		if err != nil || !ok || !keymat.EqualProof(hash.Body, keys.HashI(p.exchange(), idp.Body)) {
-			keys.Wipe()
-			if f.reason == "" {
-				f.reason = ReasonAuthFailed
-				text = fmt.Sprintf("message 5 decrypts with key %q but its proof is wrong", k.Name)
-			}
-			continue
-		}
-		if !idMatches(k.ID, id) {
-			keys.Wipe()
-			f.reason = ReasonIdentity
-			text = fmt.Sprintf("peer knows key %q but calls itself %s, the key is for %s", k.Name, describe(idp.Body), k.ID)
-			continue
-		}
-		return proofFound{key: k, keys: keys, idBody: clone(idp.Body), payloads: o.payloads, next: o.next}, ""
 	}
-	if f.reason == "" {
-		f.reason = ReasonPSKMismatch
-		names := make([]string, len(candidates))
-		for i, k := range candidates {
-			names[i] = fmt.Sprintf("%q", k.Name)
-		}
-		text = "message 5 does not decrypt: pre-shared keys differ (tried " + strings.Join(names, ", ") + ")"
+	if f.reason != "" {
+		return f, text
 	}
-	return f, text
+	for _, k := range e.cfg.oldKeys(local, remote, p.Method, e.now) {
+		if got, _ := p.tryKey(k, h, body); got.reason == "" {
+			got.keys.Wipe()
+			r, why := k.why(e.now)
+			return proofFound{reason: r}, fmt.Sprintf("%s, the client %s uses it", why, describe(got.idBody))
+		}
+	}
+	names := make([]string, len(candidates))
+	for i, k := range candidates {
+		names[i] = fmt.Sprintf("%q", k.Name)
+	}
+	return proofFound{reason: ReasonPSKMismatch}, "message 5 does not decrypt: pre-shared keys differ (tried " + strings.Join(names, ", ") + ")"
+}
+
+// tryKey opens message 5 with a key: with the right one it decrypts into an identity
+// and a hash that proves the key. The reason is [ReasonPSKMismatch] if it does not decrypt.
+func (p *phase1) tryKey(k *PresharedKey, h isakmp.Header, body []byte) (f proofFound, text string) {
+	keys, err := p.derive(k.Key)
+	if err != nil {
+		return proofFound{reason: ReasonAuthFailed}, err.Error()
+	}
+	fail := func(r Reason, text string) (proofFound, string) {
+		keys.Wipe()
+		return proofFound{reason: r}, text
+	}
+	o, err := p.open(keys, p.Suite.FirstIV(p.neg.GXi, p.neg.GXr), h, body)
+	if err == nil {
+		err = isakmp.Check(isakmp.IdentityProtection, 5, o.payloads, true)
+	}
+	if err != nil {
+		return fail(ReasonPSKMismatch, err.Error())
+	}
+	idp, _ := isakmp.Find(o.payloads, isakmp.TypeID)
+	hash, ok := isakmp.Find(o.payloads, isakmp.TypeHash)
+	id, err := idp.ID()
+	switch {
+	case err != nil || !ok || !keymat.EqualProof(hash.Body, keys.HashI(p.exchange(), idp.Body)):
+		return fail(ReasonAuthFailed, fmt.Sprintf("message 5 decrypts with key %q but its proof is wrong", k.Name))
+	case !idMatches(k.ID, id):
+		return fail(ReasonIdentity, fmt.Sprintf("peer knows key %q but calls itself %s, the key is for %s", k.Name, describe(idp.Body), k.ID))
+	}
+	return proofFound{key: k, keys: keys, idBody: clone(idp.Body), payloads: o.payloads, next: o.next}, ""
 }
 
 // hasNotify tells whether a notify of the type is among the payloads.

@@ -97,11 +97,12 @@ func (k PresharedKey) rank() int {
 	return r
 }
 
-// key returns the key of that name, nil if there is none.
-func (c *Config) key(name string) *PresharedKey {
+// key returns the key of that name at a server address, nil if there is none. Names
+// of group keys are unique at one address only.
+func (c *Config) key(name string, local netip.Addr) *PresharedKey {
 	for i := range c.Keys {
-		if c.Keys[i].Name == name {
-			return &c.Keys[i]
+		if k := &c.Keys[i]; k.Name == name && k.at(local) {
+			return k
 		}
 	}
 	return nil

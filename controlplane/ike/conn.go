@@ -76,7 +76,7 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 	if c != nil && tunnel != nil {
 		c = e.known(c, p)
 	}
-	if c != nil && (c.Info.Key != p.KeyName || c.Info.Subject != p.Subject) {
+	if c != nil && !e.continues(c, p) {
 		// Same place and name, other key: whoever this is, not that peer.
 		c = nil
 	}
@@ -173,6 +173,7 @@ func (e *Engine) adopt(c *conn, p *phase1) {
 	i := &c.Info
 	i.Local, i.Remote = p.Local, p.Remote
 	i.NATPeer, i.NATLocal, i.Encap = p.NATPeer, p.NATLocal, p.encap()
+	i.Key, c.GroupKey = p.KeyName, p.KeyGroup
 	i.Peer, i.Proposal = p.Vendor.Name, phase1Words(p)
 	i.Auth, i.Aggressive, i.Unity = p.Method, p.Aggressive, p.Vendor.Unity
 	e.byPeer[c.key()] = i.ID

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"vrgate/controlplane/isakmp"
 	"vrgate/controlplane/keymat"
@@ -141,7 +142,7 @@ func (c *Config) localID(k *PresharedKey, local netip.Addr) isakmp.ID {
 // method. J19: a group key is for L2TP only, which no XAuth method is.
 func (k *PresharedKey) serves(local, peer netip.Addr, m AuthMethod) bool {
 	switch {
-	case k.Local.IsValid() && !k.Local.IsUnspecified() && k.Local != local,
+	case !k.at(local),
 		k.Peer.IsValid() && !k.Peer.Contains(peer),
 		k.Group && m == AuthXAuthPSK:
 		return false
@@ -149,16 +150,21 @@ func (k *PresharedKey) serves(local, peer netip.Addr, m AuthMethod) bool {
 	return true
 }
 
-// keysFor returns the keys that may authenticate a peer whose identity is not
+// at tells whether the key is for a server address of ours (D1r).
+func (k *PresharedKey) at(local netip.Addr) bool {
+	return !k.Local.IsValid() || k.Local.IsUnspecified() || k.Local == local
+}
+
+// keysFor returns the keys in force that may authenticate a peer whose identity is not
 // known yet, most specific first: at most maxNamedKeys for a named identity and
 // maxOpenKeys for any, so that neither keeps the other out. Key ids are what groups
 // call themselves in aggressive mode; of those there may be many, and they come last
 // among the named.
-func (c *Config) keysFor(local, peer netip.Addr, m AuthMethod) []*PresharedKey {
+func (c *Config) keysFor(local, peer netip.Addr, m AuthMethod, now time.Time) []*PresharedKey {
 	var named, ids, open []*PresharedKey
 	for i := range c.Keys {
 		k := &c.Keys[i]
-		if !k.serves(local, peer, m) {
+		if !k.serves(local, peer, m) || !k.inForce(now) {
 			continue
 		}
 		switch {
@@ -177,12 +183,12 @@ func (c *Config) keysFor(local, peer netip.Addr, m AuthMethod) []*PresharedKey {
 	return slices.Concat(named, ids, open)
 }
 
-// keyFor returns the most specific key that may authenticate a peer of that
+// keyFor returns the most specific key in force that may authenticate a peer of that
 // identity, nil if there is none.
-func (c *Config) keyFor(local, peer netip.Addr, m AuthMethod, id isakmp.ID) *PresharedKey {
+func (c *Config) keyFor(local, peer netip.Addr, m AuthMethod, id isakmp.ID, now time.Time) *PresharedKey {
 	shown := newShownID(id)
 	for i := range c.Keys {
-		if k := &c.Keys[i]; k.serves(local, peer, m) && k.pattern().matches(shown) {
+		if k := &c.Keys[i]; k.serves(local, peer, m) && k.inForce(now) && k.pattern().matches(shown) {
 			return k
 		}
 	}
@@ -190,9 +196,9 @@ func (c *Config) keyFor(local, peer netip.Addr, m AuthMethod, id isakmp.ID) *Pre
 }
 
 // hasKey tells whether keysFor would return any.
-func (c *Config) hasKey(local, peer netip.Addr, m AuthMethod) bool {
+func (c *Config) hasKey(local, peer netip.Addr, m AuthMethod, now time.Time) bool {
 	for i := range c.Keys {
-		if c.Keys[i].serves(local, peer, m) {
+		if k := &c.Keys[i]; k.serves(local, peer, m) && k.inForce(now) {
 			return true
 		}
 	}

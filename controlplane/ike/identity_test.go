@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"vrgate/controlplane/isakmp"
@@ -210,7 +211,7 @@ func TestKeysFor(t *testing.T) {
 	c = c.withDefaults()
 	local, peer := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.7")
 	got := map[string]int{}
-	ks := c.keysFor(local, peer, AuthPSK)
+	ks := c.keysFor(local, peer, AuthPSK, time.Time{})
 	for _, k := range ks {
 		kind, _, _ := strings.Cut(k.Name, " ")
 		got[kind]++
@@ -218,16 +219,16 @@ func TestKeysFor(t *testing.T) {
 	if len(ks) != maxNamedKeys+maxOpenKeys || got["name"] != 10 || got["open"] != maxOpenKeys || got["group"] != maxNamedKeys-10 {
 		t.Errorf("%v", got)
 	}
-	if n := len(c.keysFor(local, peer, AuthXAuthPSK)); n != maxNamedKeys+1 {
+	if n := len(c.keysFor(local, peer, AuthXAuthPSK, time.Time{})); n != maxNamedKeys+1 {
 		t.Errorf("%d keys for XAuth, want the one that is no group key (J19)", n)
 	}
-	if k := c.keyFor(local, peer, AuthXAuthPSK, isakmp.TextID(isakmp.IDKeyID, "77")); k == nil || k.Name != "group 77" {
+	if k := c.keyFor(local, peer, AuthXAuthPSK, isakmp.TextID(isakmp.IDKeyID, "77"), time.Time{}); k == nil || k.Name != "group 77" {
 		t.Errorf("key %v", k)
 	}
 	// An exact name before a pattern, and a pattern before anybody.
 	c = Config{Keys: []PresharedKey{{Name: "any"}, {Name: "some", ID: "of*"}, {Name: "one", ID: "office"}}}.withDefaults()
 	for id, want := range map[string]string{"office": "one", "offside": "some", "other": "any"} {
-		if k := c.keyFor(local, peer, AuthPSK, isakmp.TextID(isakmp.IDKeyID, id)); k.Name != want {
+		if k := c.keyFor(local, peer, AuthPSK, isakmp.TextID(isakmp.IDKeyID, id), time.Time{}); k.Name != want {
 			t.Errorf("%s: key %s, want %s", id, k.Name, want)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"testing"
+	"time"
 
 	"vrgate/controlplane/isakmp"
 )
@@ -24,15 +25,15 @@ func TestManyGroups(t *testing.T) {
 	for _, format := range []string{"group %d", "keyid:%d-*", "@group%d.example.net", "user%d@example.net", "10.0.0.%d", "dn:CN=group %d,O=Example", "dn:OU=*,CN=%d"} {
 		c := manyGroups(format)
 		last := parseID(fmt.Sprintf(format, 999))
-		if k := c.keyFor(local, peer, AuthXAuthPSK, last); k == nil || k.Name != "999" {
+		if k := c.keyFor(local, peer, AuthXAuthPSK, last, time.Time{}); k == nil || k.Name != "999" {
 			t.Errorf("%s: key %+v", format, k)
 		}
 		for _, stranger := range []string{"nobody", "@nobody.example.net", "nobody@example.net", "192.0.2.99", "dn:CN=nobody,O=Example"} {
 			id := parseID(stranger)
-			if k := c.keyFor(local, peer, AuthXAuthPSK, id); k != nil {
+			if k := c.keyFor(local, peer, AuthXAuthPSK, id, time.Time{}); k != nil {
 				t.Errorf("%s: %s has key %s", format, stranger, k.Name)
 			}
-			if n := testing.AllocsPerRun(10, func() { c.keyFor(local, peer, AuthXAuthPSK, id) }); n > 100 {
+			if n := testing.AllocsPerRun(10, func() { c.keyFor(local, peer, AuthXAuthPSK, id, time.Time{}) }); n > 100 {
 				t.Errorf("%s: looking for the key of %s allocates %v times", format, stranger, n)
 			}
 		}
@@ -40,7 +41,7 @@ func TestManyGroups(t *testing.T) {
 	// A key that was changed since is compared as it is now.
 	c := manyGroups("group %d")
 	c.Keys[0].ID = "renamed"
-	if k := c.keyFor(local, peer, AuthXAuthPSK, parseID("renamed")); k == nil || k.Name != "0" {
+	if k := c.keyFor(local, peer, AuthXAuthPSK, parseID("renamed"), time.Time{}); k == nil || k.Name != "0" {
 		t.Errorf("renamed key %+v", k)
 	}
 }
@@ -50,6 +51,6 @@ func BenchmarkKeyFor(b *testing.B) {
 	c := manyGroups("group %d")
 	id := isakmp.TextID(isakmp.IDKeyID, "nobody")
 	for b.Loop() {
-		c.keyFor(local, peer, AuthXAuthPSK, id)
+		c.keyFor(local, peer, AuthXAuthPSK, id, time.Time{})
 	}
 }

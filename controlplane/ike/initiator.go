@@ -10,28 +10,33 @@ import (
 
 // initiate opens a new connection.
 func (e *Engine) initiate(ev Initiate) {
-	fail := func(text string) {
-		e.count(ReasonConfig)
-		e.emit(ConnDown{Conn: ConnInfo{Ref: ev.Ref, Local: ev.Local, Remote: ev.Remote, Profile: ev.Profile, Key: ev.Key}, Reason: ReasonConfig, Text: text})
+	fail := func(r Reason, text string) {
+		e.count(r)
+		e.emit(ConnDown{Conn: ConnInfo{Ref: ev.Ref, Local: ev.Local, Remote: ev.Remote, Profile: ev.Profile, Key: ev.Key}, Reason: r, Text: text})
 	}
 	ev.Local, ev.Remote = unmap(ev.Local), unmap(ev.Remote)
 	m := ev.method()
+	if m.preShared() {
+		k, r, text := e.ourKey(ev.Key, ev.Local.Addr())
+		if k == nil {
+			fail(r, text)
+			return
+		}
+		ev.Key = k.Name
+	}
 	switch {
 	case !ev.Tunnel && e.cfg.transportByName(ev.Profile) == nil:
-		fail(fmt.Sprintf("there is no transport profile %q", ev.Profile))
+		fail(ReasonConfig, fmt.Sprintf("there is no transport profile %q", ev.Profile))
 		return
 	case ev.Tunnel && e.cfg.phase2(ev.Profile) == nil:
-		fail(fmt.Sprintf("there is no profile %q", ev.Profile))
-		return
-	case m.preShared() && e.cfg.key(ev.Key) == nil:
-		fail(fmt.Sprintf("there is no pre-shared key %q", ev.Key))
+		fail(ReasonConfig, fmt.Sprintf("there is no profile %q", ev.Profile))
 		return
 	case m.signs(true) && e.cfg.credential(ev.Credential) == nil:
-		fail(fmt.Sprintf("there is no certificate %q", ev.Credential))
+		fail(ReasonConfig, fmt.Sprintf("there is no certificate %q", ev.Credential))
 		return
 	}
 	if e.startPhase1(ev, nil) == nil {
-		fail("no IKE policy rule can be offered")
+		fail(ReasonConfig, "no IKE policy rule can be offered")
 	}
 }
 
@@ -202,7 +207,7 @@ func (e *Engine) exchanged(p *phase1, shared keymat.Secret) bool {
 	id := isakmp.AddrID(p.Local.Addr(), 0, 0)
 	switch {
 	case p.Method.preShared():
-		key := e.cfg.key(n.Open.Key)
+		key := e.cfg.key(n.Open.Key, p.Local.Addr())
 		if key == nil {
 			e.failInitiate(p, ReasonConfig, fmt.Sprintf("pre-shared key %q has been removed", n.Open.Key))
 			return false

@@ -38,9 +38,8 @@ func (e *Engine) mainMode1(pk Packet, h isakmp.Header, ps []isakmp.Payload, d di
 	}
 	w := e.terms(pk.Local.Addr(), pk.Remote.Addr(), false)
 	if !w.any() {
-		e.refuse(pk, h, ReasonNoKey, isakmp.NoProposalChosen, func() string {
-			return fmt.Sprintf("no pre-shared key or certificate is configured for %v on %v", pk.Remote.Addr(), pk.Local.Addr())
-		})
+		r, text := e.noKey(pk.Local.Addr(), pk.Remote.Addr())
+		e.refuse(pk, h, r, isakmp.NoProposalChosen, text)
 		return
 	}
 	c, ok := choosePhase1(e.cfg.Rules, w, sa)

@@ -111,11 +111,13 @@ func (e *Engine) rekeyPhase1(p *phase1) {
 		// J3: a dynamic subscriber does it itself, and would not let us ask.
 		return
 	}
-	e.reopen(c)
+	if e.reopen(c) == nil {
+		e.rekeyAgain(c)
+	}
 }
 
 // reopen starts a phase 1 SA for a connection that exists, from and to where it
-// is now.
+// is now. It returns nil if that cannot be done at present.
 func (e *Engine) reopen(c *conn) *phase1 {
 	open := c.Open
 	open.Local, open.Remote, open.Key = c.Info.Local, c.Info.Remote, c.Info.Key
@@ -125,6 +127,18 @@ func (e *Engine) reopen(c *conn) *phase1 {
 		if us, ok := choose(e.cfg.credentialsAt(open.Local.Addr(), open.Method), nil); ok && open.Method.signs(true) {
 			open.Credential, open.LocalID = us.cred.Name, us.localID
 		}
+	}
+	if open.method().preShared() {
+		k, r, text := e.ourKey(open.Key, open.Local.Addr())
+		if k == nil && c.GroupKey {
+			k = e.cfg.newestGroupKey(open.Local.Addr(), e.now) // its own has been removed
+		}
+		if k == nil {
+			e.count(r)
+			e.emit(Report{Level: LevelInfo, Reason: r, Text: "no phase 1 rekey: " + text, Local: open.Local, Remote: open.Remote, Conn: c.Info.ID})
+			return nil
+		}
+		open.Key = k.Name
 	}
 	return e.startPhase1(open, c)
 }

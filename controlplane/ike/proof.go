@@ -168,7 +168,7 @@ func (p *phase1) identityWanted(c *Config) bool {
 	}
 	want := p.neg.Open.PeerID
 	if p.Method.preShared() {
-		k := c.key(p.neg.Open.Key)
+		k := c.key(p.neg.Open.Key, p.Local.Addr())
 		if k == nil {
 			return false
 		}

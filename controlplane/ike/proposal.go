@@ -56,7 +56,7 @@ func (w terms) any() bool { return w.psk || w.xauthPSK || w.rsa || w.hybrid }
 
 // terms are those of a peer whose identity is not known.
 func (e *Engine) terms(local, peer netip.Addr, aggressive bool) terms {
-	w := terms{local: local, aggressive: aggressive, psk: e.cfg.hasKey(local, peer, AuthPSK), xauthPSK: e.cfg.hasKey(local, peer, AuthXAuthPSK)}
+	w := terms{local: local, aggressive: aggressive, psk: e.cfg.hasKey(local, peer, AuthPSK, e.now), xauthPSK: e.cfg.hasKey(local, peer, AuthXAuthPSK, e.now)}
 	w.hybrid = len(e.cfg.credentialsAt(local, AuthHybridRSA)) > 0
 	w.rsa = len(e.cfg.Authorities) > 0 && (w.hybrid || len(e.cfg.credentialsAt(local, AuthRSA)) > 0)
 	return w

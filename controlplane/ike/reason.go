@@ -22,9 +22,11 @@ const (
 	ReasonNoProposal     Reason = "no-proposal-chosen"
 	ReasonNoProposal2    Reason = "no-ipsec-proposal-chosen"
 	ReasonPSKMismatch    Reason = "pre-shared-keys-differ"
-	ReasonAuthFailed     Reason = "authentication-failed" // the peer's proof is wrong though its message decrypts
-	ReasonNoKey          Reason = "no-pre-shared-key"     // none configured for this pair of addresses
-	ReasonUnknownGroup   Reason = "unknown-group"         // aggressive mode: no pre-shared key for the peer's identity
+	ReasonAuthFailed     Reason = "authentication-failed"        // the peer's proof is wrong though its message decrypts
+	ReasonNoKey          Reason = "no-pre-shared-key"            // none configured for this pair of addresses
+	ReasonKeyExpired     Reason = "pre-shared-key-expired"       // the key is the peer's, but Until has passed
+	ReasonKeyEarly       Reason = "pre-shared-key-not-yet-valid" // From is still to come
+	ReasonUnknownGroup   Reason = "unknown-group"                // aggressive mode: no pre-shared key for the peer's identity
 	ReasonNoCertificate  Reason = "no-certificate"
 	ReasonCertEncoding   Reason = "certificate-encoding" // PKCS #7 and the like
 	ReasonCertLimit      Reason = "certificates-too-large"

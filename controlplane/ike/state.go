@@ -201,6 +201,7 @@ type conn struct {
 	Announced bool // ConnUp was emitted
 	Initiator bool
 	PeerID    []byte   // body of the identification payload
+	GroupKey  bool     // Info.Key is a group key
 	Open      Initiate // how to open it again, as initiator
 	Phase1    []*phase1
 	Children  []*child
