@@ -14,15 +14,6 @@ import (
 // the kernel mark's prefix.
 const maxConnID = 0xffffff
 
-// key is where a connection is found by its peer.
-func (c *conn) key() peerKey {
-	k := peerKey{local: c.Info.Local.Addr(), remote: c.Info.Remote, id: string(c.PeerID)}
-	if c.Dyn != nil {
-		k.tunnel = c.Dyn.Profile
-	}
-	return k
-}
-
 // newConnID picks a number at random: one that a peer had lately is unlikely to
 // be another's, so that stragglers in the kernel cannot be mistaken.
 func (e *Engine) newConnID() (ConnID, bool) {
@@ -63,6 +54,10 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 		c = nil
 	}
 	k := peerKey{local: p.Local.Addr(), remote: p.Remote, id: string(p.PeerID)}
+	passes := tunnel == nil && e.passes(p)
+	if passes {
+		k = k.anyPort()
+	}
 	if tunnel != nil {
 		k.tunnel = tunnel.Name
 	}
@@ -79,6 +74,9 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 	if c != nil && !e.continues(c, p) {
 		// Same place and name, other key: whoever this is, not that peer.
 		c = nil
+	}
+	if passes && !p.Initiator && !e.makesRoom(c, p) {
+		return false
 	}
 	rekey := c != nil
 	if c == nil {
@@ -169,14 +167,14 @@ func (e *Engine) adopt(c *conn, p *phase1) {
 	if len(c.Children) > 0 {
 		e.move(c, p.Local, p.Remote)
 	}
-	delete(e.byPeer, c.key())
 	i := &c.Info
 	i.Local, i.Remote = p.Local, p.Remote
 	i.NATPeer, i.NATLocal, i.Encap = p.NATPeer, p.NATLocal, p.encap()
+	i.NATPassthrough, c.NATTOff = c.Dyn == nil && e.passes(p), p.NATTOff
 	i.Key, c.GroupKey = p.KeyName, p.KeyGroup
 	i.Peer, i.Proposal = p.Vendor.Name, phase1Words(p)
 	i.Auth, i.Aggressive, i.Unity = p.Method, p.Aggressive, p.Vendor.Unity
-	e.byPeer[c.key()] = i.ID
+	e.enlist(c)
 	for len(c.Phase1) > maxPhase1PerConn {
 		e.deletePhase1(c.Phase1[0])
 	}
@@ -320,9 +318,7 @@ func (e *Engine) endConn(c *conn, r Reason, text string, byPeer bool) {
 	}
 	delete(e.conns, c.Info.ID) // first: what follows must not end it again
 	e.proven(c, false)
-	if e.byPeer[c.key()] == c.Info.ID {
-		delete(e.byPeer, c.key())
-	}
+	e.strike(c)
 	e.disarm(c)
 	for _, p := range slices.Clone(c.Phase1) {
 		e.dropPhase1(p, "")
@@ -431,17 +427,17 @@ func (e *Engine) move(c *conn, local, remote netip.AddrPort) {
 	if old == remote {
 		return
 	}
-	if e.byPeer[c.key()] == c.Info.ID {
-		delete(e.byPeer, c.key())
-	}
 	c.Info.Remote = remote
-	e.byPeer[c.key()] = c.Info.ID
+	e.enlist(c)
 	for _, p := range c.Phase1 {
 		p.Remote = remote
 	}
 	m := MoveConn{Conn: c.Info.ID, Old: old, New: remote}
 	for _, ch := range c.Children {
 		ch.In.Remote, ch.Out.Remote = remote, remote
+		if !ch.In.Encap && old.Addr() == remote.Addr() {
+			continue // its packets have no ports
+		}
 		if ch.InState == saUp || ch.InState == saPending {
 			m.SAs = append(m.SAs, ch.remaining(e.now, ch.In))
 		}

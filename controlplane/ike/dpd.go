@@ -66,7 +66,9 @@ func (e *Engine) startDPD(p *phase1) {
 		wait = e.cfg.DPD.patience()
 	}
 	if wait > 0 && p.Vendor.DPD {
-		p.DPD.Sent = e.rand32() >> 1 // RFC 3706 section 6.2: the top bit starts clear
+		if p.DPD.Sent == 0 {
+			p.DPD.Sent = e.rand32() >> 1 // RFC 3706 section 6.2: the top bit starts clear
+		}
 		p.DPD.next = e.now.Add(wait)
 	}
 }

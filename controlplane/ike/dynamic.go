@@ -51,6 +51,9 @@ type TunnelProfile struct {
 	// peer's side must contain that address, and nothing but the address passes. Besides
 	// there is what lies behind the peer, see [Lease].Behind.
 	LocalNets, PeerNets []netip.Prefix
+	// Revision stands for everything that a connection has of the profile; when it changes the
+	// profile's connections end (G4).
+	Revision string
 }
 
 // XAuthType is how XAuth asks (draft-beaulieu-ike-xauth-02 section 7).

@@ -157,7 +157,8 @@ type TransportProfile struct {
 	PFS        keymat.Group  // 0: not demanded (K9: still accepted when the peer asks)
 	Lifetime   time.Duration // 0: 3600 s
 	LifeKB     uint64        // 0: none
-	// NATPassthrough takes one peer behind a NAT that lets plain ESP through (B1r, B3r); see SA.SkipChecksum.
+	// NATPassthrough takes peers without NAT-T that are behind a NAT which lets plain ESP through, one behind each address
+	// (B1r, B3r); see SA.SkipChecksum.
 	NATPassthrough bool
 	// Revision stands for everything that a connection has of the profile; when it changes the profile's connections
 	// end (G4).
@@ -294,7 +295,8 @@ type Rekey struct {
 }
 
 // Reconfigure replaces the configuration for what is negotiated from now on. Connections whose profile is gone or has another
-// Revision end; a change of NATT (C2r), rules or keys touches none.
+// Revision end; a change of NATT (C2r), rules or keys touches none. Connections keep their numbers, also where ConnFirst and
+// ConnLast leave them outside.
 type Reconfigure struct{ Config Config }
 
 func (Packet) ikeEvent()      {}
@@ -361,6 +363,9 @@ type SA struct {
 	LocalPort, RemotePort uint16
 	// Tunnel mode: the networks negotiated.
 	LocalNet, RemoteNet netip.Prefix
+	// SkipChecksum: a NAT may have changed the addresses that the UDP checksum of what comes out of the SA covers, so that
+	// it must not be checked (B2r). ESP has authenticated it.
+	SkipChecksum bool
 }
 
 // InstallSA adds an SA. Answer: SAInstalled. Inbound is asked for before our answer that lets the peer send;
@@ -429,6 +434,7 @@ type ConnInfo struct {
 	Local, Remote     netip.AddrPort // current outer addresses and ports
 	PeerID            string
 	NATPeer, NATLocal bool // a NAT was detected in front of the peer / of us
+	NATPassthrough    bool // plain ESP, through a NAT that nobody could look for (B1r)
 	Encap             bool
 	Profile           string // transport or tunnel profile
 	Dynamic           bool   // a dynamic subscriber; Profile is a tunnel profile

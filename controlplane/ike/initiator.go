@@ -70,7 +70,7 @@ func (e *Engine) startPhase1(open Initiate, c *conn) *phase1 {
 	}
 	p := &phase1{
 		Cookies: cookies{I: e.newCookie()}, Initiator: true, State: StateMMSAI, Method: open.method(), Aggressive: open.Aggressive,
-		Local: open.Local, Remote: open.Remote, Created: e.now,
+		Local: open.Local, Remote: open.Remote, Created: e.now, NATTOff: !e.speaksNATT(open.Local.Addr(), open.Remote),
 		neg: &negotiation{attempt: &attempt{Offer: offer, Open: open}},
 	}
 	if c != nil {
@@ -143,7 +143,7 @@ func (e *Engine) chosen(p *phase1, h isakmp.Header, ps []isakmp.Payload) bool {
 	delete(e.own, p.Cookies.I)
 	p.Cookies = c
 	e.sas[c] = p
-	p.Vendor = readVendors(ps, e.cfg.NATT)
+	p.Vendor = readVendors(ps, !p.NATTOff)
 	p.Suite = keymat.Suite{Cipher: keymat.Cipher(got.Enc), KeyBits: int(got.KeyBits), Hash: keymat.Hash(got.Hash)}
 	p.Group = keymat.Group(got.Group)
 	p.Life = lifeOf(chosen.Life.Seconds)

@@ -72,13 +72,15 @@ func (e *Engine) explain(ps []isakmp.Payload, w terms, sa isakmp.SA) string {
 // XAuth speaks it, whether its vendor IDs say so or not (draft-beaulieu-ike-xauth-02
 // section 6): with hybrid authentication nothing else tells who it is.
 func (e *Engine) responder(pk Packet, h isakmp.Header, ps []isakmp.Payload, c phase1Choice) *phase1 {
-	v := readVendors(ps, e.cfg.NATT)
+	natt := e.speaksNATT(pk.Local.Addr(), pk.Remote)
+	v := readVendors(ps, natt)
 	v.XAuth = v.XAuth || c.Method.xauth()
 	return &phase1{
 		Cookies: cookies{h.Initiator, e.newCookie()},
 		Local:   pk.Local, Remote: pk.Remote, Marker: pk.Marker,
 		Created: e.now,
 		Vendor:  v,
+		NATTOff: !natt,
 		Rule:    c.Rule.Name, Method: c.Method, Suite: c.Suite, Group: c.Group, Life: c.Life,
 		neg: &negotiation{LifeCut: c.Cut, Expires: e.now.Add(e.cfg.HalfOpen.Timeout)},
 	}

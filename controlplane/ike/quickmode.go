@@ -293,7 +293,7 @@ func (e *Engine) makeChild(q *quick, shared keymat.Secret) {
 	sa := SA{Conn: p.Conn, Local: c.Info.Local, Remote: c.Info.Remote, Encap: q.esp.Mode.UDP(), Cipher: prop.Cipher, Auth: prop.Auth,
 		AuthBits: authBits(prop.Auth, p.Vendor.Android && e.cfg.OldAndroidSHA256),
 		SoftLife: soft, HardLife: q.life.Time, SoftKB: q.life.KB * 9 / 10, HardKB: q.life.KB,
-		Tunnel: q.tunnel, LocalNet: q.local, RemoteNet: q.remote}
+		Tunnel: q.tunnel, LocalNet: q.local, RemoteNet: q.remote, SkipChecksum: !q.tunnel && c.Info.NATPassthrough}
 	if !q.tunnel {
 		sa.Protocol, sa.LocalPort, sa.RemotePort = udp, portOf(q.lid), portOf(q.rid)
 	}

@@ -15,6 +15,9 @@ const (
 	ReasonUndecided      Reason = "no-decision"   // nobody has said whether a dynamic subscriber may come in
 	ReasonXAuthTimeout   Reason = "xauth-timeout" // the user has not answered
 	ReasonXAuthFailed    Reason = "xauth-failed"  // as a subscriber: the server refuses us
+	ReasonReplaced       Reason = "replaced"      // the same peer has come back behind the NAT that it may pass alone (B3r)
+	ReasonProfileRemoved Reason = "profile-removed"
+	ReasonProfileChanged Reason = "profile-changed" // in what live connections have of it (G4)
 )
 
 // Why negotiations fail.
@@ -34,7 +37,8 @@ const (
 	ReasonIdentity       Reason = "identity-refused" // key and identity do not belong together
 	ReasonPublicValue    Reason = "bad-public-value"
 	ReasonNoProfile      Reason = "no-transport-profile"
-	ReasonSelectors      Reason = "selectors-refused" // D2r
+	ReasonSelectors      Reason = "selectors-refused"      // D2r
+	ReasonPassthrough    Reason = "nat-passthrough-in-use" // B3r: by another user behind the same NAT
 	ReasonTunnelMode     Reason = "tunnel-mode-refused"
 	ReasonTransportMode  Reason = "transport-mode-refused" // J11: dynamic subscribers have tunnels only
 	ReasonNoTunnel       Reason = "no-tunnel-profile"      // J15

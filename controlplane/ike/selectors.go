@@ -52,10 +52,10 @@ func covers(nets []netip.Prefix, n netip.Prefix) bool {
 func (e *Engine) judgeTraffic(c *conn, q *quick, ids []isakmp.Payload) (t *TransportProfile, reason Reason, text string) {
 	p := q.p
 	if c.Dyn == nil && !c.subscribes() {
-		if t = e.cfg.transport(p.Local.Addr(), p.Remote.Addr()); t == nil {
+		if t = e.cfg.transportOf(c); t == nil {
 			return nil, ReasonNoProfile, fmt.Sprintf("no transport profile takes %v on %v", p.Remote.Addr(), p.Local.Addr())
 		}
-		if q.rid, q.lid, text = p.selectors(ids); text != "" {
+		if q.rid, q.lid, text = p.selectors(ids, c.Info.NATPassthrough); text != "" {
 			return nil, ReasonSelectors, text
 		}
 		return t, "", ""
@@ -92,9 +92,9 @@ func (e *Engine) judgeTraffic(c *conn, q *quick, ids []isakmp.Payload) (t *Trans
 
 // selectors checks the traffic selectors of the peer's message 1 by D2r: our end
 // is the server address, UDP port 1701, the peer's end is the peer with any UDP
-// port. Behind a NAT the addresses may be those before translation. text says
-// what is wrong.
-func (p *phase1) selectors(ids []isakmp.Payload) (remote, local []byte, text string) {
+// port. Behind a NAT the addresses may be those before translation, with NAT
+// passthrough that of the peer (B1r). text says what is wrong.
+func (p *phase1) selectors(ids []isakmp.Payload, passes bool) (remote, local []byte, text string) {
 	if len(ids) != 2 {
 		return nil, nil, "the peer names no selectors, which asks for all traffic; only L2TP (UDP port 1701) is allowed"
 	}
@@ -113,8 +113,12 @@ func (p *phase1) selectors(ids []isakmp.Payload) (remote, local []byte, text str
 		return nil, nil, fmt.Sprintf("selector %v for the peer: only UDP is allowed", idci)
 	case !oneHost(idcr) || !p.NATLocal && !hostIs(idcr, p.Local):
 		return nil, nil, fmt.Sprintf("selector %v is not our address %v", idcr, p.Local.Addr())
-	case !p.NATPeer && !hostIs(idci, p.Remote):
-		return nil, nil, fmt.Sprintf("selector %v is not the peer's address %v, and there is no NAT", idci, p.Remote.Addr())
+	case !p.NATPeer && !passes && !hostIs(idci, p.Remote):
+		why := "there is no NAT"
+		if p.Vendor.NATT == isakmp.NATTNone {
+			why = "without NAT-T one behind a NAT is taken only where its transport profile has nat-passthrough"
+		}
+		return nil, nil, fmt.Sprintf("selector %v is not the peer's address %v, and %s", idci, p.Remote.Addr(), why)
 	case !oneHost(idci) && idci.Type != isakmp.IDFQDN:
 		// Windows 2000 and XP behind a NAT send their host name.
 		return nil, nil, fmt.Sprintf("selector %v is not one host", idci)

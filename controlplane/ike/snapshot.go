@@ -10,7 +10,7 @@ import (
 
 // snapshotVersion changes with every change of the types inside a snapshot, so
 // that an older or newer program refuses it instead of misreading it.
-const snapshotVersion = 3
+const snapshotVersion = 4
 
 // snapshot is what survives a restart: authenticated SAs and their connections.
 // Exchanges under way are left out, since peers repeat them.
@@ -72,7 +72,7 @@ func (e *Engine) Restore(now time.Time, b []byte) ([]Effect, error) {
 			e.countUnproven(c.Dyn.Unproven)
 		}
 		e.conns[c.Info.ID] = c
-		e.byPeer[c.key()] = c.Info.ID
+		e.enlist(c)
 		for _, p := range c.Phase1 {
 			e.sas[p.Cookies] = p
 			e.startDPD(p)

@@ -107,6 +107,7 @@ type phase1 struct {
 	Rule          string
 	Method        AuthMethod // accepted, as the number on the wire
 	Aggressive    bool       // negotiated in aggressive mode
+	NATTOff       bool       // we did not speak NAT-T when it began
 	Vendor        vendor
 	Last          answer // to the last main or aggressive mode message
 
@@ -202,6 +203,7 @@ type conn struct {
 	Initiator bool
 	PeerID    []byte   // body of the identification payload
 	GroupKey  bool     // Info.Key is a group key
+	NATTOff   bool     // its newest phase 1 SA was made without NAT-T because we did not speak it
 	Open      Initiate // how to open it again, as initiator
 	Phase1    []*phase1
 	Children  []*child
@@ -214,6 +216,7 @@ type conn struct {
 	Client    client    // where we are the subscriber
 	Traffic   traffic   // as last read, for dead peer detection
 	opening   *phase1   // half-open SA that we have started for it
+	place     place     // under which it is in the engine's tables
 	timer     timer
 }
 

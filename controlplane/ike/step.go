@@ -22,6 +22,8 @@ type Engine struct {
 	own    map[isakmp.Cookie]*phase1 // initiators that do not know the responder's cookie yet
 	conns  map[ConnID]*conn
 	byPeer map[peerKey]ConnID
+	behind map[hosts]ConnID  // by NAT passthrough, one for each NAT address (B3r)
+	natt   map[nattKey]int   // connections that keep NAT-T, or do without, whatever the configuration says by now
 	spis   map[uint32]*child // by inbound SPI
 	outs   map[uint32]*child // by outbound SPI; of equal ones the newest
 	jobs   map[JobID]jobRef
@@ -39,14 +41,6 @@ type firstKey struct {
 	cookie isakmp.Cookie
 }
 
-// peerKey says which connection a new phase 1 SA belongs to.
-type peerKey struct {
-	local  netip.Addr
-	remote netip.AddrPort
-	id     string
-	tunnel string // profile of a dynamic subscriber, which shares nothing with others (J11)
-}
-
 // New makes an engine with no state. random is read for cookies, nonces, SPIs
 // and connection numbers and must never fail, like crypto/rand.Reader.
 func New(cfg Config, random io.Reader) *Engine {
@@ -58,6 +52,8 @@ func New(cfg Config, random io.Reader) *Engine {
 		own:      map[isakmp.Cookie]*phase1{},
 		conns:    map[ConnID]*conn{},
 		byPeer:   map[peerKey]ConnID{},
+		behind:   map[hosts]ConnID{},
+		natt:     map[nattKey]int{},
 		spis:     map[uint32]*child{},
 		outs:     map[uint32]*child{},
 		jobs:     map[JobID]jobRef{},
@@ -113,7 +109,7 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 	case TrafficRead:
 		e.trafficRead(ev)
 	case Reconfigure:
-		e.cfg = ev.Config.withDefaults()
+		e.reconfigure(ev.Config.withDefaults())
 	}
 	out := e.out
 	e.out = nil

@@ -131,7 +131,7 @@ func (e *Engine) offerVendors(p *phase1) []isakmp.Payload {
 	if p.Method.xauth() {
 		ps = append(ps, isakmp.VendorPayload(isakmp.VendorXAuth, 0), isakmp.VendorPayload(isakmp.VendorUnity, 0))
 	}
-	if e.cfg.NATT {
+	if !p.NATTOff {
 		for _, v := range []isakmp.Vendor{isakmp.VendorRFC3947, isakmp.VendorNATT03, isakmp.VendorNATT02n,
 			isakmp.VendorNATT02, isakmp.VendorNATT00} {
 			ps = append(ps, isakmp.VendorPayload(v, 0))
