@@ -99,6 +99,35 @@ func hide(secret keymat.Secret, vector []byte, typ attribute, value, padding []b
 	return b
 }
 
+// vectorLen is the size of our random vectors, in bytes.
+const vectorLen = md5.Size
+
+// hideAll returns a message with everything hidden that may be (RFC 2661 section 4.3): a Random Vector AVP behind the Message
+// Type, then the rest, each hidden with it. Values of variable length are padded to whole blocks.
+func hideAll(secret keymat.Secret, vector, body []byte) []byte {
+	out := make([]byte, 0, 2*len(body)+avpHeaderLen+len(vector))
+	for first := true; len(body) > 0; first = false {
+		a, rest, err := parseAVP(body)
+		if err != nil {
+			return append(out, body...)
+		}
+		body = rest
+		r := attributeRules[a.typ]
+		if n := 2 + len(a.value); r.hideable && n <= avpMaxValue {
+			var padding []byte
+			if whole := (n + md5.Size - 1) / md5.Size * md5.Size; r.min != r.max && whole <= avpMaxValue {
+				padding = make([]byte, whole-n)
+			}
+			a.hidden, a.value = true, hide(secret, vector, a.typ, a.value, padding)
+		}
+		out = a.append(out)
+		if first {
+			out = avp{mandatory: attributeRules[attrRandomVector].mandatory, typ: attrRandomVector, value: vector}.append(out)
+		}
+	}
+	return out
+}
+
 // unhide is the inverse of hide: it returns the original value without its padding.
 func unhide(secret keymat.Secret, vector []byte, typ attribute, hidden []byte) ([]byte, error) {
 	if len(hidden) < 2 {

@@ -118,7 +118,7 @@ func TestRealMessages(t *testing.T) {
 			if failed != nil {
 				t.Fatal(failed)
 			}
-			if diff := cmp.Diff(c.want, m, cmp.AllowUnexported(message{})); diff != "" {
+			if diff := cmp.Diff(c.want, m, cmp.AllowUnexported(message{}, proxyAVPs{})); diff != "" {
 				t.Error(diff)
 			}
 			if again := appendControl(nil, h.tunnel, h.session, h.ns, h.nr, body); !bytes.Equal(again, packet) {
@@ -195,7 +195,7 @@ func TestHiddenMessage(t *testing.T) {
 	if failed != nil || m.session != 0x1234 || m.serial != 7 || m.calling != "5551234" {
 		t.Errorf("%+v, %v", m, failed)
 	}
-	if _, failed = decode(w.b, nil); failed == nil || failed.reason != ReasonUnknownAVP || failed.err != ErrorUnknownAVP {
+	if _, failed = decode(w.b, nil); failed == nil || failed.reason != ReasonHiddenAVP || failed.err != ErrorUnknownAVP {
 		t.Errorf("without a secret: %v", failed)
 	}
 	if _, failed = decode(w.b, keymat.Secret("anders")); failed == nil || failed.reason != ReasonMalformed {

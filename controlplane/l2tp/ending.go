@@ -64,7 +64,7 @@ func (e *Engine) end(now time.Time, t *tunnel, why ending) {
 	case why.stop == stopSend && !t.Channel.Passive:
 		t.Channel.unsent()
 		t.Channel.Drain = true
-		t.Channel.queue(0, build(msgStopCCN).u16(attrTunnelID, uint16(t.ID)).result(why.result, why.err, why.text).b)
+		e.queue(t, 0, build(msgStopCCN).u16(attrTunnelID, uint16(t.ID)).result(why.result, why.err, why.text).b)
 		t.LingerUntil = now.Add(t.Params.Drain)
 		t.enter(now, phaseDraining)
 	default:
@@ -160,10 +160,11 @@ func (e *Engine) notHalfOpen(t *tunnel) {
 // forgetPeer takes a tunnel out of the indexes by peer, so that the peer may open another with the same id.
 func (e *Engine) forgetPeer(t *tunnel) {
 	if t.Initiated {
-		if k := t.dialKey(); e.dialing[k] == t.ID {
-			delete(e.dialing, k)
-		}
+		e.forgetDial(t)
 		return
+	}
+	if k := t.dialKey(); e.zeroIDs[k] == t.ID {
+		delete(e.zeroIDs, k)
 	}
 	if k := t.peerKey(); e.byPeer[k] == t.ID {
 		delete(e.byPeer, k)
@@ -186,8 +187,5 @@ func (t *tunnel) peerKey() peerKey { return peerKey{t.Conn, t.Remote, t.Peer} }
 func (t *tunnel) dialKey() peerKey { return peerKey{t.Conn, t.Remote, 0} }
 
 func (t *tunnel) source() sourceKey {
-	if t.Conn != 0 {
-		return sourceKey{Conn: t.Conn}
-	}
-	return sourceKey{Addr: t.Remote.Addr()}
+	return source(t.Conn, t.Remote.Addr())
 }

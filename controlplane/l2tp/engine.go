@@ -90,6 +90,10 @@ type HostProfile struct {
 	// DisconnectCause, ours for this LAC; nil: Config's.
 	DisconnectCause    *bool
 	TolerateUnknownAVP bool // or Config's
+	// ZeroTunnelID takes control messages for tunnel id 0 from the LAC's address and port, or its IPsec connection, for those of its
+	// newest tunnel. D-Link's DIR-300 sends nothing else. In clear text a forger then need not know the tunnel id, so that a
+	// Challenge should be asked for.
+	ZeroTunnelID bool
 	// Revision stands for everything that a running tunnel or session has of the profile and could not be given
 	// anew. When it changes the profile's tunnels end (G4); the rest of a profile holds from then on.
 	Revision string
@@ -169,7 +173,15 @@ type Dial struct {
 	HideAVPs   bool
 	Info       CallInfo // what ICRQ and ICCN say; zero values are left out, or what Dial says by itself
 	Proxy      *Proxy
+	// MaxSessions is how many calls the tunnel may carry with this one; more go into another. 0: no limit but the id space.
+	MaxSessions int
+	// Timeout bounds the set-up of the call, that of the tunnel included; 0 or more than it: Config.SetupTimeout.
+	Timeout time.Duration
 }
+
+// CancelDial gives up a shared Dial whose call is not up. DialFailed follows, unless it or SessionUp came before: then it
+// does nothing.
+type CancelDial struct{ Ref uint64 }
 
 // CallInfo is what a LAC says about a call in ICRQ and ICCN.
 type CallInfo struct {
@@ -224,6 +236,7 @@ func (CloseSession) l2tpEvent() {}
 func (CloseTunnel) l2tpEvent()  {}
 func (CloseAll) l2tpEvent()     {}
 func (Dial) l2tpEvent()         {}
+func (CancelDial) l2tpEvent()   {}
 func (Reconfigure) l2tpEvent()  {}
 func (SetAdmin) l2tpEvent()     {}
 

@@ -67,6 +67,10 @@ func (e *Engine) notSteered(now time.Time, t *tunnel, p Packet) {
 // id. The cheapest checks come first and nothing lasts unless all of them pass.
 func (e *Engine) opening(now time.Time, p Packet, h header, body []byte) {
 	kind, _, ok := peekType(body)
+	if t := e.tunnels[e.zeroIDs[peerKey{p.Conn, p.Remote, 0}]]; t != nil && kind != msgSCCRQ {
+		e.control(now, t, h, body)
+		return
+	}
 	if ok && kind == msgStopCCN {
 		e.openingStopped(now, p, h, body)
 		return
@@ -98,9 +102,10 @@ func (e *Engine) opening(now time.Time, p Packet, h header, body []byte) {
 		drop(ReasonClearText, "SCCRQ in clear where IPsec is required")
 		return
 	}
-	m, failed := decode(body, host.Secret)
+	m, failed := decodeAVPs(body, host.Secret, host.TolerateUnknownAVP || e.cfg.TolerateUnknownAVP)
+	e.tolerated(&m)
 	switch {
-	case m.tunnel == 0: // nobody to answer; also what a D-Link DIR-300 sends
+	case m.tunnel == 0: // nobody to answer
 		drop(ReasonMalformed, "SCCRQ without an assigned tunnel id")
 		return
 	case failed == nil && m.version>>8 != protocolVersion>>8:
@@ -136,6 +141,7 @@ func (e *Engine) accept(now time.Time, p Packet, profile int, host HostProfile, 
 	t := &tunnel{
 		Peer: m.tunnel, Conn: p.Conn, Local: p.Local, Remote: p.Remote, Profile: e.dir.profiles[profile].Name, HostProfile: host.Name,
 		LocalHost: host.LocalHost, Secret: host.Secret, Params: e.cfg.params(), heapIndex: -1,
+		Tolerant: host.TolerateUnknownAVP || e.cfg.TolerateUnknownAVP, ZeroID: host.ZeroTunnelID,
 	}
 	if t.LocalHost == "" {
 		t.LocalHost = e.cfg.HostName
@@ -156,8 +162,15 @@ func (e *Engine) accept(now time.Time, p Packet, profile int, host HostProfile, 
 	if ours == 0 {
 		ours = e.cfg.ReceiveWindow
 	}
+	if host.HideAVPs && len(host.Secret) > 0 && !e.hideFrom(t) {
+		e.count(ReasonRandom)
+		return
+	}
 	e.adopt(now, t, window(ours))
 	e.byPeer[t.peerKey()] = t.ID
+	if t.ZeroID {
+		e.zeroIDs[t.dialKey()] = t.ID
+	}
 	t.HalfOpen = true
 	e.halfOpen++
 	e.halfOpenBy[t.source()]++
@@ -198,12 +211,8 @@ func (t *tunnel) sccrp(cfg *Config) []byte {
 
 // admit checks the limits on new tunnels.
 func (e *Engine) admit(p Packet) Reason {
-	source := sourceKey{Conn: p.Conn}
-	if p.Conn == 0 {
-		source.Addr = p.Remote.Addr()
-	}
 	switch {
-	case e.halfOpenBy[source] >= e.cfg.MaxHalfOpenPerPeer:
+	case e.halfOpenBy[source(p.Conn, p.Remote.Addr())] >= e.cfg.MaxHalfOpenPerPeer:
 		return ReasonHalfOpenPeer
 	case e.halfOpen >= e.cfg.MaxHalfOpen:
 		return ReasonHalfOpen
@@ -344,10 +353,10 @@ func (e *Engine) socketOpened(now time.Time, ev SocketOpened) {
 	t.SocketOpen = true
 	if t.Initiated {
 		t.enter(now, phaseWaitReply)
-		t.Channel.queue(0, t.sccrq(&e.cfg))
+		e.queue(t, 0, t.sccrq(&e.cfg))
 	} else {
 		t.enter(now, phaseWaitConnected)
-		t.Channel.queue(0, t.sccrp(&e.cfg))
+		e.queue(t, 0, t.sccrp(&e.cfg))
 		t.PeerChallenge = nil
 	}
 	e.settle(now, t)
@@ -361,16 +370,16 @@ func (e *Engine) renumber(now time.Time, t *tunnel) {
 		e.release(t)
 		return
 	}
-	old := t.ID
-	delete(e.tunnels, old)
+	delete(e.tunnels, t.ID)
 	e.forgetConn(t)
-	t.ID = id
 	if t.Initiated {
-		if k := t.dialKey(); e.dialing[k] == old {
-			e.dialing[k] = id
-		}
+		e.renumberDial(t, id)
 	} else {
+		t.ID = id
 		e.byPeer[t.peerKey()] = id
+		if t.ZeroID {
+			e.zeroIDs[t.dialKey()] = id
+		}
 	}
 	e.place(t)
 }

@@ -99,12 +99,18 @@ type message struct {
 	response    []byte
 	session     SessionID
 	serial      uint32
-	framing     uint32
+	framing     uint32 // capabilities, or the call's type
+	bearer      uint32 // the same
 	calling     string
 	called      string
+	subAddress  string
+	channel     uint32
 	txSpeed     uint32
 	rxSpeed     uint32
+	group       string
 	cause       *DisconnectCause
+	proxy       proxyAVPs
+	tolerated   int // unknown AVPs with the M bit that were skipped
 }
 
 // textNotFirst explains a message that section 4.4.1 does not allow.
@@ -136,9 +142,19 @@ func peekHostName(body []byte) (string, bool) {
 	return "", false
 }
 
-// decode validates a message. secret opens hidden AVPs; nil: they count as unrecognised. With an error, the message
-// still holds what could be read, so that the refusal can be addressed.
+// decode validates a message strictly. secret opens hidden AVPs; nil: they cannot be read, and one with the M bit has the
+// message refused. With an error, the message still holds what could be read, so that the refusal can be addressed.
 func decode(body []byte, secret keymat.Secret) (message, *wireError) {
+	return decodeAVPs(body, secret, false)
+}
+
+// decodeAVPs is decode; tolerant skips and counts unknown AVPs that have the M bit, where section 4.1 has the tunnel or call ended.
+// Without the bit they are always skipped: carriers' routers send many, of Cisco (vendor 9), Redback (2352) and Juniper (4874), and the
+// Broadband Forum's descriptions of access lines (3561, RFC 5515). What needs tolerant is firmware that sets the bit on one of them,
+// as some TP-Link and D-Link routers do; accel-ppp has avp_permissive for them.
+// An unknown message is no AVP: it is refused all the same. So is a hidden AVP that could not be opened, because what it hides was
+// meant for us.
+func decodeAVPs(body []byte, secret keymat.Secret, tolerant bool) (message, *wireError) {
 	var m message
 	kind, mandatory, ok := peekType(body)
 	if !ok {
@@ -169,9 +185,19 @@ func decode(body []byte, secret keymat.Secret) (message, *wireError) {
 			break
 		}
 		rest = next
-		if a.vendor != 0 || !a.typ.known() || a.reserved != 0 || (a.hidden && len(secret) == 0) {
-			if a.mandatory {
+		if a.vendor != 0 || !a.typ.known() || a.reserved != 0 {
+			switch {
+			case !a.mandatory:
+			case tolerant:
+				m.tolerated++
+			default:
 				fail(&wireError{StopError, ErrorUnknownAVP, ReasonUnknownAVP, unrecognised(a)})
+			}
+			continue
+		}
+		if a.hidden && len(secret) == 0 {
+			if a.mandatory {
+				fail(&wireError{StopError, ErrorUnknownAVP, ReasonHiddenAVP, "hidden " + a.typ.String() + " AVP without a tunnel password"})
 			}
 			continue
 		}
@@ -210,11 +236,8 @@ func decode(body []byte, secret keymat.Secret) (message, *wireError) {
 }
 
 func unrecognised(a avp) string {
-	switch {
-	case a.vendor != 0:
+	if a.vendor != 0 {
 		return fmt.Sprintf("AVP %d of vendor %d", uint16(a.typ), a.vendor)
-	case a.typ.known() && a.hidden:
-		return fmt.Sprintf("hidden AVP %d without a tunnel password", uint16(a.typ))
 	}
 	return fmt.Sprintf("AVP %d", uint16(a.typ))
 }
@@ -232,6 +255,8 @@ func (m *message) take(a avp) {
 		m.version = binary.BigEndian.Uint16(v)
 	case attrFramingCapabilities, attrFramingType:
 		m.framing = binary.BigEndian.Uint32(v)
+	case attrBearerCapabilities, attrBearerType:
+		m.bearer = binary.BigEndian.Uint32(v)
 	case attrTieBreaker:
 		m.tieBreaker = binary.BigEndian.Uint64(v)
 	case attrFirmware:
@@ -253,9 +278,15 @@ func (m *message) take(a avp) {
 	case attrCallSerial:
 		m.serial = binary.BigEndian.Uint32(v)
 	case attrCallingNumber:
-		m.calling = text(v)
+		m.calling = textUpTo(v, maxNumber)
 	case attrCalledNumber:
-		m.called = text(v)
+		m.called = textUpTo(v, maxNumber)
+	case attrSubAddress:
+		m.subAddress = textUpTo(v, maxNumber)
+	case attrPhysicalChannel:
+		m.channel = binary.BigEndian.Uint32(v)
+	case attrPrivateGroup:
+		m.group = textUpTo(v, maxNumber)
 	case attrTxSpeed:
 		m.txSpeed = binary.BigEndian.Uint32(v)
 	case attrRxSpeed:
@@ -264,21 +295,30 @@ func (m *message) take(a avp) {
 		m.cause = &DisconnectCause{
 			Code: binary.BigEndian.Uint16(v), Protocol: binary.BigEndian.Uint16(v[2:]), Direction: v[4], Message: text(v[5:]),
 		}
+	default:
+		m.proxy.take(a)
 	}
 }
 
 // maxText bounds a peer's text that is kept, in bytes: names and messages stay in records and logs.
 const maxText = 64
 
+// maxNumber bounds a number, a sub-address and a private group, in bytes: carriers put the names of lines into them, which are as
+// long as a RADIUS attribute may be.
+const maxNumber = 253
+
 // text makes a peer's string safe to keep and print: bounded, without a trailing NUL, control characters and invalid
 // UTF-8 replaced by '?'. It never returns more than maxText bytes.
-func text(b []byte) string {
+func text(b []byte) string { return textUpTo(b, maxText) }
+
+// textUpTo is text with another bound.
+func textUpTo(b []byte, limit int) string {
 	for len(b) > 0 && b[len(b)-1] == 0 {
 		b = b[:len(b)-1]
 	}
-	if len(b) > maxText {
-		b = b[:maxText]
-		for len(b) > 0 && !utf8.Valid(b) && len(b) > maxText-utf8.UTFMax { // do not cut a rune in half
+	if len(b) > limit {
+		b = b[:limit]
+		for len(b) > 0 && !utf8.Valid(b) && len(b) > limit-utf8.UTFMax { // do not cut a rune in half
 			b = b[:len(b)-1]
 		}
 	}
@@ -314,6 +354,22 @@ func (w *builder) u32(t attribute, v uint32) *builder {
 // str appends a text that names us or explains, cut to maxText bytes.
 func (w *builder) str(t attribute, v string) *builder {
 	return w.bytes(t, []byte(v[:min(len(v), maxText)]))
+}
+
+// number appends a number, a sub-address or a group, cut to maxNumber bytes, unless it is empty.
+func (w *builder) number(t attribute, v string) *builder {
+	if v == "" {
+		return w
+	}
+	return w.bytes(t, []byte(v[:min(len(v), maxNumber)]))
+}
+
+// optional appends a figure unless it is 0.
+func (w *builder) optional(t attribute, v uint32) *builder {
+	if v == 0 {
+		return w
+	}
+	return w.u32(t, v)
 }
 
 // result appends a Result Code AVP (section 4.4.2): without error code and message when both are empty, as peers that

@@ -58,6 +58,9 @@ const (
 	ReasonAdministrative Reason = "administrative"
 	ReasonCallOver       Reason = "call-over" // the one call of a dialled tunnel has ended
 	ReasonQueue          Reason = "send-queue-full"
+	ReasonHiddenAVP      Reason = "hidden-avp-without-password"
+	ReasonPeerHost       Reason = "wrong-peer-host-name" // Dial.PeerHost
+	ReasonCancelled      Reason = "cancelled"            // CancelDial
 )
 
 // Reasons for a packet or request that was dropped or refused; also the labels of [Engine.Counters].
@@ -91,6 +94,9 @@ const (
 	ReasonDuplicateCall  Reason = "session-id-in-use"
 	ReasonUnknownMessage Reason = "unknown-message-type"
 	ReasonClearTextStop  Reason = "unauthenticated-stop"
+	ReasonCallQueue      Reason = "too-many-calls-waiting" // Dials for one tunnel
+	ReasonToleratedAVP   Reason = "unknown-mandatory-avp-tolerated"
+	ReasonProxy          Reason = "proxy-contradictory" // proxied LCP or authentication, ignored
 )
 
 // wireError is a failure that knows its answer: the result and error code of the StopCCN or CDN that refuses.

@@ -8,28 +8,26 @@ import (
 // session is one call. Incoming calls only: an LNS has them placed by the LAC, a LAC (Dial) places them
 // (RFC 2661 section 7.4).
 type session struct {
-	ID, Peer         SessionID
-	State            State
-	Ref              uint64
-	Serial           uint32
-	Calling, Called  string
-	TxSpeed, RxSpeed uint32
-	Sequenced        bool
-	ProxyLCP         bool
-	ProxyAuth        bool
-	Since            time.Time
-	Deadline         time.Time // of its set-up
-	DataNs           uint16    // next data sequence number
-	AckNs            uint16    // of Dial: sequence number of our ICCN
-	AwaitsConfirm    bool      // of Dial: ICCN sent, not yet acknowledged
+	ID, Peer      SessionID
+	State         State
+	Ref           uint64
+	Serial        uint32
+	Info          CallInfo
+	Proxy         *Proxy `json:"-"` // Snapshot writes it on its own
+	Sequenced     bool
+	Since         time.Time
+	Deadline      time.Time // of its set-up
+	DataNs        uint16    // next data sequence number
+	AckNs         uint16    // of Dial: sequence number of our ICCN
+	AwaitsConfirm bool      // of Dial: ICCN sent, not yet acknowledged
 }
 
 func (s *session) info(t *tunnel) SessionInfo {
 	return SessionInfo{
 		Tunnel: t.ID, ID: s.ID, Peer: s.Peer, PeerTunnel: t.Peer, Conn: t.Conn, Local: t.Local, Remote: t.Remote, State: s.State,
 		Ref: s.Ref, Profile: t.Profile, HostProfile: t.HostProfile, PeerHost: t.PeerHost, CallSerial: s.Serial,
-		CallingNumber: s.Calling, CalledNumber: s.Called, TxSpeed: s.TxSpeed, RxSpeed: s.RxSpeed,
-		SequencingRequired: s.Sequenced, ProxyLCP: s.ProxyLCP, ProxyAuth: s.ProxyAuth, Since: s.Since,
+		CallingNumber: s.Info.CallingNumber, CalledNumber: s.Info.CalledNumber, TxSpeed: s.Info.TxSpeed, RxSpeed: s.Info.RxSpeed,
+		SequencingRequired: s.Sequenced, ProxyLCP: s.Proxy.hasLCP(), ProxyAuth: s.Proxy.hasAuth(), Since: s.Since, Info: s.Info, Proxy: s.Proxy,
 	}
 }
 
@@ -109,9 +107,10 @@ func (e *Engine) incomingCall(now time.Time, t *tunnel, m *message) {
 		refuse(CallNoFacilities, ErrorResources, reason, "no session id")
 		return
 	}
-	s.Peer, s.Serial, s.Calling, s.Called = m.session, m.serial, m.calling, m.called
+	s.Peer, s.Serial = m.session, m.serial
+	s.takeRequest(m)
 	t.PeerSessions[s.Peer] = s.ID
-	t.Channel.queue(s.Peer, build(msgICRP).u16(attrSessionID, uint16(s.ID)).b)
+	e.queue(t, s.Peer, build(msgICRP).u16(attrSessionID, uint16(s.ID)).b)
 }
 
 // sessionLimit checks the limits in the order of G11: destination profile, host profile, then the whole engine's.
@@ -182,13 +181,7 @@ func (e *Engine) freeSessionID(t *tunnel) (SessionID, Reason) {
 
 // callConnected takes ICCN: PPP may start.
 func (e *Engine) callConnected(now time.Time, t *tunnel, s *session, m *message) {
-	s.TxSpeed, s.RxSpeed = m.txSpeed, m.rxSpeed
-	if !m.present.has(attrRxSpeed) {
-		s.RxSpeed = m.txSpeed // section 4.4.4: absent means equal
-	}
-	s.Sequenced = m.present.has(attrSequencingRequired)
-	s.ProxyLCP = m.present&attributes(attrInitialLCP, attrLastSentLCP, attrLastReceivedLCP) != 0
-	s.ProxyAuth = m.present.has(attrProxyAuthType)
+	e.takeConnected(t, s, m)
 	e.sessionUp(now, t, s)
 }
 
@@ -243,7 +236,7 @@ func (e *Engine) disconnect(t *tunnel, ours, peers SessionID, result, code uint1
 	if cause != nil && t.Params.DisconnectCause {
 		w.cause(*cause)
 	}
-	t.Channel.queue(peers, w.b)
+	e.queue(t, peers, w.b)
 }
 
 // closeSession ends a session on our own account.
@@ -262,7 +255,9 @@ func (e *Engine) closeSession(now time.Time, ev CloseSession) {
 	if ev.Reason == "" {
 		ev.Reason = ReasonAdministrative
 	}
-	e.disconnect(t, s.ID, s.Peer, ev.Result, ev.Error, ev.Message, ev.Cause)
+	if s.placed(t) {
+		e.disconnect(t, s.ID, s.Peer, ev.Result, ev.Error, ev.Message, ev.Cause)
+	}
 	e.dropSession(t, s, SessionDown{Reason: ev.Reason, Text: ev.Message, Result: ev.Result, Error: ev.Error})
 	e.callOver(now, t, ending{reason: ev.Reason, text: ev.Message})
 	e.settle(now, t)
@@ -283,7 +278,10 @@ func (e *Engine) dropSession(t *tunnel, s *session, down SessionDown) {
 		s.State = StateDisconnecting
 		down.Session = s.info(t)
 		e.emit(down)
+	} else {
+		e.dialFailed(t, s, down.Reason, down.Text)
 	}
+	e.hasRoom(t)
 }
 
 func (e *Engine) uncount(k profileKey) {
@@ -292,12 +290,13 @@ func (e *Engine) uncount(k profileKey) {
 	}
 }
 
-// callOver starts the idle clock when the last session is gone; a tunnel of ours exists for its one call and ends with it.
+// callOver starts the idle clock when the last session is gone; a tunnel of ours that is not shared exists for its one call and ends
+// with it.
 func (e *Engine) callOver(now time.Time, t *tunnel, why ending) {
 	if len(t.Sessions) > 0 || t.over() {
 		return
 	}
-	if !t.Initiated {
+	if !t.Initiated || t.Shared {
 		e.idleClock(now, t)
 		return
 	}
@@ -339,8 +338,10 @@ func (e *Engine) callTimeouts(now time.Time, t *tunnel) {
 		w := &wireError{CallTimedOut, 0, ReasonSetupTimeout, "call not connected in time"}
 		e.count(w.reason)
 		e.report(t, LevelInfo, w.reason, w.text, s.ID)
-		e.disconnect(t, s.ID, s.Peer, w.result, w.err, w.text, nil)
-		e.dropSession(t, s, SessionDown{})
+		if s.placed(t) {
+			e.disconnect(t, s.ID, s.Peer, w.result, w.err, w.text, nil)
+		}
+		e.dropSession(t, s, SessionDown{Reason: w.reason, Text: w.text})
 		e.callOver(now, t, ending{reason: w.reason, text: w.text})
 		if t.over() {
 			return

@@ -87,7 +87,8 @@ func TestSequencedData(t *testing.T) {
 	}
 	s.counted(ReasonEarlyFrame, 1)
 	up := find[SessionUp](p.say(got[0].session, iccn().u32(attrRxSpeed, 5).bytes(attrSequencingRequired, nil).
-		bytes(attrLastSentLCP, []byte{1, 4}).u16(attrProxyAuthType, 2).b))
+		bytes(attrLastSentLCP, []byte{1, 4, 5, 0xdc}).bytes(attrLastReceivedLCP, nil).u16(attrProxyAuthType, 3).
+		bytes(attrProxyAuthName, []byte("joe")).bytes(attrProxyAuthResponse, []byte("secret")).b))
 	if len(up) != 1 || !up[0].Session.SequencingRequired || up[0].Session.RxSpeed != 5 || !up[0].Session.ProxyLCP || !up[0].Session.ProxyAuth {
 		t.Fatalf("%+v", up)
 	}

@@ -35,7 +35,7 @@ type node struct {
 	// conn tells through which IPsec connection a packet from a peer comes.
 	conn func(from netip.Addr) ConnID
 
-	ups          []any // TunnelUp, TunnelDown, SessionUp and SessionDown in order
+	ups          []any // TunnelUp, TunnelDown, SessionUp, SessionDown and DialFailed in order
 	frames       []FrameReceived
 	refused      int
 	sent         int
@@ -148,7 +148,7 @@ func (n *node) perform(effects []Effect) {
 			n.frames = append(n.frames, ef)
 		case Report:
 			n.reports = append(n.reports, ef)
-		case TunnelUp, TunnelDown, SessionUp, SessionDown:
+		case TunnelUp, TunnelDown, SessionUp, SessionDown, DialFailed:
 			n.ups = append(n.ups, ef)
 		default:
 			n.w.t.Fatalf("unknown effect %T", ef)
@@ -327,6 +327,9 @@ func (e *Engine) check() error {
 		if t := e.tunnels[id]; t == nil || t.over() || t.peerKey() != k {
 			return fmt.Errorf("peer %v leads to tunnel %d", k, id)
 		}
+	}
+	if err := e.checkDials(); err != nil {
+		return err
 	}
 	for k, id := range e.dialing {
 		if t := e.tunnels[id]; t == nil || t.over() || t.dialKey() != k {

@@ -24,6 +24,8 @@ type snapshot struct {
 type tunnelSnapshot struct {
 	Tunnel *tunnel
 	Secret []byte // Tunnel.Secret in the clear
+	// Proxies are those of the sessions, passwords in the clear.
+	Proxies map[SessionID]proxySnapshot
 }
 
 // Snapshot writes the engine's state for [Restore]. It holds the tunnels' passwords: keep it as safe as the
@@ -32,7 +34,7 @@ func (e *Engine) Snapshot() (keymat.Secret, error) {
 	s := snapshot{Version: snapshotVersion, Ended: e.ended, Counters: e.counters, Serial: e.serial}
 	for _, id := range e.tunnelIDs() {
 		t := e.tunnels[id]
-		s.Tunnels = append(s.Tunnels, tunnelSnapshot{t, t.Secret.Reveal()})
+		s.Tunnels = append(s.Tunnels, tunnelSnapshot{t, t.Secret.Reveal(), t.proxies()})
 	}
 	b, err := json.Marshal(s)
 	if err != nil {
@@ -63,6 +65,11 @@ func Restore(cfg Config, random io.Reader, data keymat.Secret) (*Engine, error) 
 			return nil, fmt.Errorf("l2tp: snapshot: tunnel missing, doubled or out of range")
 		}
 		t.Secret = ts.Secret
+		for id, p := range ts.Proxies {
+			if c := t.Sessions[id]; c != nil {
+				c.Proxy = p.restore()
+			}
+		}
 		t.heapIndex = -1
 		e.restore(t)
 	}
@@ -80,8 +87,11 @@ func (e *Engine) restore(t *tunnel) {
 		switch {
 		case !t.Initiated:
 			e.byPeer[t.peerKey()] = t.ID
-		case t.Phase <= phaseWaitReply:
-			e.dialing[t.dialKey()] = t.ID
+		default:
+			e.restoreDial(t)
+		}
+		if t.ZeroID {
+			e.zeroIDs[t.dialKey()] = t.ID
 		}
 		if t.HalfOpen {
 			e.halfOpen++

@@ -16,7 +16,10 @@ type Engine struct {
 
 	tunnels map[TunnelID]*tunnel
 	byPeer  map[peerKey]TunnelID // tunnels opened by a peer, until they end
-	dialing map[peerKey]TunnelID // tunnels of ours that wait for SCCRP; key without the peer's id
+	dialing map[peerKey]TunnelID // tunnels of ours that wait for SCCRP, shared ones excepted; key without the peer's id
+	roomy   map[shareKey][]TunnelID
+	calls   map[uint64]callKey   // shared Dials that are not up
+	zeroIDs map[peerKey]TunnelID // the newest tunnel of each peer that uses tunnel id 0; key without the peer's id
 	byConn  map[ConnID][]TunnelID
 	timers  timerHeap
 	ended   []endedRecord // oldest first, at most maxEndedRecords
@@ -59,6 +62,7 @@ func New(cfg Config, random io.Reader) *Engine {
 	return &Engine{
 		cfg: cfg, dir: newDirectory(cfg.Profiles), random: random,
 		tunnels: make(map[TunnelID]*tunnel), byPeer: make(map[peerKey]TunnelID), dialing: make(map[peerKey]TunnelID),
+		roomy: make(map[shareKey][]TunnelID), calls: make(map[uint64]callKey), zeroIDs: make(map[peerKey]TunnelID),
 		byConn: make(map[ConnID][]TunnelID), halfOpenBy: make(map[sourceKey]int),
 		counts: make(map[profileKey]int), counters: make(map[Reason]uint64),
 	}
@@ -90,6 +94,8 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 		}
 	case Dial:
 		e.dial(now, ev)
+	case CancelDial:
+		e.cancelDial(now, ev)
 	case Reconfigure:
 		e.reconfigure(now, ev.Config)
 	case Timer:
@@ -157,7 +163,9 @@ func (e *Engine) timeout(now time.Time, t *tunnel) {
 		}
 		if t.Channel.expire(now, t.Params.RetransmitMaxOpening) {
 			e.end(now, t, ending{reason: ReasonNoAnswer, text: "no answer during set-up", stop: stopSilent})
+			return
 		}
+		e.callTimeouts(now, t)
 		return
 	case phaseEstablished:
 	}

@@ -43,9 +43,16 @@ type tunnel struct {
 	Authenticated bool // the peer answered our challenge
 
 	Ref                  uint64
-	CallingNumber        string    // of Dial
-	Call                 SessionID // of Dial: its one call
-	TieBreaker           uint64    // of Dial
+	TieBreaker           uint64      // of Dial
+	Shared               bool        // of Dial, as the next four
+	Roomy                bool        // it is in Engine.roomy
+	Assignment, WantHost string      // WantHost: the name that the LNS must have
+	Confirming           []SessionID // calls whose ICCN awaits its acknowledgement, in the order of AckNs; may name ended ones
+	Hide                 bool        // what may be hidden is
+	HideSeed             []byte      // makes random vectors
+	HideCount            uint64      // random vectors used
+	Tolerant             bool        // of unknown AVPs with the M bit
+	ZeroID               bool        // the peer addresses it as tunnel 0
 	Profile, HostProfile string
 	LocalHost            string
 	PeerHost, PeerVendor string
@@ -124,7 +131,11 @@ func (t *tunnel) next() time.Time {
 		}
 		return earliest(due, t.helloAt())
 	default:
-		return earliest(t.SetupBy, t.Channel.RetransmitAt)
+		due := earliest(t.SetupBy, t.Channel.RetransmitAt)
+		if s := t.oldestCall(); s != nil {
+			due = earliest(due, s.Deadline)
+		}
+		return due
 	}
 }
 
@@ -212,7 +223,7 @@ func (e *Engine) control(now time.Time, t *tunnel, h header, body []byte) {
 		t.LastControl = now
 		t.Channel.awake(now)
 	}
-	e.callAcknowledged(now, t)
+	e.callsAcknowledged(now, t)
 	switch r {
 	case receiptDuplicate:
 		e.count(ReasonDuplicate)
@@ -240,7 +251,8 @@ func (e *Engine) deliver(now time.Time, t *tunnel, session SessionID, body []byt
 		}
 		return
 	}
-	m, failed := decode(body, t.Secret)
+	m, failed := decodeAVPs(body, t.Secret, t.Tolerant)
+	e.tolerated(&m)
 	switch {
 	case m.kind == msgStopCCN: // even a broken one says that the peer is gone
 		e.peerStopped(now, t, &m)
