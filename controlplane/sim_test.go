@@ -492,7 +492,7 @@ func (s *simServer) left() string {
 	}
 	add("subscribers", s.m.subs.Len())
 	add("L2TP tunnels", s.m.l2tp.Live())
-	add("L2TP sessions", len(s.m.l2tp.Sessions()))
+	add("L2TP sessions", s.m.l2tp.LiveSessions())
 	add("IPsec connections", len(s.m.ike.Conns()))
 	add("phase 1 SAs", len(s.m.ike.Phase1SAs()))
 	add("kernel SAs", len(s.all))

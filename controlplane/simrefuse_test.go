@@ -168,7 +168,7 @@ func (w *simWorld) assertOnly(c *simClient) {
 	}
 	count("tunnels", s.m.l2tp.Live(), 1)
 	count("tunnel sockets", len(s.tunnels), 1)
-	count("L2TP sessions", len(s.m.l2tp.Sessions()), 1)
+	count("L2TP sessions", s.m.l2tp.LiveSessions(), 1)
 	count("kernel sessions", len(s.sessions), 1)
 	count("subscribers", s.m.subs.Len(), 1)
 	count("addresses", len(s.leases.holders["sim"]), 1)

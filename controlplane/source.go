@@ -81,7 +81,7 @@ func (r *router) view(v api.VR) api.VR {
 			v.Tunnels++
 		}
 	}
-	v.Sessions = len(r.machine.l2tp.Sessions())
+	v.Sessions = r.machine.l2tp.LiveSessions()
 	for _, s := range r.machine.subs.Records() {
 		switch s.State {
 		case subscriber.StateUp:
@@ -275,6 +275,9 @@ func (p *Process) L2TPSessions(ctx context.Context) ([]api.L2TPSession, error) {
 		}
 		var out []api.L2TPSession
 		for _, s := range r.machine.l2tp.Sessions() {
+			if s.State == l2tp.StateIdle { // a record
+				continue
+			}
 			out = append(out, api.L2TPSession{
 				VR: r.name, LocalTunnel: uint16(s.Tunnel), RemoteTunnel: uint16(s.PeerTunnel), LocalID: uint16(s.ID), RemoteID: uint16(s.Peer),
 				State: s.State.String(), CallType: "lac-incoming", User: users[callKey(s.Tunnel, s.ID)], RemoteHost: s.PeerHost, CallSerial: s.CallSerial,

@@ -32,6 +32,8 @@ func (e *Engine) dial(now time.Time, ev Dial) {
 	opened := t == nil
 	if opened {
 		t, reason = e.newDialled(&ev)
+	} else if w := e.tunnelBarred(ev.Remote.Addr()); w != nil {
+		reason = w.reason
 	} else if e.waiting(t) {
 		reason = ReasonCallQueue
 	}
@@ -75,6 +77,9 @@ func (e *Engine) newDialled(ev *Dial) (*tunnel, Reason) {
 		Conn: ev.Conn, Initiated: true, Ref: ev.Ref, Secret: ev.Secret, LocalHost: ev.HostName, Local: ev.Local, Remote: ev.Remote,
 		Shared: ev.Share, Assignment: ev.Assignment, WantHost: ev.PeerHost, Tolerant: e.cfg.TolerateUnknownAVP,
 		Params: e.cfg.params(), heapIndex: -1,
+	}
+	if w := e.tunnelBarred(t.Remote.Addr()); w != nil {
+		return t, w.reason
 	}
 	if e.cfg.MaxTunnels > 0 && e.live >= e.cfg.MaxTunnels {
 		return t, ReasonTunnelLimit
@@ -130,6 +135,8 @@ func (e *Engine) adopt(now time.Time, t *tunnel, window uint16) {
 	t.LastControl = now
 	t.SetupBy = now.Add(t.Params.Setup)
 	e.live++
+	e.join(t)
+	e.countTunnel(t)
 	e.place(t)
 	e.schedule(t)
 }
@@ -208,7 +215,7 @@ func (e *Engine) callReplied(now time.Time, t *tunnel, s *session, m *message) {
 	}
 	if old, used := t.PeerSessions[m.session]; used {
 		// The LNS has mixed up two calls; a CDN for that id ends whichever it thinks of, so both must end here.
-		e.dropSession(t, t.Sessions[old], SessionDown{Reason: ReasonDuplicateCall, Text: "the peer uses its session id again"})
+		e.dropSession(now, t, t.Sessions[old], SessionDown{Reason: ReasonDuplicateCall, Text: "the peer uses its session id again"})
 		s.Peer = m.session
 		e.refuseCall(now, t, s.ID, m, &wireError{CallError, ErrorRange, ReasonDuplicateCall, "session id in use"})
 		return
@@ -243,6 +250,7 @@ func (e *Engine) callsAcknowledged(now time.Time, t *tunnel) {
 // takePeer keeps what SCCRQ or SCCRP says about the peer.
 func (t *tunnel) takePeer(m *message) {
 	t.PeerHost, t.PeerVendor, t.PeerFirmware = m.hostName, m.vendorName, m.firmware
+	t.PeerVersion, t.PeerBearer, t.PeerFraming = m.version, m.bearer, m.framing
 	n := uint16(4) // absent means 4 (section 4.4.3)
 	if m.present.has(attrReceiveWindow) {
 		n = m.window

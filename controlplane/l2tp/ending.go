@@ -7,12 +7,6 @@ import (
 	"time"
 )
 
-// endedRecord is what show says about a tunnel that is over.
-type endedRecord struct {
-	Info  TunnelInfo
-	Until time.Time
-}
-
 // stopMode says what an ending tunnel still does on the wire.
 type stopMode uint8
 
@@ -38,14 +32,18 @@ func (e *Engine) end(now time.Time, t *tunnel, why ending) {
 		return
 	}
 	for _, id := range slices.Sorted(maps.Keys(t.Sessions)) {
-		e.dropSession(t, t.Sessions[id], SessionDown{Reason: why.reason, Text: why.text, ByPeer: why.byPeer})
+		e.dropSession(now, t, t.Sessions[id], SessionDown{Reason: why.reason, Text: why.text, ByPeer: why.byPeer})
 	}
 	if why.stop == stopSend {
 		t.LastResult, t.LastError, t.LastMessage = why.result, why.err, why.text
 	}
 	t.Reason, t.Ended = why.reason, now
 	e.count(why.reason)
-	info := t.info() // the state it leaves
+	e.countEnd(t)
+	if t.SingleShot && e.uses[t.Conn] != nil { // else IPsec has gone before
+		e.spend(now, t.Conn, why.reason, why.text)
+	}
+	info := e.tunnelInfo(t) // the state it leaves
 	e.emit(TunnelDown{Tunnel: info, Reason: why.reason, Text: why.text, ByPeer: why.byPeer})
 	e.notHalfOpen(t)
 	e.forgetPeer(t)
@@ -60,9 +58,14 @@ func (e *Engine) end(now time.Time, t *tunnel, why ending) {
 		t.Channel.RetransmitAt = time.Time{}
 		t.Channel.Queue, t.Channel.Sent, t.Channel.InFlight = nil, 0, 0 // the peer listens no more
 		t.LingerUntil = now.Add(lingerTime)
+		if t.SingleShot { // IPsec ends now, not half a minute later (H4)
+			t.LingerUntil = now.Add(t.Params.Drain)
+		}
 		t.enter(now, phaseLingering)
 	case why.stop == stopSend && !t.Channel.Passive:
-		t.Channel.unsent()
+		if !t.SingleShot { // the CDN of its one session, and what it says, goes ahead
+			t.Channel.unsent()
+		}
 		t.Channel.Drain = true
 		e.queue(t, 0, build(msgStopCCN).u16(attrTunnelID, uint16(t.ID)).result(why.result, why.err, why.text).b)
 		t.LingerUntil = now.Add(t.Params.Drain)
@@ -74,7 +77,8 @@ func (e *Engine) end(now time.Time, t *tunnel, why ending) {
 	e.schedule(t)
 }
 
-// release closes a tunnel's socket and forgets the tunnel but for its record.
+// release closes a tunnel's socket and forgets the tunnel but for its record. That is where the destruct period begins, and with it
+// the end of the IPsec connection of a single-shot tunnel (H4).
 func (e *Engine) release(t *tunnel) {
 	if t.SocketOpen {
 		e.emit(CloseSocket{Tunnel: t.ID})
@@ -82,16 +86,12 @@ func (e *Engine) release(t *tunnel) {
 	e.unschedule(t)
 	delete(e.tunnels, t.ID)
 	e.forgetConn(t)
-	if t.Params.Destruct == 0 || !t.Up && !t.trusted() {
-		return // a flood of clear-text attempts must not push real records out
+	e.leave(t)
+	e.keepTunnel(t)
+	e.forgetDestination(t.Remote.Addr())
+	if t.SingleShot {
+		e.tellSpent(t.Conn, t.ID)
 	}
-	if len(e.ended) >= maxEndedRecords {
-		e.ended[0] = endedRecord{}
-		e.ended = e.ended[1:]
-	}
-	info := t.info()
-	info.State = StateIdle
-	e.ended = append(e.ended, endedRecord{info, t.Ended.Add(t.Params.Destruct)})
 }
 
 // closeTunnel ends a tunnel on our own account.
@@ -131,6 +131,7 @@ func (e *Engine) connLost(now time.Time, conn ConnID) {
 	if conn == 0 {
 		return
 	}
+	delete(e.uses, conn)
 	for _, id := range slices.Sorted(slices.Values(e.byConn[conn])) {
 		t := e.tunnels[id]
 		switch {

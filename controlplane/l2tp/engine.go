@@ -56,7 +56,6 @@ const (
 
 // Limits that no configuration changes.
 const (
-	maxEndedRecords  = 1024             // ended tunnels kept for show
 	maxSocketTries   = 8                // tunnel ids tried when a port is in use
 	maxSendQueue     = 64               // unacknowledged messages before calls are no longer taken from a peer
 	maxTunnelQueue   = 1 << 14          // messages after which a peer that acknowledges nothing loses its tunnel

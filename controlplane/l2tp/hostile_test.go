@@ -202,7 +202,7 @@ func TestMemoryPerTunnel(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	each := (int64(after.HeapAlloc) - int64(before.HeapAlloc)) / count
 	t.Logf("%d bytes per tunnel with a session", each)
-	if each > 2048 {
+	if each > 2304 {
 		t.Errorf("%d bytes per tunnel with a session", each)
 	}
 	runtime.KeepAlive(e)

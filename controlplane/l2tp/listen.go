@@ -47,7 +47,7 @@ func (e *Engine) packet(now time.Time, p Packet) {
 	case t.over():
 		e.count(ReasonUnknownSession)
 	default:
-		e.frame(t, h.session, body)
+		e.frame(t, h.session, body, len(p.Data))
 	}
 }
 
@@ -113,17 +113,31 @@ func (e *Engine) opening(now time.Time, p Packet, h header, body []byte) {
 	case failed == nil && m.challenge != nil && len(host.Secret) == 0:
 		failed = &wireError{StopNotAuthorized, 0, ReasonAuthentication, "challenged without a tunnel password"}
 	}
-	if failed != nil {
-		e.refuse(now, p, m.tunnel, failed, len(body))
+	if id, again := e.byPeer[peerKey{p.Conn, p.Remote, m.tunnel}]; again && failed == nil {
+		t := e.tunnels[id]
+		switch {
+		case t.SingleShot && t.Conn != 0 && t.lostByPeer(now):
+			e.redialled(now, p, t, len(body))
+			return
+		case !e.restarted(now, t):
+			e.repeated(now, t, len(body))
+			return
+		}
+	}
+	if taken := e.connTaken(p.Conn, &host); taken != nil {
+		e.turnAway(now, p, &host, m.tunnel, taken, len(body))
 		return
 	}
-	if id, again := e.byPeer[peerKey{p.Conn, p.Remote, m.tunnel}]; again && !e.restarted(now, e.tunnels[id]) {
-		e.repeated(now, e.tunnels[id])
+	if failed == nil {
+		failed = e.tunnelBarred(p.Remote.Addr())
+	}
+	if failed != nil {
+		e.turnAway(now, p, &host, m.tunnel, failed, len(body))
 		return
 	}
 	if reason := e.admit(p); reason != "" {
 		if p.Conn != 0 && reason == ReasonTunnelLimit {
-			e.refuse(now, p, m.tunnel, &wireError{StopError, ErrorResources, reason, "no more tunnels"}, len(body))
+			e.turnAway(now, p, &host, m.tunnel, &wireError{StopError, ErrorResources, reason, "no more tunnels"}, len(body))
 		} else {
 			e.count(reason)
 		}
@@ -140,8 +154,12 @@ func (e *Engine) opening(now time.Time, p Packet, h header, body []byte) {
 func (e *Engine) accept(now time.Time, p Packet, profile int, host HostProfile, m *message, asked int) {
 	t := &tunnel{
 		Peer: m.tunnel, Conn: p.Conn, Local: p.Local, Remote: p.Remote, Profile: e.dir.profiles[profile].Name, HostProfile: host.Name,
+		Revision: host.Revision, SingleShot: host.SingleShot,
 		LocalHost: host.LocalHost, Secret: host.Secret, Params: e.cfg.params(), heapIndex: -1,
 		Tolerant: host.TolerateUnknownAVP || e.cfg.TolerateUnknownAVP, ZeroID: host.ZeroTunnelID,
+	}
+	if host.DisconnectCause != nil {
+		t.Params.DisconnectCause = *host.DisconnectCause
 	}
 	if t.LocalHost == "" {
 		t.LocalHost = e.cfg.HostName
@@ -166,7 +184,9 @@ func (e *Engine) accept(now time.Time, p Packet, profile int, host HostProfile, 
 		e.count(ReasonRandom)
 		return
 	}
+	e.takeConn(now, t)
 	e.adopt(now, t, window(ours))
+	t.Control.received(controlHeaderLen + asked)
 	e.byPeer[t.peerKey()] = t.ID
 	if t.ZeroID {
 		e.zeroIDs[t.dialKey()] = t.ID
@@ -223,8 +243,10 @@ func (e *Engine) admit(p Packet) Reason {
 }
 
 // repeated answers an SCCRQ that has been accepted before with what was lost: SCCRP, or the acknowledgement.
-func (e *Engine) repeated(now time.Time, t *tunnel) {
+func (e *Engine) repeated(now time.Time, t *tunnel, asked int) {
 	e.count(ReasonDuplicate)
+	t.Duplicates++
+	t.Control.received(controlHeaderLen + asked)
 	if !t.SocketOpen {
 		return
 	}
@@ -240,7 +262,7 @@ func (e *Engine) repeated(now time.Time, t *tunnel) {
 // tunnel is ended without a word: a StopCCN would reach the new one. Windows calls every tunnel 1, so this is what a PC
 // does that redials within one IPsec connection. In clear text nobody can be believed; there a HELLO finds out.
 func (e *Engine) restarted(now time.Time, t *tunnel) bool {
-	if t.Phase != phaseEstablished || now.Sub(t.Since) < peerRestartAfter {
+	if !t.lostByPeer(now) {
 		return false
 	}
 	if t.Conn != 0 {
@@ -251,6 +273,11 @@ func (e *Engine) restarted(now time.Time, t *tunnel) bool {
 		t.Channel.queue(0, build(msgHello).b)
 	}
 	return false
+}
+
+// lostByPeer tells that an SCCRQ for this tunnel is no late copy of the one that opened it.
+func (t *tunnel) lostByPeer(now time.Time) bool {
+	return t.Phase == phaseEstablished && now.Sub(t.Since) >= peerRestartAfter
 }
 
 // tieBroken decides between a peer's SCCRQ and one of ours that is under way to it (section 4.4.3, Tie Breaker): the lower

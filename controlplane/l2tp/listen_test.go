@@ -37,7 +37,7 @@ func TestTwoPCsBehindOneNAT(t *testing.T) {
 	s.counted(ReasonForeignConn, 2)
 	// One leaves, the other stays.
 	s.step(ConnLost{Conn: 1})
-	if list := s.e.Sessions(); len(list) != 1 || list[0].Conn != 2 {
+	if list := s.e.Sessions(); s.e.LiveSessions() != 1 || list[0].Conn != 2 {
 		t.Errorf("%+v", list)
 	}
 }

@@ -13,17 +13,23 @@ type directory struct {
 	any      int                // index of the profile for 0.0.0.0, -1: none (G2)
 	anyV6    int                // of the one for ::, else the same
 	hosts    []map[string][]int // by profile: host name to host profiles in configured order
-	limits   map[profileKey]int
+	known    map[profileKey]known
 }
 
 // profileKey names a destination profile, or with Host one of its host profiles.
 type profileKey struct{ Profile, Host string }
 
+// known is what a running tunnel asks about its profiles.
+type known struct {
+	limit    int // sessions; 0: none
+	revision string
+}
+
 func newDirectory(profiles []DestinationProfile) *directory {
 	profiles = slices.Clone(profiles)
 	d := &directory{
 		profiles: profiles, byLAC: make(map[netip.Addr]int, len(profiles)), any: -1, anyV6: -1,
-		hosts: make([]map[string][]int, len(profiles)), limits: make(map[profileKey]int),
+		hosts: make([]map[string][]int, len(profiles)), known: make(map[profileKey]known, 2*len(profiles)),
 	}
 	for i := range profiles {
 		p := &profiles[i]
@@ -39,7 +45,7 @@ func newDirectory(profiles []DestinationProfile) *directory {
 		default:
 			d.byLAC[lac] = i
 		}
-		d.limits[profileKey{p.Name, ""}] = p.MaxSessions
+		d.known[profileKey{p.Name, ""}] = known{limit: p.MaxSessions}
 		d.hosts[i] = make(map[string][]int, len(p.Hosts))
 		for j := range p.Hosts {
 			h := &p.Hosts[j]
@@ -47,7 +53,7 @@ func newDirectory(profiles []DestinationProfile) *directory {
 				h.Name = cmp.Or(h.Host, "default")
 			}
 			d.hosts[i][h.Host] = append(d.hosts[i][h.Host], j)
-			d.limits[profileKey{p.Name, h.Name}] = h.MaxSessions
+			d.known[profileKey{p.Name, h.Name}] = known{h.MaxSessions, h.Revision}
 		}
 	}
 	if d.anyV6 < 0 { // 0.0.0.0 means any LAC, whatever its address family
@@ -92,10 +98,4 @@ func (d *directory) host(profile int, name string, called netip.Addr) (HostProfi
 		return HostProfile{}, false
 	}
 	return d.profiles[profile].Hosts[found], true
-}
-
-// has tells whether a tunnel's profiles are still configured (G4).
-func (d *directory) has(profile, host string) bool {
-	_, ok := d.limits[profileKey{profile, host}]
-	return ok
 }

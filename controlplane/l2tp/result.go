@@ -54,6 +54,7 @@ const (
 	ReasonPeerRestart    Reason = "peer-restarted"
 	ReasonTieBreaker     Reason = "tie-breaker-lost"
 	ReasonProfileRemoved Reason = "profile-removed" // G4
+	ReasonProfileChanged Reason = "profile-changed" // G4: HostProfile.Revision
 	ReasonShutdown       Reason = "shutdown"
 	ReasonAdministrative Reason = "administrative"
 	ReasonCallOver       Reason = "call-over" // the one call of a dialled tunnel has ended
@@ -96,7 +97,12 @@ const (
 	ReasonClearTextStop  Reason = "unauthenticated-stop"
 	ReasonCallQueue      Reason = "too-many-calls-waiting" // Dials for one tunnel
 	ReasonToleratedAVP   Reason = "unknown-mandatory-avp-tolerated"
-	ReasonProxy          Reason = "proxy-contradictory" // proxied LCP or authentication, ignored
+	ReasonProxy          Reason = "proxy-contradictory"       // proxied LCP or authentication, ignored
+	ReasonConnSpent      Reason = "connection-spent"          // H3, H5
+	ReasonSingleShotUsed Reason = "single-shot-used"          // H1
+	ReasonDrain          Reason = "administratively-draining" // A8
+	ReasonDisabled       Reason = "administratively-disabled" // A8; also of an end
+	ReasonDestinations   Reason = "destination-limit"
 )
 
 // wireError is a failure that knows its answer: the result and error code of the StopCCN or CDN that refuses.

@@ -15,7 +15,9 @@ type session struct {
 	Info          CallInfo
 	Proxy         *Proxy `json:"-"` // Snapshot writes it on its own
 	Sequenced     bool
+	Admin         Admin
 	Since         time.Time
+	UpAt          time.Time // established; zero: never
 	Deadline      time.Time // of its set-up
 	DataNs        uint16    // next data sequence number
 	AckNs         uint16    // of Dial: sequence number of our ICCN
@@ -28,6 +30,7 @@ func (s *session) info(t *tunnel) SessionInfo {
 		Ref: s.Ref, Profile: t.Profile, HostProfile: t.HostProfile, PeerHost: t.PeerHost, CallSerial: s.Serial,
 		CallingNumber: s.Info.CallingNumber, CalledNumber: s.Info.CalledNumber, TxSpeed: s.Info.TxSpeed, RxSpeed: s.Info.RxSpeed,
 		SequencingRequired: s.Sequenced, ProxyLCP: s.Proxy.hasLCP(), ProxyAuth: s.Proxy.hasAuth(), Since: s.Since, Info: s.Info, Proxy: s.Proxy,
+		Incoming: !t.Initiated, SingleShot: t.SingleShot, Admin: s.Admin, EffectiveAdmin: max(s.Admin, t.Admin), Established: s.UpAt,
 	}
 }
 
@@ -74,12 +77,13 @@ func unexpected(m *message) *wireError {
 	return &wireError{CallError, ErrorVendor, ReasonProtocol, fmt.Sprintf("%s not expected", m.kind)}
 }
 
-// incomingCall takes ICRQ: limits first (G11), then a session and ICRP.
+// incomingCall takes ICRQ: is a call wanted at all, then the limits (G11), then a session and ICRP.
 func (e *Engine) incomingCall(now time.Time, t *tunnel, m *message) {
 	refuse := func(result, code uint16, reason Reason, text string) {
 		e.count(reason)
 		e.report(t, LevelInfo, reason, text, 0)
 		e.disconnect(t, 0, m.session, result, code, text, nil)
+		e.callFailed(now, t, reason, text)
 	}
 	if t.Initiated { // we are the LAC here: only we place calls
 		refuse(CallError, ErrorVendor, ReasonProtocol, "ICRQ not expected")
@@ -93,10 +97,16 @@ func (e *Engine) incomingCall(now time.Time, t *tunnel, m *message) {
 	if old, used := t.PeerSessions[m.session]; used {
 		// The peer has forgotten its first call; a CDN for that id ends both in its eyes, so it must here.
 		s := t.Sessions[old]
-		e.dropSession(t, s, SessionDown{Reason: ReasonDuplicateCall, Text: "the peer uses its session id again"})
+		e.dropSession(now, t, s, SessionDown{Reason: ReasonDuplicateCall, Text: "the peer uses its session id again"})
 		e.idleClock(now, t)
 		refuse(CallError, ErrorRange, ReasonDuplicateCall, "session id in use")
 		return
+	}
+	for _, w := range [...]*wireError{t.usedUp(), e.callBarred(t)} {
+		if w != nil {
+			refuse(w.result, w.err, w.reason, w.text)
+			return
+		}
 	}
 	if reason := e.sessionLimit(t); reason != "" {
 		refuse(CallNoFacilities, ErrorResources, reason, "no more sessions")
@@ -116,7 +126,7 @@ func (e *Engine) incomingCall(now time.Time, t *tunnel, m *message) {
 // sessionLimit checks the limits in the order of G11: destination profile, host profile, then the whole engine's.
 func (e *Engine) sessionLimit(t *tunnel) Reason {
 	over := func(k profileKey) bool {
-		limit := e.dir.limits[k]
+		limit := e.dir.known[k].limit
 		return limit > 0 && e.counts[k] >= limit
 	}
 	switch {
@@ -142,7 +152,8 @@ func (e *Engine) newSession(now time.Time, t *tunnel) (*session, Reason) {
 		t.PeerSessions = make(map[SessionID]SessionID, 1)
 	}
 	t.Sessions[id] = s
-	t.IdleAt = time.Time{}
+	t.SessionsTotal++
+	t.IdleAt, t.SetupBy = time.Time{}, time.Time{}
 	if len(t.Opening) > 2*len(t.Sessions)+16 { // mostly calls that ended early
 		e.pruneOpening(t)
 	}
@@ -186,8 +197,8 @@ func (e *Engine) callConnected(now time.Time, t *tunnel, s *session, m *message)
 }
 
 func (e *Engine) sessionUp(now time.Time, t *tunnel, s *session) {
-	s.State, s.Since, s.Deadline = StateEstablished, now, time.Time{}
-	e.emit(SessionUp{Session: s.info(t)})
+	s.State, s.Since, s.UpAt, s.Deadline = StateEstablished, now, now, time.Time{}
+	e.emit(SessionUp{Session: e.sessionInfo(t, s)})
 }
 
 // peerDisconnects takes CDN. Before the peer knows our session id it names the session by its own.
@@ -201,7 +212,7 @@ func (e *Engine) peerDisconnects(now time.Time, t *tunnel, id SessionID, m *mess
 	if s == nil {
 		return // both ends hung up at once
 	}
-	e.dropSession(t, s, SessionDown{
+	e.dropSession(now, t, s, SessionDown{
 		Reason: ReasonPeerCall, Text: describe("CDN", m), ByPeer: true, Result: m.result, Error: m.err, Cause: m.cause,
 	})
 	e.callOver(now, t, ending{reason: ReasonPeerCall, text: describe("CDN", m), byPeer: true})
@@ -216,10 +227,13 @@ func (e *Engine) refuseCall(now time.Time, t *tunnel, id SessionID, m *message, 
 		if (m.kind == msgICRQ || m.kind == msgOCRQ) && m.session != 0 {
 			e.disconnect(t, 0, m.session, CallError, w.err, w.text, nil)
 		}
+		if m.kind == msgICRQ {
+			e.callFailed(now, t, w.reason, w.text)
+		}
 		return
 	}
 	e.disconnect(t, s.ID, s.Peer, CallError, w.err, w.text, nil)
-	e.dropSession(t, s, SessionDown{Reason: w.reason, Text: w.text, Result: CallError, Error: w.err})
+	e.dropSession(now, t, s, SessionDown{Reason: w.reason, Text: w.text, Result: CallError, Error: w.err})
 	e.callOver(now, t, ending{reason: w.reason, text: w.text})
 }
 
@@ -258,13 +272,13 @@ func (e *Engine) closeSession(now time.Time, ev CloseSession) {
 	if s.placed(t) {
 		e.disconnect(t, s.ID, s.Peer, ev.Result, ev.Error, ev.Message, ev.Cause)
 	}
-	e.dropSession(t, s, SessionDown{Reason: ev.Reason, Text: ev.Message, Result: ev.Result, Error: ev.Error})
+	e.dropSession(now, t, s, SessionDown{Reason: ev.Reason, Text: ev.Message, Result: ev.Result, Error: ev.Error})
 	e.callOver(now, t, ending{reason: ev.Reason, text: ev.Message})
 	e.settle(now, t)
 }
 
-// dropSession forgets a session and, if it was up, says so.
-func (e *Engine) dropSession(t *tunnel, s *session, down SessionDown) {
+// dropSession forgets a session but for its record and, if it was up, says so.
+func (e *Engine) dropSession(now time.Time, t *tunnel, s *session, down SessionDown) {
 	delete(t.Sessions, s.ID)
 	if t.PeerSessions[s.Peer] == s.ID {
 		delete(t.PeerSessions, s.Peer)
@@ -274,9 +288,13 @@ func (e *Engine) dropSession(t *tunnel, s *session, down SessionDown) {
 		e.uncount(profileKey{t.Profile, ""})
 		e.uncount(profileKey{t.Profile, t.HostProfile})
 	}
+	if s.UpAt.IsZero() {
+		t.SessionsFailed++
+	}
+	e.keepSession(now, t, s, &down)
 	if s.State == StateEstablished {
 		s.State = StateDisconnecting
-		down.Session = s.info(t)
+		down.Session = e.sessionInfo(t, s)
 		e.emit(down)
 	} else {
 		e.dialFailed(t, s, down.Reason, down.Text)
@@ -290,13 +308,13 @@ func (e *Engine) uncount(k profileKey) {
 	}
 }
 
-// callOver starts the idle clock when the last session is gone; a tunnel of ours that is not shared exists for its one call and ends
-// with it.
+// callOver starts the idle clock when the last session is gone. A single-shot tunnel ends with its one session, or with the
+// first that it could not have (H2, H5), and a tunnel of ours that is not shared with its one call.
 func (e *Engine) callOver(now time.Time, t *tunnel, why ending) {
 	if len(t.Sessions) > 0 || t.over() {
 		return
 	}
-	if !t.Initiated || t.Shared {
+	if !t.SingleShot && (!t.Initiated || t.Shared) {
 		e.idleClock(now, t)
 		return
 	}
@@ -341,7 +359,7 @@ func (e *Engine) callTimeouts(now time.Time, t *tunnel) {
 		if s.placed(t) {
 			e.disconnect(t, s.ID, s.Peer, w.result, w.err, w.text, nil)
 		}
-		e.dropSession(t, s, SessionDown{Reason: w.reason, Text: w.text})
+		e.dropSession(now, t, s, SessionDown{Reason: w.reason, Text: w.text, Result: w.result})
 		e.callOver(now, t, ending{reason: w.reason, text: w.text})
 		if t.over() {
 			return
@@ -350,19 +368,23 @@ func (e *Engine) callTimeouts(now time.Time, t *tunnel) {
 }
 
 // frame takes a data packet that the kernel handed up (kernel.md section 1.2).
-func (e *Engine) frame(t *tunnel, id SessionID, payload []byte) {
+func (e *Engine) frame(t *tunnel, id SessionID, payload []byte, octets int) {
+	t.Payload.received(octets)
 	s := t.Sessions[id]
 	if s == nil {
 		e.count(ReasonUnknownSession)
+		t.Payload.RxDiscards++
 		return
 	}
 	if s.State != StateEstablished {
 		e.count(ReasonEarlyFrame) // LCP overtook ICCN; it is repeated
+		t.Payload.RxDiscards++
 		return
 	}
 	ppp, ok := pppFrame(payload)
 	if !ok {
 		e.count(ReasonBadFrame)
+		t.Payload.RxErrors++
 		return
 	}
 	e.emit(FrameReceived{Tunnel: t.ID, Session: id, Frame: ppp})
@@ -384,5 +406,6 @@ func (e *Engine) sendFrame(ev SendFrame) {
 	if s.Sequenced {
 		s.DataNs++
 	}
+	t.Payload.sent(len(data))
 	e.emit(Send{Tunnel: t.ID, Data: data})
 }

@@ -158,7 +158,7 @@ func TestCallTimeout(t *testing.T) {
 	if len(find[SessionDown](eff))+len(find[SessionUp](eff)) != 0 {
 		t.Errorf("%v", eff)
 	}
-	if list := s.e.Sessions(); len(list) != 1 || list[0].Peer != 2 {
+	if list := s.e.Sessions(); s.e.LiveSessions() != 1 || list[0].Peer != 2 {
 		t.Errorf("%+v", list)
 	}
 	s.counted(ReasonSetupTimeout, 1)

@@ -40,7 +40,7 @@ func (e *Engine) sharedTunnel(ev *Dial) *tunnel {
 	list := e.roomy[k]
 	for i := len(list) - 1; i >= max(0, len(list)-maxShareTries); i-- {
 		t := e.tunnels[list[i]]
-		if !t.over() && t.Secret.Equal(ev.Secret) && (ev.MaxSessions == 0 || len(t.Sessions) < ev.MaxSessions) {
+		if !t.over() && t.Admin == AdminEnabled && t.Secret.Equal(ev.Secret) && (ev.MaxSessions == 0 || len(t.Sessions) < ev.MaxSessions) {
 			return t
 		}
 	}

@@ -148,7 +148,7 @@ func (n *node) perform(effects []Effect) {
 			n.frames = append(n.frames, ef)
 		case Report:
 			n.reports = append(n.reports, ef)
-		case TunnelUp, TunnelDown, SessionUp, SessionDown, DialFailed:
+		case TunnelUp, TunnelDown, SessionUp, SessionDown, DialFailed, ConnSpent:
 			n.ups = append(n.ups, ef)
 		default:
 			n.w.t.Fatalf("unknown effect %T", ef)
@@ -320,8 +320,11 @@ func (e *Engine) check() error {
 		return fmt.Errorf("live %d half-open %d sessions %d, counted %d %d %d", live, halfOpen, sessions, e.live, e.halfOpen, e.sessions)
 	case fmt.Sprint(bySource) != fmt.Sprint(e.halfOpenBy) || fmt.Sprint(counts) != fmt.Sprint(e.counts):
 		return fmt.Errorf("half-open by source %v, counted %v; sessions %v, counted %v", bySource, e.halfOpenBy, counts, e.counts)
-	case len(e.ended) > maxEndedRecords:
-		return fmt.Errorf("%d records", len(e.ended))
+	case len(e.ended) > maxEndedRecords || len(e.endedSessions) > maxEndedSessions:
+		return fmt.Errorf("%d records of tunnels, %d of sessions", len(e.ended), len(e.endedSessions))
+	}
+	if err := e.checkDestinations(); err != nil {
+		return err
 	}
 	for k, id := range e.byPeer {
 		if t := e.tunnels[id]; t == nil || t.over() || t.peerKey() != k {
@@ -335,6 +338,52 @@ func (e *Engine) check() error {
 		if t := e.tunnels[id]; t == nil || t.over() || t.dialKey() != k {
 			return fmt.Errorf("dialled peer %v leads to tunnel %d", k, id)
 		}
+	}
+	return nil
+}
+
+// checkDestinations recomputes the destinations and the use of IPsec connections.
+func (e *Engine) checkDestinations() error {
+	type holds struct{ tunnels, records int }
+	want := map[netip.Addr]holds{}
+	var failed, sessions uint64
+	carrying := map[ConnID]int{}
+	for _, t := range e.tunnels {
+		h := want[t.Remote.Addr()]
+		h.tunnels++
+		want[t.Remote.Addr()] = h
+		failed += t.SessionsFailed
+		sessions += t.SessionsTotal
+		if t.SessionsTotal < t.SessionsFailed+uint64(len(t.Sessions)) {
+			return fmt.Errorf("tunnel %d had %d sessions of which %d failed and has %d", t.ID, t.SessionsTotal, t.SessionsFailed, len(t.Sessions))
+		}
+		if t.SingleShot && t.SessionsTotal > 0 && len(t.Sessions) == 0 && !t.over() {
+			return fmt.Errorf("single-shot tunnel %d lives on without its session (H2)", t.ID)
+		}
+		if t.Conn != 0 && !t.Initiated && !t.over() {
+			carrying[t.Conn]++
+			if u := e.uses[t.Conn]; u == nil || u.Spent || t.SingleShot && !u.SingleShot || u.SingleShot && carrying[t.Conn] > 1 {
+				return fmt.Errorf("tunnel %d of connection %d, which is %+v", t.ID, t.Conn, u)
+			}
+		}
+	}
+	for _, r := range e.ended {
+		h := want[r.Info.Remote.Addr()]
+		h.records++
+		want[r.Info.Remote.Addr()] = h
+	}
+	for remote, d := range e.destinations {
+		_, configured := e.dir.byLAC[remote]
+		if (holds{d.tunnels, d.records}) != want[remote] || want[remote] == (holds{}) && d.Admin == AdminEnabled && !configured {
+			return fmt.Errorf("destination %v is held by %+v, want %+v", remote, d, want[remote])
+		}
+		delete(want, remote)
+	}
+	if len(want) > 0 {
+		return fmt.Errorf("destinations missing: %v", want)
+	}
+	if s := e.Service(); s.SessionsTotal < sessions || s.SessionsFailed < failed || s.SessionsActive > e.sessions || s.TunnelsFailed > s.TunnelsTotal {
+		return fmt.Errorf("service %+v", s)
 	}
 	return nil
 }

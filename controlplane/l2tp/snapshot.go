@@ -4,21 +4,29 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 
 	"vrgate/controlplane/keymat"
 )
 
 // snapshotVersion changes with the meaning of what Snapshot writes; Restore refuses any other.
-const snapshotVersion = 1
+const snapshotVersion = 2
 
 // snapshot is everything an engine knows that its configuration does not say.
 type snapshot struct {
 	Version  int
 	Tunnels  []tunnelSnapshot
 	Ended    []endedRecord
-	Counters map[Reason]uint64
-	Serial   uint32
+	Sessions []sessionRecord // ended ones
+	Admin    Admin
+	// ConfigAdmin is what the configuration said: Admin outlives the restart unless that has changed.
+	ConfigAdmin  Admin
+	Destinations map[netip.Addr]*destination
+	Past         totals
+	Uses         map[ConnID]*connUse
+	Counters     map[Reason]uint64
+	Serial       uint32
 }
 
 type tunnelSnapshot struct {
@@ -31,7 +39,10 @@ type tunnelSnapshot struct {
 // Snapshot writes the engine's state for [Restore]. It holds the tunnels' passwords: keep it as safe as the
 // configuration, and never print it.
 func (e *Engine) Snapshot() (keymat.Secret, error) {
-	s := snapshot{Version: snapshotVersion, Ended: e.ended, Counters: e.counters, Serial: e.serial}
+	s := snapshot{
+		Version: snapshotVersion, Ended: e.ended, Sessions: e.endedSessions, Counters: e.counters, Serial: e.serial,
+		Admin: e.admin, ConfigAdmin: e.cfg.Admin, Destinations: e.destinations, Past: e.past, Uses: e.uses,
+	}
 	for _, id := range e.tunnelIDs() {
 		t := e.tunnels[id]
 		s.Tunnels = append(s.Tunnels, tunnelSnapshot{t, t.Secret.Reveal(), t.proxies()})
@@ -44,7 +55,8 @@ func (e *Engine) Snapshot() (keymat.Secret, error) {
 }
 
 // Restore returns an engine that continues where the one that wrote the snapshot stopped. The tunnels' sockets have to be
-// handed over beside it. For tunnels whose socket was still being opened, OpenSocket is among the effects of the first
+// handed over beside it. Its first Step ends the tunnels for which the configuration has no room any more, as [Reconfigure]
+// does. For tunnels whose socket was still being opened, OpenSocket is among the effects of the first
 // Step again.
 func Restore(cfg Config, random io.Reader, data keymat.Secret) (*Engine, error) {
 	var s snapshot
@@ -55,7 +67,10 @@ func Restore(cfg Config, random io.Reader, data keymat.Secret) (*Engine, error) 
 		return nil, fmt.Errorf("l2tp: snapshot of version %d, want %d", s.Version, snapshotVersion)
 	}
 	e := New(cfg, random)
-	e.ended, e.serial = s.Ended, s.Serial
+	if err := e.restoreFigures(&s); err != nil {
+		return nil, err
+	}
+	e.serial = s.Serial
 	if s.Counters != nil {
 		e.counters = s.Counters
 	}
@@ -73,12 +88,38 @@ func Restore(cfg Config, random io.Reader, data keymat.Secret) (*Engine, error) 
 		t.heapIndex = -1
 		e.restore(t)
 	}
+	e.unchecked = true
 	return e, nil
+}
+
+// restoreFigures takes over what a snapshot says about everything but tunnels.
+func (e *Engine) restoreFigures(s *snapshot) error {
+	e.ended, e.endedSessions, e.past = s.Ended, s.Sessions, s.Past
+	if s.ConfigAdmin == e.cfg.Admin {
+		e.admin = s.Admin
+	}
+	for remote, d := range s.Destinations {
+		if d == nil {
+			return fmt.Errorf("l2tp: snapshot: destination missing")
+		}
+		e.destinations[remote] = d
+	}
+	for conn, u := range s.Uses {
+		if u == nil {
+			return fmt.Errorf("l2tp: snapshot: connection missing")
+		}
+		e.uses[conn] = u
+	}
+	for _, r := range s.Ended {
+		e.destination(r.Info.Remote.Addr()).records++
+	}
+	return nil
 }
 
 // restore enters a tunnel of a snapshot into the engine's indexes and counts, which are not written.
 func (e *Engine) restore(t *tunnel) {
 	e.tunnels[t.ID] = t
+	e.join(t)
 	if t.Conn != 0 {
 		e.byConn[t.Conn] = append(e.byConn[t.Conn], t.ID)
 	}

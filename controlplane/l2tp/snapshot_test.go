@@ -71,7 +71,8 @@ func TestSnapshot(t *testing.T) {
 	if list := s.e.Tunnels(); len(list) != 1 || list[0].State != StateIdle {
 		t.Errorf("%+v", list)
 	}
-	for _, bad := range []string{"", "{}", `{"Version":1,"Tunnels":[{}]}`, `{"Version":1,"Tunnels":[{"Tunnel":{"ID":3}}]}`} {
+	for _, bad := range []string{"", "{}", `{"Version":1}`, `{"Version":2,"Tunnels":[{}]}`, `{"Version":2,"Tunnels":[{"Tunnel":{"ID":3}}]}`,
+		`{"Version":2,"Uses":{"1":null}}`, `{"Version":2,"Destinations":{"10.0.0.1":null}}`} {
 		if _, err := Restore(cfg, chacha(9), []byte(bad)); err == nil {
 			t.Errorf("%q was accepted", bad)
 		}

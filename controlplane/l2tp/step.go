@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"io"
 	"maps"
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -23,6 +24,13 @@ type Engine struct {
 	byConn  map[ConnID][]TunnelID
 	timers  timerHeap
 	ended   []endedRecord // oldest first, at most maxEndedRecords
+
+	endedSessions []sessionRecord
+	destinations  map[netip.Addr]*destination
+	past          totals
+	uses          map[ConnID]*connUse // until ConnLost
+	admin         Admin               // of the service
+	unchecked     bool                // restored: the configuration may be another than the one before
 
 	live       int // tunnels not ended
 	halfOpen   int // of these, opened by a peer and not established
@@ -65,11 +73,16 @@ func New(cfg Config, random io.Reader) *Engine {
 		roomy: make(map[shareKey][]TunnelID), calls: make(map[uint64]callKey), zeroIDs: make(map[peerKey]TunnelID),
 		byConn: make(map[ConnID][]TunnelID), halfOpenBy: make(map[sourceKey]int),
 		counts: make(map[profileKey]int), counters: make(map[Reason]uint64),
+		destinations: make(map[netip.Addr]*destination), uses: make(map[ConnID]*connUse), admin: cfg.Admin,
 	}
 }
 
 // Step handles one event and returns what has to be done, in order. Timers that are due run first, whatever the event.
 func (e *Engine) Step(now time.Time, ev Event) []Effect {
+	if e.unchecked {
+		e.unchecked = false
+		e.recheck(now)
+	}
 	e.expired(now)
 	switch ev := ev.(type) {
 	case Packet:
@@ -98,6 +111,8 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 		e.cancelDial(now, ev)
 	case Reconfigure:
 		e.reconfigure(now, ev.Config)
+	case SetAdmin:
+		e.setAdmin(now, ev)
 	case Timer:
 	}
 	out := e.out
@@ -142,6 +157,10 @@ func (e *Engine) settle(now time.Time, t *tunnel) {
 
 func (e *Engine) transmit(now time.Time, t *tunnel, data []byte) {
 	t.LastControl = now
+	t.Control.sent(len(data))
+	if len(data) == controlHeaderLen {
+		t.TxZLB++
+	}
 	e.emit(Send{Tunnel: t.ID, Data: data})
 }
 
@@ -174,25 +193,19 @@ func (e *Engine) timeout(now time.Time, t *tunnel) {
 		return
 	}
 	e.callTimeouts(now, t)
+	if t.over() {
+		return
+	}
+	if due(t.SetupBy) { // only a single-shot tunnel waits for its first call
+		e.end(now, t, ending{reason: ReasonSetupTimeout, text: "no call in time", stop: stopSend, result: StopClear})
+		return
+	}
 	if due(t.IdleAt) {
 		e.end(now, t, ending{reason: ReasonIdle, text: "no session", stop: stopSend, result: StopClear})
 		return
 	}
 	if due(t.helloAt()) {
 		t.Channel.queue(0, build(msgHello).b)
-	}
-}
-
-// reconfigure takes a new configuration. Tunnels keep the settings they started with, unless their profile is gone: then
-// they end (G4).
-func (e *Engine) reconfigure(now time.Time, cfg Config) {
-	e.cfg = cfg.withDefaults()
-	e.dir = newDirectory(e.cfg.Profiles)
-	for _, id := range e.tunnelIDs() {
-		t := e.tunnels[id]
-		if t != nil && !t.over() && !t.Initiated && !e.dir.has(t.Profile, t.HostProfile) {
-			e.closeTunnel(now, t, 0, "profile removed", ReasonProfileRemoved, ReasonProfileRemoved)
-		}
 	}
 }
 
@@ -207,7 +220,7 @@ func (e *Engine) Live() int { return len(e.tunnels) }
 func (e *Engine) Tunnels() []TunnelInfo {
 	list := make([]TunnelInfo, 0, len(e.tunnels)+len(e.ended))
 	for _, id := range e.tunnelIDs() {
-		list = append(list, e.tunnels[id].info())
+		list = append(list, e.tunnelInfo(e.tunnels[id]))
 	}
 	for _, r := range e.ended {
 		list = append(list, r.Info)
@@ -215,14 +228,20 @@ func (e *Engine) Tunnels() []TunnelInfo {
 	return list
 }
 
-// Sessions lists the sessions by tunnel and id, those being set up included.
+// LiveSessions is the number of sessions, those being set up included.
+func (e *Engine) LiveSessions() int { return e.sessions }
+
+// Sessions lists the sessions by tunnel and id, those being set up included, then the records of ended ones, oldest first.
 func (e *Engine) Sessions() []SessionInfo {
-	list := make([]SessionInfo, 0, e.sessions)
+	list := make([]SessionInfo, 0, e.sessions+len(e.endedSessions))
 	for _, id := range e.tunnelIDs() {
 		t := e.tunnels[id]
 		for _, sid := range slices.Sorted(maps.Keys(t.Sessions)) {
-			list = append(list, t.Sessions[sid].info(t))
+			list = append(list, e.sessionInfo(t, t.Sessions[sid]))
 		}
+	}
+	for _, r := range e.endedSessions {
+		list = append(list, r.Info)
 	}
 	return list
 }

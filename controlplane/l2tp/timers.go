@@ -64,6 +64,9 @@ func (e *Engine) Deadline() time.Time {
 	if len(e.ended) > 0 {
 		due = earliest(due, e.ended[0].Until)
 	}
+	if len(e.endedSessions) > 0 {
+		due = earliest(due, e.endedSessions[0].Until)
+	}
 	return due
 }
 
@@ -87,11 +90,5 @@ func (e *Engine) expired(now time.Time) {
 			break
 		}
 	}
-	n := 0
-	for n < len(e.ended) && !e.ended[n].Until.After(now) {
-		n++
-	}
-	if n > 0 {
-		e.ended = append(e.ended[:0:0], e.ended[n:]...)
-	}
+	e.expiredRecords(now)
 }

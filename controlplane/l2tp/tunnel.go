@@ -54,9 +54,15 @@ type tunnel struct {
 	Tolerant             bool        // of unknown AVPs with the M bit
 	ZeroID               bool        // the peer addresses it as tunnel 0
 	Profile, HostProfile string
+	Revision             string // of the host profile
+	SingleShot           bool
+	Admin                Admin
 	LocalHost            string
 	PeerHost, PeerVendor string
 	PeerFirmware         uint16
+	PeerVersion          uint16
+	PeerBearer           uint32
+	PeerFraming          uint32
 	Params               params
 	Secret               keymat.Secret `json:"-"` // Snapshot writes it on its own
 	Challenge            []byte        // ours, until it is answered
@@ -64,8 +70,9 @@ type tunnel struct {
 	Terse                bool          // SCCRP without what is optional
 
 	Since       time.Time // of Phase
+	UpAt        time.Time // established; zero: never
 	LastControl time.Time // control packet sent or received
-	SetupBy     time.Time
+	SetupBy     time.Time // established, or the first call of a single-shot tunnel placed
 	IdleAt      time.Time // zero: not idle, or for ever
 	LingerUntil time.Time
 
@@ -74,6 +81,7 @@ type tunnel struct {
 	PeerSessions map[SessionID]SessionID // the peer's session id to ours
 	Opening      []SessionID             // calls being set up, oldest first; may name ended ones
 
+	figures
 	LastResult, LastError uint16
 	LastMessage           string
 	Reason                Reason
@@ -105,6 +113,10 @@ func (t *tunnel) info() TunnelInfo {
 		PeerWindow: t.Channel.PeerWindow, Sessions: len(t.Sessions), Since: t.Since, Ns: t.Channel.Ns, Nr: t.Channel.Nr,
 		Retransmits: t.Channel.Retransmits, LastResult: t.LastResult, LastError: t.LastError, LastMessage: t.LastMessage,
 		Ended: t.Ended, Reason: t.Reason,
+		SingleShot: t.SingleShot, Admin: t.Admin, EffectiveAdmin: t.Admin, Version: t.PeerVersion, Bearer: t.PeerBearer, Framing: t.PeerFraming,
+		Window: t.Channel.Window, Queued: len(t.Channel.Queue), SessionsTotal: t.SessionsTotal, SessionsFailed: t.SessionsFailed,
+		Established: t.UpAt, Control: t.Control, RxZLB: t.RxZLB, TxZLB: t.TxZLB, OutOfSequence: t.OutOfSequence,
+		OutOfWindow: t.OutOfWindow, Duplicates: t.Duplicates, PayloadIn: t.Payload.in(), PayloadOut: t.Payload.out(),
 	}
 }
 
@@ -125,7 +137,7 @@ func (t *tunnel) next() time.Time {
 	case phaseDraining, phaseLingering:
 		return earliest(t.LingerUntil, t.Channel.RetransmitAt)
 	case phaseEstablished:
-		due := earliest(t.Channel.RetransmitAt, t.IdleAt)
+		due := earliest(earliest(t.Channel.RetransmitAt, t.IdleAt), t.SetupBy)
 		if s := t.oldestCall(); s != nil {
 			due = earliest(due, s.Deadline)
 		}
@@ -189,15 +201,19 @@ func (e *Engine) up(now time.Time, t *tunnel) {
 	e.notHalfOpen(t)
 	t.enter(now, phaseEstablished)
 	t.SetupBy = time.Time{}
-	t.Up = true
+	if t.SingleShot {
+		t.SetupBy = now.Add(t.Params.Setup)
+	}
+	t.Up, t.UpAt = true, now
 	e.idleClock(now, t)
-	e.emit(TunnelUp{Tunnel: t.info()})
+	e.emit(TunnelUp{Tunnel: e.tunnelInfo(t)})
 }
 
-// idleClock starts the idle timeout of a tunnel without sessions and stops it otherwise (section 1.7 of the requirements).
+// idleClock starts the idle timeout of a tunnel without sessions and stops it otherwise (section 1.7 of the requirements). A
+// single-shot tunnel has none (H2).
 func (e *Engine) idleClock(now time.Time, t *tunnel) {
 	t.IdleAt = time.Time{}
-	if len(t.Sessions) == 0 && t.Params.Idle > 0 && t.Phase == phaseEstablished {
+	if len(t.Sessions) == 0 && t.Params.Idle > 0 && !t.SingleShot && t.Phase == phaseEstablished {
 		t.IdleAt = now.Add(t.Params.Idle)
 	}
 }
@@ -208,15 +224,21 @@ func (e *Engine) control(now time.Time, t *tunnel, h header, body []byte) {
 		e.count(ReasonUnknownTunnel) // it cannot know an id that was never sent
 		return
 	}
+	t.Control.received(controlHeaderLen + len(body))
+	if len(body) == 0 {
+		t.RxZLB++
+	}
 	if kind, _, ok := peekType(body); ok && len(t.Channel.Queue) >= maxSendQueue && (kind == msgICRQ || kind == msgOCRQ) {
 		// A peer that places calls without acknowledging the answers must not fill memory. Its other messages
 		// are still taken, so that two busy ends cannot block each other.
 		e.count(ReasonBackPressure)
+		t.Control.RxDiscards++
 		body = nil
 	}
 	r, acked := t.Channel.receive(now, h.ns, h.nr, h.session, body)
 	if r == receiptBadAck {
 		e.count(ReasonBadAck)
+		t.Control.RxErrors++
 		return
 	}
 	if acked > 0 || r == receiptDeliver {
@@ -225,10 +247,15 @@ func (e *Engine) control(now time.Time, t *tunnel, h header, body []byte) {
 	}
 	e.callsAcknowledged(now, t)
 	switch r {
+	case receiptHeld:
+		t.OutOfSequence++
 	case receiptDuplicate:
 		e.count(ReasonDuplicate)
+		t.Duplicates++
 	case receiptOutside:
 		e.count(ReasonOutOfWindow)
+		t.OutOfWindow++
+		t.Control.RxDiscards++
 	case receiptDeliver:
 		e.deliver(now, t, h.session, body)
 		for {
@@ -253,6 +280,9 @@ func (e *Engine) deliver(now time.Time, t *tunnel, session SessionID, body []byt
 	}
 	m, failed := decodeAVPs(body, t.Secret, t.Tolerant)
 	e.tolerated(&m)
+	if failed != nil {
+		t.Control.RxErrors++
+	}
 	switch {
 	case m.kind == msgStopCCN: // even a broken one says that the peer is gone
 		e.peerStopped(now, t, &m)
