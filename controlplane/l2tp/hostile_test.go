@@ -188,7 +188,7 @@ func FuzzStep(f *testing.F) {
 	})
 }
 
-// A tunnel with one session costs the engine less than 2 KiB: the daemon may spend 16 KiB per subscriber on everything (targets.md).
+// A tunnel with one session costs the engine little more than 2 KiB, its figures included: the daemon may spend 16 KiB per subscriber on everything (targets.md).
 func TestMemoryPerTunnel(t *testing.T) {
 	const count = 2000
 	e := New(profiles("geheim"), chacha(1))
