@@ -337,6 +337,14 @@ func (a *admission) counts() admissionStats {
 	return out
 }
 
+// configure changes the limits. What waits goes on waiting.
+func (a *admission) configure(c config.Admission) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.limits = c
+	a.start()
+}
+
 // close refuses what comes from now on, and waits for the rest.
 func (a *admission) close() {
 	a.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"reflect"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -13,14 +14,13 @@ import (
 
 	"vrgate/controlplane/aaa"
 	"vrgate/controlplane/aaa/accounting"
-	"vrgate/controlplane/aaa/coa"
 	"vrgate/controlplane/aaa/radius"
 	"vrgate/controlplane/config"
 	"vrgate/controlplane/subscriber"
 )
 
 // authority is all of AAA that the process has: who decides about subscribers, and who is told
-// what became of them.
+// what became of them. It is a value that a reload replaces as a whole; what lives is handed on.
 type authority struct {
 	cfg     *config.Config
 	service *aaa.Service
@@ -30,16 +30,24 @@ type authority struct {
 	live    atomic.Pointer[liveAuthority]
 	// ignored counts traffic policies that the terminating router has not, and that its users
 	// were let in without.
-	ignored atomic.Uint64
+	ignored *atomic.Uint64
 }
 
 // liveAuthority is what of it lives while the process runs. The maps are by virtual router and do
 // not change.
 type liveAuthority struct {
-	clients map[string]*radius.Client
-	methods map[string]*radius.Method
-	servers map[string]*coa.Server
+	clients map[string]*radiusClient
+	servers map[string]*orderTaker
 	journal *accounting.Journal
+	former  map[groupKey]*radiusClient // of groups that are not configured any more
+}
+
+// radiusClient is the client of a virtual router's servers and what it was made of.
+type radiusClient struct {
+	*radius.Client
+	method *radius.Method
+	cfg    radius.Config
+	asks   *router // whose sockets it uses
 }
 
 // newAuthority translates the configuration. The error is [config.Errors].
@@ -48,7 +56,7 @@ func newAuthority(c *config.Config) (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &authority{cfg: c, codes: codes, nas: map[string]radius.NAS{}, groups: accountingGroups(c)}
+	a := &authority{cfg: c, codes: codes, nas: map[string]radius.NAS{}, groups: accountingGroups(c), ignored: new(atomic.Uint64)}
 	for _, r := range c.Routers {
 		a.nas[r.Name] = buildNAS(r)
 	}
@@ -62,8 +70,8 @@ func (a *authority) journal() *accounting.Journal { return a.live.Load().journal
 // backend is who asks the servers of a virtual router; nil if there are none.
 func (a *authority) backend(router string) aaa.Backend {
 	if live := a.live.Load(); live != nil {
-		if m := live.methods[router]; m != nil {
-			return m
+		if c := live.clients[router]; c != nil {
+			return c.method
 		}
 	}
 	return nil
@@ -90,21 +98,13 @@ func accountingGroups(c *config.Config) map[string][]string {
 // start opens the journal, which then sends what the last run has left, and makes the clients.
 // Errors are those of the journal.
 func (a *authority) start(p *Process) error {
-	live := &liveAuthority{clients: map[string]*radius.Client{}, methods: map[string]*radius.Method{}, servers: map[string]*coa.Server{}}
-	for _, r := range p.routers {
-		if len(r.cfg.RADIUS.Servers) > 0 {
-			c := radius.NewClient(buildRADIUS(r.cfg), r.listenUDP, r.log)
-			live.clients[r.name] = c
-			live.methods[r.name] = &radius.Method{Client: c, NAS: a.nas[r.name], MayMove: r.name == a.cfg.Process.DefaultRouter}
+	live := a.enliven(p, p.routers(), nil)
+	journal, err := accounting.Open(p.store, journalConfig(p), func(ctx context.Context, router, group string, attributes []byte, at time.Time) error {
+		now := live // which is not to be had of the authority before there is a journal
+		if a := p.shared.authority().live.Load(); a != nil {
+			now = a
 		}
-		if cfg, listen := buildCoA(r.cfg); len(listen) > 0 {
-			live.servers[r.name] = coa.NewServer(cfg, dynamicAuthorization{p, r}, r.log)
-		}
-	}
-	cfg := buildJournal(a.cfg, a.codes)
-	cfg.Encode = a.encode
-	journal, err := accounting.Open(p.store, cfg, func(ctx context.Context, router, group string, attributes []byte, at time.Time) error {
-		c := live.clients[router]
+		c := now.account(router, group)
 		if c == nil {
 			return radius.ErrNoServer // it was configured otherwise when this happened
 		}
@@ -119,10 +119,70 @@ func (a *authority) start(p *Process) error {
 	return nil
 }
 
+// journalConfig makes the journal ask whoever has the authority at that time.
+func journalConfig(p *Process) accounting.Config {
+	cfg := buildJournal(p.cfg(), nil)
+	cfg.Encode = func(kind accounting.Kind, rec subscriber.Record, x accounting.Extra) ([]byte, error) {
+		return p.shared.authority().encode(kind, rec, x)
+	}
+	cfg.Required = func(router string) bool {
+		a := p.shared.authority()
+		return buildJournal(a.cfg, a.codes).Required(router)
+	}
+	cfg.Cause = func(router string, reason subscriber.Reason) uint32 {
+		a := p.shared.authority()
+		return buildJournal(a.cfg, a.codes).Cause(router, reason)
+	}
+	return cfg
+}
+
+// enliven makes the clients and the takers of orders for the routers of a. Those of old that are as they would be
+// made now are kept.
+func (a *authority) enliven(p *Process, routers []*router, old *liveAuthority) *liveAuthority {
+	live := &liveAuthority{clients: map[string]*radiusClient{}, servers: map[string]*orderTaker{}, former: map[groupKey]*radiusClient{}}
+	if old == nil {
+		old = &liveAuthority{}
+	}
+	live.journal = old.journal
+	for _, r := range routers {
+		c := a.cfg.Router(r.name)
+		if c == nil {
+			continue // it ends
+		}
+		if len(c.RADIUS.Servers) > 0 {
+			live.clients[r.name] = a.client(p, r, buildRADIUS(c), old.clients[r.name])
+		}
+		if cfg, listen := buildCoA(c); len(listen) > 0 {
+			live.servers[r.name] = newOrderTaker(p, r, cfg, listen, old.servers[r.name])
+		}
+	}
+	live.inherit(old)
+	return live
+}
+
+func (a *authority) client(p *Process, r *router, cfg radius.Config, old *radiusClient) *radiusClient {
+	out := &radiusClient{cfg: cfg, asks: r}
+	if old != nil && old.asks == r && reflect.DeepEqual(old.cfg, cfg) {
+		out.Client = old.Client
+	} else {
+		out.Client = radius.NewClient(cfg, p.listener(r.name), r.log)
+	}
+	mayMove := r.name == a.cfg.Process.DefaultRouter
+	if old != nil && old.Client == out.Client && old.method.NAS == a.nas[r.name] && old.method.MayMove == mayMove {
+		out.method = old.method
+	} else {
+		out.method = &radius.Method{Client: out.Client, NAS: a.nas[r.name], MayMove: mayMove}
+	}
+	return out
+}
+
 // close ends the clients; the journal has been closed before.
 func (l *liveAuthority) close() {
 	for _, c := range l.clients {
 		_ = c.Close() // always nil
+	}
+	for _, c := range l.former {
+		_ = c.Close()
 	}
 }
 
@@ -187,6 +247,24 @@ func (a *authority) encode(kind accounting.Kind, rec subscriber.Record, x accoun
 	return radius.EncodeAttributes(radius.AccountingAttributes(out)), nil
 }
 
+// presentAAA decides about those who arrive in a virtual router as the configuration wants that holds when they are
+// asked about.
+type presentAAA struct {
+	shared *shared
+	router string
+	log    *zap.Logger
+}
+
+// Decide implements [aaa.Method].
+func (m presentAAA) Decide(ctx context.Context, r aaa.Request) aaa.Decision {
+	a := m.shared.authority()
+	c := a.cfg.Router(m.router)
+	if c == nil {
+		return refuse(aaa.ReasonNoRouter, "user %q has arrived in virtual router %q, which is no longer configured", r.User, m.router)
+	}
+	return knownPolicies{a.service.For(m.router), a, c, m.log}.Decide(ctx, r)
+}
+
 // knownPolicies is the AAA of a virtual router as far as its decisions name traffic policies that
 // there are: what an unknown one does is the configuration's to say.
 type knownPolicies struct {
@@ -235,7 +313,8 @@ func (r *router) listenUDP(local netip.AddrPort) (*net.UDPConn, error) {
 const checkpointEvery = time.Minute
 
 // keepCheckpoints does so until ctx ends.
-func (p *Process) keepCheckpoints(ctx context.Context, journal *accounting.Journal) {
+func (p *Process) keepCheckpoints(ctx context.Context) {
+	journal := p.shared.authority().journal()
 	tick := time.NewTicker(checkpointEvery)
 	defer tick.Stop()
 	for {
@@ -244,7 +323,7 @@ func (p *Process) keepCheckpoints(ctx context.Context, journal *accounting.Journ
 			return
 		case <-tick.C:
 		}
-		for _, r := range p.routers {
+		for _, r := range p.routers() {
 			var list []subscriber.Record
 			if !r.do(ctx, func(time.Time) {
 				list = slices.DeleteFunc(r.machine.subs.Records(), func(s subscriber.Record) bool {

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -112,30 +111,41 @@ func verify(store *pki.Store, now time.Time, f ike.VerifyPeer) ike.PeerVerified 
 // warnEvery is how often what is wrong with certificates is logged again.
 const warnEvery = 24 * time.Hour
 
-// keepCertificates warns of certificates that end soon, at the start and then daily, and
-// fetches the revocation lists that have a URL, each virtual router's as often as configured,
-// in the network of the process. It returns when ctx ends.
-func (p *Process) keepCertificates(ctx context.Context) {
-	var all sync.WaitGroup
-	client := &http.Client{}
-	defer client.CloseIdleConnections()
-	for _, r := range p.routers {
-		if len(r.certs.Items()) > 0 {
-			all.Go(func() { r.keepCertificates(ctx, client) })
-		}
+// keep has a router's certificates kept as long as they are its own: it warns of those that end soon, at the start
+// and then daily, and fetches the revocation lists that have a URL, as often as configured, in the network of the
+// process.
+func (p *Process) keep(r *router) {
+	p.unkeep(r)
+	store := r.certs()
+	if len(store.Items()) == 0 {
+		return
 	}
-	all.Wait()
+	ctx, stop := context.WithCancel(p.life.ctx)
+	p.life.keepers[r] = stop
+	p.life.background.Go(func() {
+		client := &http.Client{}
+		defer client.CloseIdleConnections()
+		r.keepCertificates(ctx, client, store)
+	})
 }
 
-func (r *router) keepCertificates(ctx context.Context, client *http.Client) {
+// unkeep ends that.
+func (p *Process) unkeep(r *router) {
+	if stop := p.life.keepers[r]; stop != nil {
+		stop()
+		delete(p.life.keepers, r)
+	}
+}
+
+func (r *router) keepCertificates(ctx context.Context, client *http.Client, store *pki.Store) {
 	warn := time.NewTicker(warnEvery)
 	defer warn.Stop()
 	var refetch <-chan time.Time
-	if every := r.certs.Refresh(); every > 0 {
+	if every := store.Refresh(); every > 0 {
 		ticker := time.NewTicker(every)
 		defer ticker.Stop()
 		refetch = ticker.C
-		r.refetch(ctx, client)
+		r.refetch(ctx, client, store)
 	}
 	r.warnOfCertificates(time.Now())
 	for {
@@ -145,14 +155,14 @@ func (r *router) keepCertificates(ctx context.Context, client *http.Client) {
 		case <-warn.C:
 			r.warnOfCertificates(time.Now())
 		case <-refetch:
-			r.refetch(ctx, client)
+			r.refetch(ctx, client, store)
 		}
 	}
 }
 
 // refetch fetches the revocation lists; those that cannot be had stay as they are.
-func (r *router) refetch(ctx context.Context, client *http.Client) {
-	if err := r.certs.Refetch(ctx, client); err != nil && ctx.Err() == nil {
+func (r *router) refetch(ctx context.Context, client *http.Client, store *pki.Store) {
+	if err := store.Refetch(ctx, client); err != nil && ctx.Err() == nil {
 		for line := range strings.Lines(err.Error()) {
 			r.log.Warn("revocation list not fetched", zap.String("reason", "crl-not-fetched"), zap.String("text", strings.TrimRight(line, "\n")))
 		}
@@ -160,7 +170,7 @@ func (r *router) refetch(ctx context.Context, client *http.Client) {
 }
 
 func (r *router) warnOfCertificates(now time.Time) {
-	for _, w := range r.certs.Warnings(now, r.cfg.Certificates.ExpiryWarning) {
+	for _, w := range r.certs().Warnings(now, r.cfg().Certificates.ExpiryWarning) {
 		r.log.Warn("certificate", zap.String("reason", string(w.Kind)), zap.String("name", w.Name), zap.String("text", w.Text))
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"reflect"
+	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -23,7 +26,7 @@ type dynamicAuthorization struct {
 // Disconnect implements [coa.Handler].
 func (h dynamicAuthorization) Disconnect(ctx context.Context, m coa.Match) coa.Result {
 	var out coa.Result
-	for _, r := range h.process.routers {
+	for _, r := range h.process.routers() {
 		var ids []subscriber.ID
 		if r.do(ctx, func(now time.Time) {
 			ids = h.matching(r, m)
@@ -44,7 +47,7 @@ func (h dynamicAuthorization) Change(ctx context.Context, m coa.Match, c aaa.Cha
 	var where *router
 	var which subscriber.ID
 	n := 0
-	for _, r := range h.process.routers {
+	for _, r := range h.process.routers() {
 		var ids []subscriber.ID
 		if r.do(ctx, func(time.Time) { ids = h.matching(r, m) }) && len(ids) > 0 {
 			where, which = r, ids[0]
@@ -102,6 +105,62 @@ func (h dynamicAuthorization) matching(r *router, m coa.Match) (ids []subscriber
 
 // coaRetry is how long it takes until a socket that could not be opened, or failed, is tried again.
 const coaRetry = 10 * time.Second
+
+// orderTaker is the server of a virtual router for the orders of RADIUS servers, and what it was made of.
+type orderTaker struct {
+	*coa.Server
+	cfg    coa.Config
+	listen []netip.AddrPort
+	router *router
+	serves *serving
+}
+
+// serving are the sockets on which an orderTaker takes orders; it is owned by whoever is changing the process.
+type serving struct {
+	stop context.CancelFunc
+	done sync.WaitGroup
+}
+
+// newOrderTaker makes one, or keeps the old one if that is as it would be.
+func newOrderTaker(p *Process, r *router, cfg coa.Config, listen []netip.AddrPort, old *orderTaker) *orderTaker {
+	if old != nil && old.router == r && slices.Equal(old.listen, listen) && reflect.DeepEqual(old.cfg, cfg) {
+		return old
+	}
+	return &orderTaker{
+		Server: coa.NewServer(cfg, dynamicAuthorization{p, r}, r.log), cfg: cfg, listen: listen, router: r, serves: &serving{},
+	}
+}
+
+// begin opens the sockets, if they are not open; the router is.
+func (o *orderTaker) begin(l *life) {
+	if o.serves.stop != nil {
+		return
+	}
+	var ctx context.Context
+	ctx, o.serves.stop = context.WithCancel(l.ctx)
+	for _, a := range o.listen {
+		o.serves.done.Add(1)
+		l.background.Go(func() {
+			defer o.serves.done.Done()
+			o.router.serveCoA(ctx, o.Server, a)
+		})
+	}
+}
+
+// end closes the sockets and returns when nothing that came by them is being worked on any more.
+func (o *orderTaker) end() {
+	if o.serves.stop != nil {
+		o.serves.stop()
+		o.serves.done.Wait()
+	}
+}
+
+// listen begins to take the orders about a router that has been opened.
+func (l *liveAuthority) listen(life *life, r *router) {
+	if o := l.servers[r.name]; o != nil && o.router == r {
+		o.begin(life)
+	}
+}
 
 // serveCoA takes requests on one address of a virtual router until ctx ends.
 func (r *router) serveCoA(ctx context.Context, server *coa.Server, local netip.AddrPort) {

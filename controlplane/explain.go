@@ -25,7 +25,7 @@ func (p *Process) Explain(_ context.Context, q api.ExplainRequest) ([]api.Explai
 	var out []api.ExplainStep
 	refused := false
 	var entry *config.DomainMap
-	for i, s := range p.shared.authority.service.Explain(ask) {
+	for i, s := range p.shared.authority().service.Explain(ask) {
 		out = append(out, api.ExplainStep{Topic: s.Topic, Value: s.Value, Reason: s.Reason})
 		if i == 0 {
 			out = append(out, profile, api.ExplainStep{Topic: "proof", Value: string(ask.Protocol)})
@@ -52,17 +52,17 @@ func badQuestion(status int, reason api.Reason, format string, args ...any) erro
 // or the only one.
 func (p *Process) arrival(name string) (*config.Router, error) {
 	if name != "" {
-		if r := p.cfg.Router(name); r != nil {
+		if r := p.cfg().Router(name); r != nil {
 			return r, nil
 		}
 		return nil, badQuestion(http.StatusNotFound, api.ReasonNotFound, "there is no virtual router %q", name)
 	}
-	if r := p.cfg.Router(p.cfg.Process.DefaultRouter); r != nil {
+	if r := p.cfg().Router(p.cfg().Process.DefaultRouter); r != nil {
 		return r, nil
 	}
 	var serving []*config.Router
 	var names []string
-	for _, r := range p.cfg.Routers {
+	for _, r := range p.cfg().Routers {
 		if len(r.ServerAddresses) > 0 {
 			serving, names = append(serving, r), append(names, r.Name)
 		}

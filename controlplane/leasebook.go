@@ -200,7 +200,9 @@ func (b *leaseBook) putBack(batch []bookChange) {
 	l.mu.Lock()
 	defer l.unlock()
 	for _, c := range batch {
-		l.pools[c.pool].Changed(c.Address)
+		if p := l.pools[c.pool]; p != nil { // it may have been removed meanwhile
+			p.Changed(c.Address)
+		}
 	}
 }
 

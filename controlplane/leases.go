@@ -31,6 +31,7 @@ type leases struct {
 	mu       sync.Mutex
 	places   map[string]*terminating
 	pools    map[poolKey]*pool.Pool
+	ranges   map[poolKey]pool.Config // of pools
 	watches  map[poolKey]*poolWatch
 	holders  map[string]map[netip.Addr]holder // by terminating virtual router
 	routes   map[routeKey]holder
@@ -65,7 +66,10 @@ type holder struct {
 // grant is what one subscriber holds.
 type grant struct {
 	who         holder
+	arrival     uint64 // orders grants
 	terminating string
+	source      netip.Addr // for limits
+	domain      string     // of its name, for limits; "": it has an entry of its own
 	address     netip.Addr
 	pool        *pool.Pool // nil for a fixed address
 	key         string     // by which pools know the subscriber
@@ -86,41 +90,68 @@ type claim struct {
 }
 
 func newLeases(c *config.Config) (*leases, error) {
+	pools, err := buildPools(c)
+	if err != nil {
+		return nil, err
+	}
 	l := &leases{
 		log: zap.NewNop(), end: func(holder, subscriber.Reason) {}, changed: make(chan struct{}, 1),
-		places: map[string]*terminating{}, pools: map[poolKey]*pool.Pool{}, watches: map[poolKey]*poolWatch{}, holders: map[string]map[netip.Addr]holder{},
+		pools: map[poolKey]*pool.Pool{}, ranges: map[poolKey]pool.Config{}, watches: map[poolKey]*poolWatch{}, holders: map[string]map[netip.Addr]holder{},
 		routes: map[routeKey]holder{}, grants: map[holder]*grant{}, licences: newLicences(c), limits: newLimits(c),
 	}
+	l.reconfigure(c, pools)
+	return l, nil
+}
+
+// builtPool is a pool as the configuration has it, and what it was made of.
+type builtPool struct {
+	*pool.Pool
+	ranges pool.Config
+	watch  poolWatch
+}
+
+// buildPools makes the pools of all virtual routers, with all addresses free.
+func buildPools(c *config.Config) (map[poolKey]builtPool, error) {
+	out := map[poolKey]builtPool{}
 	for _, r := range c.Routers {
-		l.holders[r.Name] = map[netip.Addr]holder{}
+		for _, p := range r.Pools {
+			ranges := pool.Config{Ranges: poolRanges(p.Ranges), Exclude: poolRanges(p.Exclude)}
+			made, err := pool.New(ranges)
+			if err != nil {
+				return nil, fmt.Errorf("%s: pool %s: %w", r.File, p.Name, err)
+			}
+			out[poolKey{r.Name, p.Name}] = builtPool{made, ranges, poolWatch{warnAt: p.WarnAt, warnUntil: p.WarnUntil}}
+		}
+	}
+	return out, nil
+}
+
+// buildPlaces lists what each virtual router has for the subscribers that end in it.
+func buildPlaces(c *config.Config) map[string]*terminating {
+	out := map[string]*terminating{}
+	for _, r := range c.Routers {
 		t := &terminating{own: map[netip.Addr]bool{}}
 		for _, a := range r.ServerAddresses {
 			t.own[a] = true
 		}
-		l.places[r.Name] = t
 		for _, p := range r.Pools {
-			made, err := pool.New(pool.Config{Ranges: poolRanges(p.Ranges), Exclude: poolRanges(p.Exclude)})
-			if err != nil {
-				return nil, fmt.Errorf("%s: pool %s: %w", r.File, p.Name, err)
-			}
-			key := poolKey{r.Name, p.Name}
-			l.pools[key], l.watches[key] = made, &poolWatch{warnAt: p.WarnAt, warnUntil: p.WarnUntil}
 			t.pools = append(t.pools, p.Name)
 		}
+		out[r.Name] = t
 	}
 	for _, r := range c.Routers {
 		for _, p := range r.IPProfiles {
-			if t := l.places[p.Router]; t != nil && p.Unnumbered.IsValid() && !slices.Contains(t.gateways, p.Unnumbered) {
+			if t := out[p.Router]; t != nil && p.Unnumbered.IsValid() && !slices.Contains(t.gateways, p.Unnumbered) {
 				t.gateways, t.own[p.Unnumbered] = append(t.gateways, p.Unnumbered), true
 			}
 		}
 		for _, m := range r.AAA.DomainMaps {
-			if t := l.places[m.Router]; t != nil && m.Gateway.IsValid() {
+			if t := out[m.Router]; t != nil && m.Gateway.IsValid() {
 				t.own[m.Gateway] = true
 			}
 		}
 	}
-	return l, nil
+	return out
 }
 
 func poolRanges(in []config.AddrRange) (out []pool.Range) {
@@ -152,7 +183,14 @@ func (l *leases) lease(who holder, f subscriber.Decide, d aaa.Decision) (aaa.Dec
 	if old, has := l.grants[who]; has {
 		return refuse(aaa.ReasonAddressInUse, "session %d of user %q holds %v already", who.id, d.User, old.address), netip.Addr{}, nil
 	}
-	g := &grant{who: who, terminating: cmp.Or(d.Terminating, f.Profile.Terminating), key: leaseKey(who.router, f.Request, d)}
+	l.limits.arrivals++
+	g := &grant{
+		who: who, arrival: l.limits.arrivals, terminating: cmp.Or(d.Terminating, f.Profile.Terminating), key: leaseKey(who.router, f.Request, d),
+		source: sourceOf(who.router, f.Request.Remote.Addr()).addr,
+	}
+	if !d.OwnEntry {
+		g.domain = d.Domain
+	}
 	if refusal := l.terminate(g, f, &d); refusal.Reason != "" {
 		return refusal, netip.Addr{}, nil
 	}
@@ -296,12 +334,7 @@ func (l *leases) fromPool(g *grant, k poolKey, d aaa.Decision) (refusal aaa.Deci
 // that the pool leases it to nobody else.
 func (l *leases) claim(g *grant, a netip.Addr, key string) error {
 	c := claim{address: a, key: key}
-	for _, name := range l.places[g.terminating].pools {
-		if k := (poolKey{g.terminating, name}); l.pools[k].Covers(a) {
-			c.pool, c.from = k, l.pools[k]
-			break
-		}
-	}
+	c.pool, c.from = l.covering(g.terminating, a)
 	if c.from != nil {
 		if err := c.from.Claim(key, a); err != nil {
 			return err

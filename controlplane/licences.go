@@ -20,15 +20,23 @@ type licenceUse struct {
 }
 
 func newLicences(c *config.Config) licences {
-	l := licences{process: &licenceUse{limit: c.Process.Licences}, routers: map[string]*licenceUse{}}
-	for _, r := range c.Routers {
-		l.routers[r.Name] = &licenceUse{limit: r.Licences}
-	}
+	l := licences{process: &licenceUse{}, routers: map[string]*licenceUse{}}
+	l.configure(c)
 	return l
 }
 
 // needsTunnelLicence says whether a way in takes both licences.
 func needsTunnelLicence(a aaa.Access) bool { return a != aaa.AccessL2TP }
+
+// of returns those of a virtual router; one that has just been removed has no limits any more.
+func (l *licences) of(router string) *licenceUse {
+	u := l.routers[router]
+	if u == nil {
+		u = &licenceUse{}
+		l.routers[router] = u
+	}
+	return u
+}
 
 // places returns what a subscriber that arrives in a router needs.
 func (l *licences) places(router string, tunnel bool) []place {
@@ -36,7 +44,7 @@ func (l *licences) places(router string, tunnel bool) []place {
 	uses := [...]struct {
 		whose string
 		*licenceUse
-	}{{"vrgate", l.process}, {"virtual router " + router, l.routers[router]}}
+	}{{"vrgate", l.process}, {"virtual router " + router, l.of(router)}}
 	for _, u := range uses {
 		out = append(out, place{taken: taken{used: &u.subscribers}, limit: u.limit.Subscribers, reason: aaa.ReasonNoSubscriberLicence, words: "subscriber licences of " + u.whose})
 		if tunnel {

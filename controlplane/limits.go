@@ -24,7 +24,8 @@ type limits struct {
 	counts  map[limited]*count
 	// users says that somewhere a user's oldest session makes room for a new one. Users are the
 	// same wherever they arrive.
-	users bool
+	users    bool
+	arrivals uint64 // of sessions so far
 }
 
 // count is how many sessions there are of what they are counted by.
@@ -117,12 +118,18 @@ func takenBy(places []place) []taken {
 }
 
 func newLimits(c *config.Config) limits {
-	l := limits{routers: map[string]config.Limits{}, counts: map[limited]*count{}}
+	l := limits{counts: map[limited]*count{}}
+	l.configure(c)
+	return l
+}
+
+// configure takes over the limits of a configuration.
+func (l *limits) configure(c *config.Config) {
+	l.routers, l.users = map[string]config.Limits{}, false
 	for _, r := range c.Routers {
 		l.routers[r.Name] = r.Limits
 		l.users = l.users || slices.Contains(r.Limits.Replaces, config.LimitUser)
 	}
-	return l
 }
 
 // places returns what a session that arrives in a router needs of the limits, that of its user
@@ -152,16 +159,25 @@ func (l *limits) places(router string, f subscriber.Decide, d aaa.Decision) []pl
 
 func (l *limits) place(by *config.Limits, of limited, limit int, words string) place {
 	k := limitKinds[of.kind]
-	replaces := slices.Contains(by.Replaces, k.named)
+	c := l.count(of)
+	return place{taken{&c.n, c}, limit, k.reason, words, slices.Contains(by.Replaces, k.named)}
+}
+
+func (l *limits) count(of limited) *count {
 	c := l.counts[of]
 	if c == nil {
 		c = &count{of: of}
-		if replaces || of.kind == limitUser && l.users {
+		if l.ordered(of) {
 			c.order = &order{}
 		}
 		l.counts[of] = c
 	}
-	return place{taken{&c.n, c}, limit, k.reason, words, replaces}
+	return c
+}
+
+// ordered says whether sessions that are counted by this make room for new ones.
+func (l *limits) ordered(of limited) bool {
+	return of.kind == limitUser && l.users || slices.Contains(l.routers[of.router].Replaces, limitKinds[of.kind].named)
 }
 
 // tidy forgets the counts of what nobody has.

@@ -62,9 +62,11 @@ func (r *router) performIKE(f ike.Effect) {
 	case ike.ComputeDH:
 		r.compute(f.Unauthenticated, func() any { return computeDH(f) }, ike.DHDone{Job: f.Job, Err: busy})
 	case ike.Sign:
-		r.compute(f.Unauthenticated, func() any { return sign(r.certs, f) }, ike.Signed{Job: f.Job, Err: busy})
+		certs := r.certs()
+		r.compute(f.Unauthenticated, func() any { return sign(certs, f) }, ike.Signed{Job: f.Job, Err: busy})
 	case ike.VerifyPeer:
-		r.compute(f.Unauthenticated, func() any { return verify(r.certs, time.Now(), f) }, ike.PeerVerified{Job: f.Job, Reason: busy, Text: "too many peers authenticate at once"})
+		certs := r.certs()
+		r.compute(f.Unauthenticated, func() any { return verify(certs, time.Now(), f) }, ike.PeerVerified{Job: f.Job, Reason: busy, Text: "too many peers authenticate at once"})
 	case ike.ReadTraffic:
 		r.async(connWork{r, f.Conn}, func() any {
 			c, _ := r.data.Traffic(f.Conn)
@@ -248,7 +250,7 @@ func (r *router) performSubscriber(ctx context.Context, f subscriber.Effect) {
 	case subscriber.AccountStart:
 		// Not among what is pending: the end of the daemon does not wait for a server. The journal
 		// knows of the session then, and owes it a stop.
-		r.shared.authority.journal().Start(f.Record, func(err error) {
+		r.shared.authority().journal().Start(f.Record, func(err error) {
 			done := subscriber.AccountStarted{ID: f.Record.ID}
 			if err != nil {
 				done.Reason, done.Text = subscriber.ReasonNoAccounting, err.Error()
@@ -256,7 +258,7 @@ func (r *router) performSubscriber(ctx context.Context, f subscriber.Effect) {
 			r.inbox.answer(done)
 		})
 	case subscriber.AccountInterim:
-		r.shared.authority.journal().Interim(f.Record)
+		r.shared.authority().journal().Interim(f.Record)
 	case subscriber.Changed:
 		if answer := r.changes[f.Token]; answer != nil {
 			delete(r.changes, f.Token)
@@ -270,7 +272,7 @@ func (r *router) performSubscriber(ctx context.Context, f subscriber.Effect) {
 	case subscriber.Ended:
 		r.stats.ended.Add(1)
 		if f.Record.Accounted {
-			r.shared.authority.journal().Stop(f.Record, nil)
+			r.shared.authority().journal().Stop(f.Record, nil)
 		}
 		r.log.Log(r.endLevel(time.Now(), f.Record), "subscriber ended", append(recordFields(f.Record), endFields(f.Record)...)...)
 	case subscriber.Report:

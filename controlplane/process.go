@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -15,43 +16,59 @@ import (
 	"vrgate/controlplane/subscriber"
 )
 
-// Process runs every virtual router of one configuration.
+// Process runs every virtual router of one configuration, and takes over others while it runs.
 type Process struct {
-	cfg     *config.Config
-	kernel  Kernel
-	log     *zap.Logger
-	store   *store.Store
-	book    *leaseBook
-	shared  *shared
-	routers []*router
+	kernel Kernel
+	log    *zap.Logger
+	store  *store.Store
+	book   *leaseBook
+	shared *shared
+	now    atomic.Pointer[present]
+	stats  reloadStats
+
+	// changing is held by whoever changes which routers there are: it has room for the one.
+	changing chan struct{}
+	// Owned by whoever is changing.
+	numbers connNumbering
+	life    *life     // nil: it does not run, or ends
+	failed  []*router // that could not be opened
 }
+
+// present is what a reload replaces as a whole.
+type present struct {
+	cfg     *config.Config
+	routers []*router // in the order of the configuration, behind them those that end
+}
+
+func (p *Process) cfg() *config.Config { return p.now.Load().cfg }
+func (p *Process) routers() []*router  { return p.now.Load().routers }
 
 // New prepares a process. Nothing in the kernel or in the store, which must stay open until Run
 // has returned, is touched before Run. The error is a *CertificateError if certificates cannot be
-// used, or [config.Errors].
+// used, or [config.Errors], or both joined.
 func New(cfg *config.Config, kernel Kernel, st *store.Store, log *zap.Logger) (*Process, error) {
+	p := &Process{kernel: kernel, log: log, store: st, shared: &shared{}, changing: make(chan struct{}, 1), numbers: connNumbering{}}
+	b, err := p.build(cfg)
+	if err != nil {
+		return nil, err
+	}
 	l, err := newLeases(cfg)
 	if err != nil {
 		return nil, err
 	}
-	certs, err := loadCertificates(cfg, time.Now())
-	if err != nil {
-		return nil, err
-	}
-	a, err := newAuthority(cfg)
-	if err != nil {
-		return nil, err
-	}
-	p := &Process{cfg: cfg, kernel: kernel, log: log, store: st, shared: &shared{leases: l, authority: a}}
-	l.log, l.end, p.book = log, p.endSession, newLeaseBook(l, st, log)
+	l.log, l.end, p.book, p.shared.leases = log, p.endSession, newLeaseBook(l, st, log), l
+	p.shared.aaa.Store(b.authority)
+	now := &present{cfg: cfg}
 	for i, r := range cfg.Routers {
-		built, err := buildRouter(cfg, r, certs[i])
-		if err != nil {
-			return nil, err
-		}
-		p.routers = append(p.routers, newRouter(r, built, p.shared, knownPolicies{a.service.For(r.Name), a, r, log}, certs[i], log, nil))
+		now.routers = append(now.routers, p.newRouter(r, b.routers[i]))
 	}
+	p.numbers = b.numbers
+	p.now.Store(now)
 	return p, nil
+}
+
+func (p *Process) newRouter(r *config.Router, b builtRouter) *router {
+	return newRouter(r, b.machine, p.shared, presentAAA{p.shared, r.Name, p.log.With(zap.String("vr", r.Name))}, b.certs, p.log, nil)
 }
 
 // Pauses before a virtual router that could not be opened is tried again: its addresses may
@@ -61,6 +78,16 @@ const (
 	reopenMax   = time.Minute
 )
 
+// life is what there is only while the process runs.
+type life struct {
+	ctx        context.Context // ends when the process shall
+	cut        context.Context // ends when what has not ended in time is cut off
+	loops      sync.WaitGroup  // of routers
+	background sync.WaitGroup
+	keepers    map[*router]context.CancelFunc // of certificates
+	retry      chan struct{}                  // holds a token when a router could not be opened
+}
+
 // Run opens all virtual routers, calls ready, and serves until ctx ends; then every
 // session, tunnel and connection is ended politely within the configured shutdown timeout
 // and everything of ours is removed from the kernel.
@@ -68,49 +95,44 @@ const (
 // A virtual router that cannot be opened does not keep the others from serving: it is shown
 // as failed and tried again. When none can be opened the error says why.
 func (p *Process) Run(ctx context.Context, ready func()) error {
-	p.shared.kernel = newWorkers(p.cfg.Process.Workers.Kernel)
-	p.shared.admission = newAdmission(p.cfg.Process.Admission)
-	p.shared.cpu = newCPUPool(p.cfg.Process.Workers.DH)
+	process := p.cfg().Process
+	p.shared.kernel = newWorkers(process.Workers.Kernel)
+	p.shared.admission = newAdmission(process.Admission)
+	p.shared.cpu = newCPUPool(process.Workers.DH)
 	defer p.shared.cpu.close()
 	defer p.shared.admission.close()
 	defer p.shared.kernel.close()
-	if err := p.shared.authority.start(p); err != nil {
+	if err := p.shared.authority().start(p); err != nil {
 		return err
 	}
 	if err := p.book.restore(); err != nil {
 		p.log.Warn("users may get other addresses than before the restart", zap.Error(err))
 	}
 
-	var failed []*router
 	var errs error
-	for _, r := range p.routers {
-		if err := p.open(r); err != nil {
-			failed, errs = append(failed, r), errors.Join(errs, err)
+	for _, r := range p.routers() {
+		if err := p.open(p.cfg(), r); err != nil {
+			p.failed, errs = append(p.failed, r), errors.Join(errs, err)
 		}
 	}
-	if len(failed) == len(p.routers) {
-		p.shared.authority.stop(0, p.log)
+	if len(p.failed) == len(p.routers()) {
+		p.shared.authority().stop(0, p.log)
 		return errs
 	}
-	p.shared.authority.begin()
-	within := p.serve(ctx, failed, ready)
-	p.shared.authority.end()
-	p.shared.authority.stop(within, p.log)
+	p.shared.authority().begin()
+	within := p.serve(ctx, ready)
+	p.shared.authority().end()
+	p.shared.authority().stop(within, p.log)
 	var left error
-	for _, r := range p.routers {
-		if r.data == nil {
-			continue
-		}
-		if err := r.data.Close(); err != nil {
-			left = errors.Join(left, fmt.Errorf("virtual router %s: %w", r.name, err))
-		}
+	for _, r := range p.routers() {
+		left = errors.Join(left, r.close())
 	}
 	return left
 }
 
 // endSession has a session ended, wherever it has arrived.
 func (p *Process) endSession(who holder, reason subscriber.Reason) {
-	for _, r := range p.routers {
+	for _, r := range p.routers() {
 		if r.name == who.router {
 			r.inbox.answer(subscriber.Disconnect{IDs: []subscriber.ID{who.id}, Reason: reason})
 		}
@@ -118,8 +140,8 @@ func (p *Process) endSession(who holder, reason subscriber.Reason) {
 }
 
 // open makes one virtual router's data plane.
-func (p *Process) open(r *router) error {
-	data, err := p.kernel.Open(p.cfg, r.cfg, r)
+func (p *Process) open(cfg *config.Config, r *router) error {
+	data, err := p.kernel.Open(cfg, r.cfg(), r)
 	r.failed(err)
 	if err != nil {
 		reason, text := reasonOf(err)
@@ -131,42 +153,60 @@ func (p *Process) open(r *router) error {
 	return nil
 }
 
+// close removes what a router has in the kernel; its loop has ended.
+func (r *router) close() error {
+	if r.data == nil {
+		return nil
+	}
+	if err := r.data.Close(); err != nil {
+		return fmt.Errorf("virtual router %s: %w", r.name, err)
+	}
+	return nil
+}
+
+// begin starts the loop of a router that is open.
+func (p *Process) begin(r *router) {
+	var ctx context.Context
+	ctx, r.cutOff = context.WithCancel(p.life.cut)
+	p.life.loops.Go(func() { r.run(ctx) })
+	p.shared.authority().live.Load().listen(p.life, r)
+}
+
 // serve runs the loops and ends them politely when ctx does. It returns what is left of the time
 // for that.
-func (p *Process) serve(ctx context.Context, failed []*router, ready func()) (left time.Duration) {
-	run, abort := context.WithCancel(context.WithoutCancel(ctx))
+func (p *Process) serve(ctx context.Context, ready func()) (left time.Duration) {
+	cut, abort := context.WithCancel(context.WithoutCancel(ctx))
 	defer abort()
-	var loops, background sync.WaitGroup
-	background.Go(func() { p.keepCertificates(ctx) })
-	background.Go(func() { p.book.run(ctx) })
-	live := p.shared.authority.live.Load()
-	background.Go(func() { p.keepCheckpoints(ctx, live.journal) })
-	defer background.Wait()
-	begin := func(r *router) {
-		loops.Go(func() { r.run(run) })
-		if server := live.servers[r.name]; server != nil {
-			_, addresses := buildCoA(r.cfg)
-			for _, a := range addresses {
-				background.Go(func() { r.serveCoA(ctx, server, a) })
-			}
-		}
-	}
-	for _, r := range p.routers {
+	l := &life{ctx: ctx, cut: cut, keepers: map[*router]context.CancelFunc{}, retry: make(chan struct{}, 1)}
+	p.changing <- struct{}{}
+	p.life = l
+	l.background.Go(func() { p.book.run(ctx) })
+	l.background.Go(func() { p.keepCheckpoints(ctx) })
+	defer l.background.Wait()
+	for _, r := range p.routers() {
+		p.keep(r)
 		if r.data != nil {
-			begin(r)
+			p.begin(r)
 		}
 	}
+	if len(p.failed) > 0 {
+		l.retry <- struct{}{}
+	}
+	<-p.changing
 	if ready != nil {
 		ready()
 	}
-	p.reopen(ctx, failed, begin)
-	grace, began := p.cfg.Process.ShutdownTimeout, time.Now()
+	p.reopen(ctx)
+	p.changing <- struct{}{} // a reload, which has seen the end of ctx too
+	p.life = nil
+	<-p.changing
+	grace, began := p.cfg().Process.ShutdownTimeout, time.Now()
 	p.log.Info("stopping", zap.Duration("within", grace))
-	for _, r := range p.routers {
-		r.inbox.answer(stop{grace})
+	for _, r := range p.routers() {
+		r.inbox.answer(stop{grace, subscriber.ReasonShutdown})
 	}
 	ended := make(chan struct{})
-	go func() { loops.Wait(); close(ended) }()
+	go func() { l.loops.Wait(); close(ended) }()
 	select {
 	case <-ended:
 	case <-time.After(grace + time.Second):
@@ -177,22 +217,43 @@ func (p *Process) serve(ctx context.Context, failed []*router, ready func()) (le
 	return grace - time.Since(began)
 }
 
-// reopen tries those that failed again until all serve, and returns when ctx ends.
-func (p *Process) reopen(ctx context.Context, failed []*router, start func(*router)) {
-	for pause := reopenFirst; len(failed) > 0; pause = min(2*pause, reopenMax) {
+// reopen tries the virtual routers that could not be opened again until all serve, whenever there are any, and
+// returns when ctx ends.
+func (p *Process) reopen(ctx context.Context) {
+	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(pause):
+		case <-p.life.retry:
 		}
-		failed = slices.DeleteFunc(failed, func(r *router) bool {
-			if p.open(r) != nil {
-				return false
+		for pause := reopenFirst; ; pause = min(2*pause, reopenMax) {
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
 			}
-			r.log.Info("virtual router serves now")
-			start(r)
-			return true
-		})
+			if p.reopenFailed(ctx) {
+				break
+			}
+		}
 	}
-	<-ctx.Done()
+}
+
+// reopenFailed tries each once, and says whether all serve.
+func (p *Process) reopenFailed(ctx context.Context) bool {
+	select {
+	case p.changing <- struct{}{}:
+		defer func() { <-p.changing }()
+	case <-ctx.Done():
+		return false
+	}
+	p.failed = slices.DeleteFunc(p.failed, func(r *router) bool {
+		if p.open(p.cfg(), r) != nil {
+			return false
+		}
+		r.log.Info("virtual router serves now")
+		p.begin(r)
+		return true
+	})
+	return len(p.failed) == 0
 }

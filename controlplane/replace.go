@@ -220,6 +220,9 @@ func (r *replacement) gone(old *grant) {
 func (r *replacement) succeed() {
 	l := r.leases
 	olds, refusal := l.meets(r.grant, r.accept)
+	if l.places[r.grant.terminating] == nil {
+		refusal = refuse(aaa.ReasonNoRouter, "user %q shall end in virtual router %q, which has been removed meanwhile", r.accept.User, r.grant.terminating)
+	}
 	if len(olds) > 0 {
 		refusal = refuse(aaa.ReasonAddressInUse, "user %q: session %d has got hold of the address or a route meanwhile", r.accept.User, olds[0].who.id)
 	}

@@ -21,28 +21,32 @@ import (
 // router is the shell of one virtual router: one goroutine owns the machine, feeds it
 // events and carries out its effects. It never blocks: whatever may wait runs in the
 // process-wide workers and comes back as an event.
+//
+// It keeps its data plane for life: where that has to be made anew, a new router takes its place.
 type router struct {
-	name    string
-	cfg     *config.Router
-	machine *machine
-	rules   []ike.PolicyRule // for show
-	inbox   *inbox
-	data    Dataplane
-	shared  *shared
-	method  aaa.Method
-	certs   *pki.Store
-	log     *zap.Logger
-	stats   routerStats
-	serving atomic.Bool                    // the loop runs and data is set
-	ended   atomic.Bool                    // the loop has run
-	failure atomic.Pointer[DataplaneError] // why it could not be opened; nil: it was, or was not tried yet
-	udp     atomic.Pointer[Dataplane]      // data, for those outside the loop; nil: not open yet
+	name     string
+	settings atomic.Pointer[settings]
+	machine  *machine
+	inbox    *inbox
+	data     Dataplane
+	shared   *shared
+	method   aaa.Method
+	log      *zap.Logger
+	stats    routerStats
+	cutOff   context.CancelFunc             // ends the loop at once; nil: it has not been started
+	gone     chan struct{}                  // closed when the loop has run
+	serving  atomic.Bool                    // the loop runs and data is set
+	ended    atomic.Bool                    // the loop has run
+	failure  atomic.Pointer[DataplaneError] // why it could not be opened; nil: it was, or was not tried yet
+	udp      atomic.Pointer[Dataplane]      // data, for those outside the loop; nil: not open yet
 
 	// Owned by the loop.
-	pending  int // blocking work that has not come back
+	ctx      context.Context // of the loop
+	pending  int             // blocking work that has not come back
 	stopping stopPhase
 	phaseEnd time.Time
 	grace    time.Duration
+	why      subscriber.Reason // it ends
 	// Changes of sessions that have not come back, by token.
 	changeToken uint64
 	changes     map[uint64]chan<- subscriber.Changed
@@ -51,14 +55,29 @@ type router struct {
 	refusedAt time.Time
 }
 
+// settings are what a router is told of its configuration besides its engines and its data plane. A reload
+// replaces them as a whole.
+type settings struct {
+	cfg   *config.Router
+	rules []ike.PolicyRule // for show
+	certs *pki.Store
+}
+
+func (r *router) cfg() *config.Router     { return r.settings.Load().cfg }
+func (r *router) rules() []ike.PolicyRule { return r.settings.Load().rules }
+func (r *router) certs() *pki.Store       { return r.settings.Load().certs }
+
 // shared is what all virtual routers of the process use together.
 type shared struct {
 	kernel    *workers // calls that wait for the kernel
 	admission *admission
 	cpu       *cpuPool
 	leases    *leases
-	authority *authority
+	aaa       atomic.Pointer[authority]
 }
+
+// authority is who decides and who is told now.
+func (s *shared) authority() *authority { return s.aaa.Load() }
 
 // routerStats are counters of the shell itself; any goroutine may read them.
 type routerStats struct {
@@ -88,17 +107,22 @@ type (
 		done chan struct{}
 	}
 	// stop begins the polite end.
-	stop struct{ grace time.Duration }
+	stop struct {
+		grace time.Duration
+		why   subscriber.Reason
+	}
 )
 
 func newRouter(cfg *config.Router, c machineConfig, s *shared, method aaa.Method, certs *pki.Store, log *zap.Logger, random io.Reader) *router {
 	if random == nil {
 		random = rand.Reader
 	}
-	return &router{
-		name: cfg.Name, cfg: cfg, machine: newMachine(c, random), rules: c.ike.Rules, inbox: newInbox(), shared: s, method: method, certs: certs,
+	r := &router{
+		name: cfg.Name, machine: newMachine(c, random), inbox: newInbox(), shared: s, method: method, gone: make(chan struct{}),
 		log: log.With(zap.String("vr", cfg.Name)), changes: map[uint64]chan<- subscriber.Changed{},
 	}
+	r.settings.Store(&settings{cfg, c.ike.Rules, certs})
+	return r
 }
 
 // run owns the machine until a stop event has been carried out or ctx ends. It returns
@@ -106,12 +130,14 @@ func newRouter(cfg *config.Router, c machineConfig, s *shared, method aaa.Method
 func (r *router) run(ctx context.Context) {
 	ctx, giveUp := context.WithCancel(ctx)
 	defer giveUp()
+	r.ctx = ctx
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	r.serving.Store(true)
 	defer func() {
 		r.ended.Store(true)
 		r.serving.Store(false)
+		close(r.gone)
 	}()
 	var batch []any
 	for r.stopping != stopped {
@@ -177,7 +203,7 @@ func (r *router) handle(ctx context.Context, now time.Time, ev any) {
 		ev.run(now)
 		close(ev.done)
 	case stop:
-		r.beginStop(ctx, now, ev.grace)
+		r.beginStop(ctx, now, ev)
 	default:
 		r.perform(ctx, r.machine.step(now, ev))
 	}
@@ -199,6 +225,12 @@ func (r *router) do(ctx context.Context, fn func(now time.Time)) bool {
 	if !r.serving.Load() {
 		return false
 	}
+	return r.post(fn)(ctx)
+}
+
+// post has fn run in the loop, also of a router that does not serve yet. What it returns waits for that, and says
+// what do says.
+func (r *router) post(fn func(now time.Time)) (wait func(context.Context) bool) {
 	ran := false
 	q := query{done: make(chan struct{})}
 	q.run = func(now time.Time) { ran = true; fn(now) }
@@ -209,29 +241,31 @@ func (r *router) do(ctx context.Context, fn func(now time.Time)) bool {
 	}
 	r.inbox.mu.Unlock()
 	if closed {
-		return false
+		return func(context.Context) bool { return false }
 	}
 	r.inbox.signal()
-	select {
-	case <-q.done:
-		return ran
-	case <-ctx.Done():
-		return false
+	return func(ctx context.Context) bool {
+		select {
+		case <-q.done:
+			return ran
+		case <-ctx.Done():
+			return false
+		}
 	}
 }
 
 // Orderly end.
 
-func (r *router) beginStop(ctx context.Context, now time.Time, grace time.Duration) {
+func (r *router) beginStop(ctx context.Context, now time.Time, s stop) {
 	if r.stopping != running {
 		return
 	}
-	r.stopping, r.grace, r.phaseEnd = stoppingSessions, grace, now.Add(grace/2)
+	r.stopping, r.grace, r.why, r.phaseEnd = stoppingSessions, s.grace, s.why, now.Add(s.grace/2)
 	ids := make([]subscriber.ID, 0, r.machine.subs.Len())
 	for _, rec := range r.machine.subs.Records() {
 		ids = append(ids, rec.ID)
 	}
-	r.perform(ctx, r.machine.step(now, subscriber.Disconnect{IDs: ids, Reason: subscriber.ReasonShutdown}))
+	r.perform(ctx, r.machine.step(now, subscriber.Disconnect{IDs: ids, Reason: r.why}))
 }
 
 // advanceStop goes on to the next phase when the present one is done or out of time.
@@ -241,13 +275,13 @@ func (r *router) advanceStop(ctx context.Context, now time.Time) {
 	case stoppingSessions:
 		if r.machine.subs.Len() == 0 || late {
 			r.stopping, r.phaseEnd = stoppingTunnels, now.Add(r.grace/4)
-			r.perform(ctx, r.machine.step(now, l2tp.CloseAll{Reason: l2tp.Reason(subscriber.ReasonShutdown)}))
+			r.perform(ctx, r.machine.step(now, l2tp.CloseAll{Reason: l2tp.Reason(r.why)}))
 			r.advanceStop(ctx, now)
 		}
 	case stoppingTunnels:
 		if r.machine.l2tp.Live() == 0 || late {
 			r.stopping, r.phaseEnd = stoppingIPsec, now.Add(r.grace/4)
-			r.perform(ctx, r.machine.step(now, ike.CloseAll{Reason: ike.Reason(subscriber.ReasonShutdown)}))
+			r.perform(ctx, r.machine.step(now, ike.CloseAll{Reason: ike.Reason(r.why)}))
 			r.advanceStop(ctx, now)
 		}
 	case stoppingIPsec:

@@ -24,7 +24,7 @@ var _ api.Source = (*Process)(nil)
 // does not serve, or ends meanwhile, has nothing to say.
 func each[T any](ctx context.Context, p *Process, get func(r *router, now time.Time) []T) ([]T, error) {
 	var out []T
-	for _, r := range p.routers {
+	for _, r := range p.routers() {
 		var part []T
 		if r.do(ctx, func(now time.Time) { part = get(r, now) }) {
 			out = append(out, part...)
@@ -37,13 +37,13 @@ func each[T any](ctx context.Context, p *Process, get func(r *router, now time.T
 
 // VRs implements [api.Source].
 func (p *Process) VRs(ctx context.Context) ([]api.VR, error) {
-	out := make([]api.VR, 0, len(p.routers))
-	for _, r := range p.routers {
-		c := r.cfg
+	out := make([]api.VR, 0, len(p.routers()))
+	for _, r := range p.routers() {
+		c := r.cfg()
 		v := api.VR{
 			Name: c.Name, Kind: c.Kind.String(), Namespace: c.Namespace.Name, Device: c.VRF.Device, Table: c.VRF.Table, State: "starting",
 			ServerAddresses: c.ServerAddresses, NATT: c.NATT, Proposals: c.Proposals.String(),
-			PolicyRules: policyRules(r.rules), Pools: poolViews(c, p.shared.leases.usage(c.Name)),
+			PolicyRules: policyRules(r.rules()), Pools: poolViews(c, p.shared.leases.usage(c.Name)),
 			Licences: p.shared.leases.licencesOf(c.Name),
 		}
 		var live api.VR
@@ -151,7 +151,7 @@ func remaining(now, end time.Time) int64 {
 // IPsec implements [api.Source].
 func (p *Process) IPsec(ctx context.Context) ([]api.IPsec, error) {
 	var out []api.IPsec
-	for _, r := range p.routers {
+	for _, r := range p.routers() {
 		if !r.serving.Load() {
 			continue
 		}
@@ -292,7 +292,7 @@ func (p *Process) L2TPSessions(ctx context.Context) ([]api.L2TPSession, error) {
 // Subscribers implements [api.Source].
 func (p *Process) Subscribers(ctx context.Context) ([]api.Subscriber, error) {
 	var out []api.Subscriber
-	for _, r := range p.routers {
+	for _, r := range p.routers() {
 		var records []subscriber.Record
 		var traffic []time.Time
 		var at time.Time
@@ -344,7 +344,7 @@ func (p *Process) Counters(ctx context.Context) ([]api.Counter, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range p.routers {
+	for _, r := range p.routers() {
 		if !r.serving.Load() {
 			continue
 		}
@@ -397,7 +397,7 @@ func (p *Process) Disconnect(ctx context.Context, ids []string) error {
 		}
 		wanted = append(wanted, subscriber.ID(id))
 	}
-	for _, r := range p.routers {
+	for _, r := range p.routers() {
 		if !r.do(ctx, func(now time.Time) {
 			r.perform(ctx, r.machine.step(now, subscriber.Disconnect{IDs: wanted, Reason: subscriber.ReasonAdmin}))
 		}) && ctx.Err() != nil {

@@ -19,12 +19,12 @@ import (
 
 // RADIUS implements [api.Source]. Virtual routers that have nothing to do with RADIUS are left out.
 func (p *Process) RADIUS(context.Context) ([]api.RADIUS, error) {
-	live := p.shared.authority.live.Load()
+	live := p.shared.authority().live.Load()
 	if live == nil {
 		return nil, nil // not running yet
 	}
 	var out []api.RADIUS
-	for _, r := range p.routers {
+	for _, r := range p.routers() {
 		client, server := live.clients[r.name], live.servers[r.name]
 		if client == nil && server == nil {
 			continue
@@ -32,7 +32,7 @@ func (p *Process) RADIUS(context.Context) ([]api.RADIUS, error) {
 		v := api.RADIUS{VR: r.name, Servers: []api.RADIUSServer{}, Requests: []api.RADIUSRequests{}, Findings: []api.RADIUSFinding{}}
 		if client != nil {
 			v.Servers, v.Requests = serverViews(client.Servers()), requestViews(client.Pressure())
-			for _, f := range live.methods[r.name].Found.Counts() {
+			for _, f := range client.method.Found.Counts() {
 				v.Findings = append(v.Findings, findingView(f))
 			}
 		}
@@ -73,7 +73,7 @@ func findingView(f radius.FindingCount) api.RADIUSFinding {
 	return v
 }
 
-func dynamicView(s *coa.Server) api.DynamicAuthorization {
+func dynamicView(s *orderTaker) api.DynamicAuthorization {
 	v := api.DynamicAuthorization{Enabled: s != nil, Clients: []api.DynamicClient{}}
 	if s == nil {
 		return v
@@ -93,7 +93,7 @@ func dynamicView(s *coa.Server) api.DynamicAuthorization {
 // Accounting implements [api.Source].
 func (p *Process) Accounting(context.Context) (api.Accounting, error) {
 	v := api.Accounting{Queues: []api.AccountingQueue{}}
-	live := p.shared.authority.live.Load()
+	live := p.shared.authority().live.Load()
 	if live == nil {
 		return v, nil
 	}
@@ -128,14 +128,14 @@ var limitReasons = [...]aaa.Reason{aaa.ReasonUserLimit, aaa.ReasonDomainLimit, a
 
 // AAA implements [api.Source].
 func (p *Process) AAA(ctx context.Context) (api.AAA, error) {
-	a := p.shared.authority
-	out := api.AAA{UnknownPolicies: a.ignored.Load(), Admission: p.admissionView(), Routers: make([]api.AAARouter, 0, len(p.routers))}
+	a := p.shared.authority()
+	out := api.AAA{UnknownPolicies: a.ignored.Load(), Admission: p.admissionView(), Routers: make([]api.AAARouter, 0, len(p.routers()))}
 	index := map[string]int{}
-	for _, r := range p.routers {
+	for _, r := range p.routers() {
 		index[r.name] = len(out.Routers)
 		v := api.AAARouter{
-			VR: r.name, Methods: methodWords(r.cfg.AAA.Methods), AuthenticationGroup: r.cfg.AAA.AuthenticationGroup, AccountingGroup: r.cfg.AAA.AccountingGroup,
-			AccountingRequired: r.cfg.AAA.Accounting.Required, Results: map[string]uint64{}, Answers: []api.AAAAnswers{}, Limits: p.shared.leases.limitsOf(r.cfg),
+			VR: r.name, Methods: methodWords(r.cfg().AAA.Methods), AuthenticationGroup: r.cfg().AAA.AuthenticationGroup, AccountingGroup: r.cfg().AAA.AccountingGroup,
+			AccountingRequired: r.cfg().AAA.Accounting.Required, Results: map[string]uint64{}, Answers: []api.AAAAnswers{}, Limits: p.shared.leases.limitsOf(r.cfg()),
 		}
 		if !r.do(ctx, func(time.Time) {
 			counts := r.machine.subs.Counters()
@@ -178,9 +178,9 @@ func methodWords(list []config.AAAMethod) []string {
 }
 
 func (p *Process) admissionView() api.Admission {
-	limits := p.cfg.Process.Admission
+	limits := p.cfg().Process.Admission
 	v := api.Admission{Concurrent: limits.Concurrent, MaxWaiting: limits.Waiting, PerSource: limits.PerSource}
-	if p.shared.authority.live.Load() != nil { // which is there after the queue
+	if p.shared.authority().live.Load() != nil { // which is there after the queue
 		s := p.shared.admission.counts()
 		v.Running, v.Waiting, v.Admitted, v.Refused = s.Running, s.Waiting, s.Admitted, s.Refused
 	}
@@ -216,9 +216,9 @@ func (p *Process) DomainMaps(context.Context) ([]api.DomainMap, error) {
 	l := p.shared.leases
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for _, r := range p.routers {
-		for i := range r.cfg.AAA.DomainMaps {
-			m := &r.cfg.AAA.DomainMaps[i]
+	for _, r := range p.routers() {
+		for i := range r.cfg().AAA.DomainMaps {
+			m := &r.cfg().AAA.DomainMaps[i]
 			v := api.DomainMap{
 				VR: r.name, Domain: m.Domain, Deny: m.Deny, AAAVR: m.AuthenticationRouter, Methods: methodWords(m.Methods), AuthenticationGroup: m.AuthenticationGroup,
 				AccountingGroup: m.AccountingGroup, StripDomain: m.StripDomain, OverrideUser: m.OverrideUser, TerminatingVR: m.Router, IPProfile: m.IPProfile,
@@ -249,9 +249,9 @@ func trafficView(t aaa.Traffic) api.Traffic {
 // TrafficPolicies implements [api.Source].
 func (p *Process) TrafficPolicies(context.Context) ([]api.TrafficPolicy, error) {
 	var out []api.TrafficPolicy
-	for _, r := range p.routers {
-		for i := range r.cfg.TrafficPolicies {
-			x := &r.cfg.TrafficPolicies[i]
+	for _, r := range p.routers() {
+		for i := range r.cfg().TrafficPolicies {
+			x := &r.cfg().TrafficPolicies[i]
 			v := api.TrafficPolicy{VR: r.name, Name: x.Name, Rate: x.Rate, Burst: x.Burst, Rules: make([]api.TrafficRule, 0, len(x.Rules))}
 			for _, rule := range x.Rules {
 				action := config.Drop
@@ -271,8 +271,12 @@ func (p *Process) TrafficPolicies(context.Context) ([]api.TrafficPolicy, error) 
 // TerminateCodes implements [api.Source].
 func (p *Process) TerminateCodes(context.Context) ([]api.TerminateCode, error) {
 	var out []api.TerminateCode
-	for _, r := range p.routers {
-		for _, c := range p.shared.authority.codes[r.name].List() {
+	for _, r := range p.routers() {
+		codes := p.shared.authority().codes[r.name]
+		if codes == nil {
+			continue // it ends
+		}
+		for _, c := range codes.List() {
 			v := api.TerminateCode{VR: r.name, Application: c.Application, Reason: string(c.Reason), Description: c.Description, Code: c.Code, Configured: c.Changed}
 			if int(c.Code) < len(causeNames) {
 				v.Cause = causeNames[c.Code]
@@ -322,7 +326,7 @@ func (p *Process) authorityView(v *api.Subscriber, s *subscriber.Record) {
 	for _, c := range s.Class {
 		v.Class = append(v.Class, classText(c))
 	}
-	if r := p.cfg.Router(s.Router); r != nil && s.User != "" {
+	if r := p.cfg().Router(s.Router); r != nil && s.User != "" {
 		v.Domain = buildNames(r).Parse(s.User).Key()
 	}
 	if s.Address.IsValid() {

@@ -13,14 +13,14 @@ import (
 // TunnelProfiles implements [api.Source].
 func (p *Process) TunnelProfiles(ctx context.Context) ([]api.TunnelProfile, error) {
 	var out []api.TunnelProfile
-	for _, r := range p.routers {
-		if len(r.cfg.TunnelProfiles) == 0 {
+	for _, r := range p.routers() {
+		if len(r.cfg().TunnelProfiles) == 0 {
 			continue
 		}
 		live := map[string]int{}
 		if !r.do(ctx, func(time.Time) {
-			for i := range r.cfg.TunnelProfiles {
-				name := r.cfg.TunnelProfiles[i].Name
+			for i := range r.cfg().TunnelProfiles {
+				name := r.cfg().TunnelProfiles[i].Name
 				live[name] = r.machine.subs.Admitted(name)
 			}
 		}) {
@@ -29,8 +29,8 @@ func (p *Process) TunnelProfiles(ctx context.Context) ([]api.TunnelProfile, erro
 			}
 			live = nil
 		}
-		for i := range r.cfg.TunnelProfiles {
-			out = append(out, tunnelProfileView(r, &r.cfg.TunnelProfiles[i], live))
+		for i := range r.cfg().TunnelProfiles {
+			out = append(out, tunnelProfileView(r, &r.cfg().TunnelProfiles[i], live))
 		}
 	}
 	return out, nil
@@ -48,7 +48,7 @@ func tunnelProfileView(r *router, t *config.TunnelProfile, live map[string]int) 
 	if t.LocalAddress.IsValid() {
 		v.LocalAddress = t.LocalAddress.String()
 	}
-	if ip := r.cfg.IPProfile(t.IPProfile); ip != nil {
+	if ip := r.cfg().IPProfile(t.IPProfile); ip != nil {
 		v.TerminatingVR = ip.Router
 	}
 	for _, k := range t.Keys {
@@ -62,7 +62,7 @@ func tunnelProfileView(r *router, t *config.TunnelProfile, live map[string]int) 
 		v.Transforms = append(v.Transforms, x.String())
 	}
 	if len(t.Transforms) == 0 {
-		v.Transforms = []string{r.cfg.Proposals.String()}
+		v.Transforms = []string{r.cfg().Proposals.String()}
 	}
 	return v
 }
@@ -94,10 +94,10 @@ func authWords(a ike.AuthMethod) string {
 func (p *Process) Certificates(context.Context) ([]api.Certificate, error) {
 	now := time.Now()
 	var out []api.Certificate
-	for _, r := range p.routers {
-		for _, i := range r.certs.Items() {
+	for _, r := range p.routers() {
+		for _, i := range r.certs().Items() {
 			out = append(out, api.Certificate{
-				VR: r.name, Kind: string(i.Kind), Name: i.Name, State: certificateState(i, now, r.cfg.Certificates.ExpiryWarning), Subject: i.Subject,
+				VR: r.name, Kind: string(i.Kind), Name: i.Name, State: certificateState(i, now, r.cfg().Certificates.ExpiryWarning), Subject: i.Subject,
 				Issuer: i.Issuer, Serial: i.Serial, NotBefore: i.From, NotAfter: i.Until, Revoked: i.Revoked,
 			})
 		}
@@ -117,7 +117,7 @@ func (p *Process) Licences(context.Context) (api.Licences, error) {
 func (l *leases) licencesOf(router string) api.Licences {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.licences.routers[router].view()
+	return l.licences.of(router).view()
 }
 
 func (u *licenceUse) view() api.Licences {

@@ -31,7 +31,11 @@ type Service struct {
 	backends      func(router string) Backend
 	locals        map[string]*Local
 	defaultRouter string
+	*tally
+}
 
+// tally is what was counted; services that follow one another share it.
+type tally struct {
 	mu       sync.Mutex
 	outcomes map[Outcome]uint64
 }
@@ -57,13 +61,16 @@ const (
 func NewService(policies map[string]RouterPolicy, backends func(router string) Backend, locals map[string]*Local, defaultRouter string) *Service {
 	s := &Service{
 		policies: make(map[string]*RouterPolicy, len(policies)), backends: backends, locals: maps.Clone(locals), defaultRouter: defaultRouter,
-		outcomes: map[Outcome]uint64{},
+		tally: &tally{outcomes: map[Outcome]uint64{}},
 	}
 	for name, p := range policies {
 		s.policies[name] = &p
 	}
 	return s
 }
+
+// Succeed makes a service, which has not decided anything yet, count on where old has come to. Both may go on deciding.
+func (s *Service) Succeed(old *Service) { s.tally = old.tally }
 
 // For returns the method that decides about subscribers who arrive in a router.
 func (s *Service) For(router string) Method { return arrival{s, router} }

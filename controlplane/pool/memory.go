@@ -66,3 +66,15 @@ func (p *Pool) Restore(entries []Entry) (useless []Entry) {
 	}
 	return useless
 }
+
+// Entries returns what the pool remembers of all addresses that were ever leased, those that are leased now among
+// them, in no order.
+func (p *Pool) Entries() []Entry {
+	out := make([]Entry, 0, len(p.at))
+	for _, l := range p.at {
+		if l.dynamic {
+			out = append(out, Entry{l.addr, l.key, l.seq})
+		}
+	}
+	return out
+}

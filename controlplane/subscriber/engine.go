@@ -110,6 +110,10 @@ func disconnectText(r Reason) string {
 	switch r {
 	case ReasonShutdown:
 		return "vrgate stops"
+	case ReasonReconfigured:
+		return "the virtual router is configured otherwise and begins anew"
+	case ReasonRouterRemoved:
+		return "the virtual router is not configured any more"
 	case ReasonInterface:
 		return "somebody has removed the session's interface"
 	case ReasonRADIUS:

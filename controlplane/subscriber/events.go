@@ -407,12 +407,15 @@ type Reason string
 
 // Reasons of this package.
 const (
-	ReasonAdmin       Reason = "admin-reset"
-	ReasonShutdown    Reason = "shutdown"
-	ReasonKernel      Reason = "kernel-failed"
-	ReasonTunnelGone  Reason = "l2tp-gone"
-	ReasonNoTunnel    Reason = "no-l2tp-in-ipsec"
-	ReasonNoProfile   Reason = "no-ip-profile"
-	ReasonUserChanged Reason = "user-changed"
-	ReasonInterface   Reason = "interface-gone"
+	ReasonAdmin    Reason = "admin-reset"
+	ReasonShutdown Reason = "shutdown"
+	// All of a virtual router ends because the configuration has changed.
+	ReasonReconfigured  Reason = "reconfigured"   // it is closed and opened again
+	ReasonRouterRemoved Reason = "router-removed" // it is not configured any more
+	ReasonKernel        Reason = "kernel-failed"
+	ReasonTunnelGone    Reason = "l2tp-gone"
+	ReasonNoTunnel      Reason = "no-l2tp-in-ipsec"
+	ReasonNoProfile     Reason = "no-ip-profile"
+	ReasonUserChanged   Reason = "user-changed"
+	ReasonInterface     Reason = "interface-gone"
 )

@@ -124,7 +124,7 @@ func causeOf(r Reason) (c pppd.DisconnectCause, ours bool) {
 	switch r {
 	case ReasonSessionTimeout, ReasonIdleTimeout, ReasonReplaced:
 		return pppd.NormalCause(false), true // the operator's rules ended it, and nothing failed
-	case ReasonAdmin, ReasonRADIUS, ReasonShutdown:
+	case ReasonAdmin, ReasonRADIUS, ReasonShutdown, ReasonReconfigured, ReasonRouterRemoved:
 		return pppd.Cause(pppd.ReasonAdmin), true
 	}
 	return pppd.DisconnectCause{}, false
