@@ -16,7 +16,7 @@ import (
 )
 
 // buildRouter translates one virtual router's configuration, and its certificates, into its
-// engines'.
+// engines'. Which connection numbers it has depends on the past, and is left open.
 func buildRouter(c *config.Config, r *config.Router, certs *pki.Store) (machineConfig, error) {
 	i, err := buildIKE(c, r)
 	if err != nil {
@@ -31,10 +31,8 @@ func buildIKE(c *config.Config, r *config.Router) (ike.Config, error) {
 	if err != nil {
 		return ike.Config{}, err
 	}
-	first, last := connNumbers(c, r)
 	out := ike.Config{
 		NATT: r.NATT, InvalidCookie: r.InvalidCookie, Rules: rules, Fragmentation: true,
-		ConnFirst: first, ConnLast: last,
 		HalfOpen: ike.HalfOpenLimits{Total: c.Process.HalfOpen.Total, PerSource: c.Process.HalfOpen.PerSource},
 	}
 	if len(r.Policy) > 0 {
@@ -86,25 +84,6 @@ func buildIKE(c *config.Config, r *config.Router) (ike.Config, error) {
 		out.DPD = ike.DPDTimers{Sent: r.DPD.Sent, Unanswered: r.DPD.Unanswered, Silent: r.DPD.Silent}
 	}
 	return out, nil
-}
-
-// connNumbers shares the connection numbers of a namespace out among the virtual routers
-// in it: they are marks and reqids, which a socket's policy or an SA must never find at
-// another tenant.
-func connNumbers(c *config.Config, r *config.Router) (first, last ike.ConnID) {
-	const all = 0xffffff
-	n, index := 0, 0
-	for _, other := range c.Routers {
-		if other == r {
-			index = n
-		}
-		if other.Namespace.Name == r.Namespace.Name {
-			n++
-		}
-	}
-	share := ike.ConnID(all / max(n, 1))
-	first = ike.ConnID(index)*share + 1
-	return first, first + share - 1
 }
 
 func policyRule(p config.PolicyRule) ike.PolicyRule {

@@ -284,28 +284,3 @@ func TestProposalProfiles(t *testing.T) {
 		}
 	}
 }
-
-// TestConnNumbers: routers of one namespace never have a connection number in common, those
-// of different ones may.
-func TestConnNumbers(t *testing.T) {
-	c := &config.Config{}
-	for i := range 1000 {
-		r := &config.Router{Name: fmt.Sprint(i)}
-		if i%3 == 0 {
-			r.Namespace.Name = "other"
-		}
-		c.Routers = append(c.Routers, r)
-	}
-	next := map[string]ike.ConnID{"": 1, "other": 1}
-	for _, r := range c.Routers {
-		first, last := connNumbers(c, r)
-		if first < next[r.Namespace.Name] || last < first+10000 || last > 0xffffff {
-			t.Fatalf("router %s has %d to %d, the one before ends at %d", r.Name, first, last, next[r.Namespace.Name]-1)
-		}
-		next[r.Namespace.Name] = last + 1
-	}
-	alone := &config.Router{Name: "alone"}
-	if first, last := connNumbers(&config.Config{Routers: []*config.Router{alone}}, alone); first != 1 || last != 0xffffff {
-		t.Errorf("a router alone has %d to %d", first, last)
-	}
-}

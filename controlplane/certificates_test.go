@@ -234,11 +234,11 @@ func TestExpiryWarnings(t *testing.T) {
 		p := newTestPKI(t, now.Add(-time.Hour), now.Add(40*24*time.Hour))
 		r, logs := keeper(t, p.config(38*24*time.Hour+time.Hour))
 		ctx, stop := context.WithCancel(context.Background())
-		var done sync.WaitGroup
-		done.Go(func() { (&Process{routers: []*router{r}}).keepCertificates(ctx) })
+		keeping := &Process{life: &life{ctx: ctx, keepers: map[*router]context.CancelFunc{}}}
+		keeping.keep(r)
 		count := func() int { return logs.FilterField(zap.String("reason", string(pki.WarningExpiring))).Len() }
 		state := func() string {
-			return certificateState(r.certs.Items()[0], time.Now(), r.cfg.Certificates.ExpiryWarning)
+			return certificateState(r.certs().Items()[0], time.Now(), r.cfg().Certificates.ExpiryWarning)
 		}
 		for day, want := range []int{0, 0, 2, 4} { // the certificate and its authority
 			time.Sleep(time.Minute)
@@ -255,7 +255,7 @@ func TestExpiryWarnings(t *testing.T) {
 			t.Errorf("after its end shown as %s", got)
 		}
 		stop()
-		done.Wait()
+		keeping.life.background.Wait()
 	})
 }
 
@@ -278,29 +278,29 @@ func TestRevocationFetched(t *testing.T) {
 	r, logs := keeper(t, c)
 	crl := func(state string, revoked int, reason pki.Reason) {
 		t.Helper()
-		items := r.certs.Items()
+		items := r.certs().Items()
 		last := items[len(items)-1]
 		if got := certificateState(last, now, 0); last.Kind != pki.ItemCRL || got != state || last.Revoked != revoked {
 			t.Errorf("%+v is %s, want %s with %d", last, got, state, revoked)
 		}
-		if got := verify(r.certs, now, p.peer(t, bytes.Repeat([]byte{1}, 32))); got.Reason != ike.Reason(reason) {
+		if got := verify(r.certs(), now, p.peer(t, bytes.Repeat([]byte{1}, 32))); got.Reason != ike.Reason(reason) {
 			t.Errorf("the peer: %+v, want %q", got, reason)
 		}
 	}
 	ctx := context.Background()
 	crl("missing", 0, "")
-	r.refetch(ctx, server.Client())
+	r.refetch(ctx, server.Client(), r.certs())
 	if n := logs.FilterField(zap.String("reason", "crl-not-fetched")).Len(); n != 1 {
 		t.Errorf("%d lines about a list that could not be fetched", n)
 	}
 	crl("missing", 0, "")
 	body = p.revoke(t, 1, now.Add(-time.Hour))
-	r.refetch(ctx, server.Client())
+	r.refetch(ctx, server.Client(), r.certs())
 	crl("good", 0, "")
 	body = p.revoke(t, 2, now.Add(-time.Minute), p.cert.SerialNumber)
-	r.refetch(ctx, server.Client())
+	r.refetch(ctx, server.Client(), r.certs())
 	crl("good", 1, pki.ReasonRevoked)
 	body = nil
-	r.refetch(ctx, server.Client())
+	r.refetch(ctx, server.Client(), r.certs())
 	crl("good", 1, pki.ReasonRevoked)
 }

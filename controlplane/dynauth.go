@@ -121,6 +121,14 @@ type serving struct {
 	done sync.WaitGroup
 }
 
+// taken returns the server; nil: there is none.
+func (o *orderTaker) taken() *coa.Server {
+	if o == nil {
+		return nil
+	}
+	return o.Server
+}
+
 // newOrderTaker makes one, or keeps the old one if that is as it would be.
 func newOrderTaker(p *Process, r *router, cfg coa.Config, listen []netip.AddrPort, old *orderTaker) *orderTaker {
 	if old != nil && old.router == r && slices.Equal(old.listen, listen) && reflect.DeepEqual(old.cfg, cfg) {

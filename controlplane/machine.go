@@ -61,8 +61,9 @@ func (m *machine) step(now time.Time, ev any) []any {
 		m.fromSubscriber(now, m.subs.Step(now, subscriber.Timer{}))
 	case reconfigure:
 		m.servers = ev.servers
-		m.fromIKE(now, m.ike.Step(now, ike.Reconfigure{Config: ev.ike}))
+		// L2TP first: what it says to its peers needs the SAs.
 		m.fromL2TP(now, m.l2tp.Step(now, l2tp.Reconfigure{Config: ev.l2tp}))
+		m.fromIKE(now, m.ike.Step(now, ike.Reconfigure{Config: ev.ike}))
 		m.fromSubscriber(now, m.subs.Step(now, subscriber.Reconfigure{Config: ev.subs}))
 	case ike.SAInstalled:
 		if ev.Err != "" && ev.Dir == ike.Outbound {

@@ -371,8 +371,8 @@ func (r *reloading) leave() {
 // it. It returns when all is over, or the time for that is.
 func (r *reloading) retire(l leaving) {
 	grace := r.built.cfg.Process.ShutdownTimeout
-	late, stop := context.WithTimeout(r.life.ctx, grace+time.Second)
-	defer stop()
+	late, cancel := context.WithTimeout(r.life.ctx, grace+time.Second)
+	defer cancel()
 	var others sync.WaitGroup
 	for _, o := range r.routers() {
 		if o != l.old {
@@ -392,8 +392,8 @@ func (r *reloading) retire(l leaving) {
 		<-l.old.gone
 	}
 	if l.next == nil {
-		last, stop := context.WithTimeout(r.life.ctx, lastWordsMax)
-		defer stop()
+		last, cancel := context.WithTimeout(r.life.ctx, lastWordsMax)
+		defer cancel()
 		r.flush(last, l.old.name)
 	}
 }

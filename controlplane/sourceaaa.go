@@ -36,7 +36,7 @@ func (p *Process) RADIUS(context.Context) ([]api.RADIUS, error) {
 				v.Findings = append(v.Findings, findingView(f))
 			}
 		}
-		v.DynamicAuthorization = dynamicView(server)
+		v.DynamicAuthorization = dynamicView(server.taken())
 		out = append(out, v)
 	}
 	return out, nil
@@ -73,7 +73,7 @@ func findingView(f radius.FindingCount) api.RADIUSFinding {
 	return v
 }
 
-func dynamicView(s *orderTaker) api.DynamicAuthorization {
+func dynamicView(s *coa.Server) api.DynamicAuthorization {
 	v := api.DynamicAuthorization{Enabled: s != nil, Clients: []api.DynamicClient{}}
 	if s == nil {
 		return v
