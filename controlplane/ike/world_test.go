@@ -401,10 +401,10 @@ func empty(t testing.TB, ns ...*node) {
 	for _, n := range ns {
 		e := n.e
 		if len(n.kernel) != 0 || len(e.sas) != 0 || len(e.first) != 0 || len(e.own) != 0 || len(e.conns) != 0 || len(e.byPeer) != 0 ||
-			len(e.spis) != 0 || len(e.outs) != 0 || len(e.jobs) != 0 || len(e.timers) != 0 || e.guard.HalfOpen != 0 || e.guard.FragBytes != 0 ||
+			len(e.behind) != 0 || len(e.natt) != 0 || len(e.spis) != 0 || len(e.outs) != 0 || len(e.jobs) != 0 || len(e.timers) != 0 || e.guard.HalfOpen != 0 || e.guard.FragBytes != 0 ||
 			e.guard.oldest != nil || e.guard.newest != nil {
-			t.Errorf("%s: left over: kernel %d, %d phase 1 SAs, %d first, %d own, %d conns, %d by peer, %d in %d out SPIs, %d jobs, %d timers, %d half open, %d fragment bytes",
-				n.name, len(n.kernel), len(e.sas), len(e.first), len(e.own), len(e.conns), len(e.byPeer), len(e.spis), len(e.outs), len(e.jobs), len(e.timers),
+			t.Errorf("%s: left over: kernel %d, %d phase 1 SAs, %d first, %d own, %d conns, %d by peer, %d behind NATs, %d of NAT-T, %d in %d out SPIs, %d jobs, %d timers, %d half open, %d fragment bytes",
+				n.name, len(n.kernel), len(e.sas), len(e.first), len(e.own), len(e.conns), len(e.byPeer), len(e.behind), len(e.natt), len(e.spis), len(e.outs), len(e.jobs), len(e.timers),
 				e.guard.HalfOpen, e.guard.FragBytes)
 		}
 	}
