@@ -39,7 +39,7 @@
 //
 // Open sets in the namespace of the router: net.ipv4.ip_forward=1; net.ipv4.ip_local_port_range below the
 // tunnel ports, if it reaches into them; and, in a namespace that it made itself,
-// net.ipv6.conf.default.disable_ipv6=1, because per-device IPv6 state makes bringing up the n-th PPP device
+// unless it has server addresses of IPv6, net.ipv6.conf.default.disable_ipv6=1, because per-device IPv6 state makes bringing up the n-th PPP device
 // O(n). They are not set back at Close: another router of the namespace may need them.
 //
 // The SPD hash thresholds of the namespace belong to package xfrm; the program calls xfrm.SetHashThresholds

@@ -135,7 +135,7 @@ func (r *Router) checkServer(spec Spec) error {
 	if len(spec.Server) == 0 {
 		return nil
 	}
-	have, err := r.addresses(nil)
+	have, err := r.addresses(nil, unix.AF_UNSPEC)
 	if err != nil {
 		return err
 	}
@@ -200,10 +200,10 @@ func (r *Router) master(link netlink.Link) (int, error) {
 	return 0, nil
 }
 
-// addresses lists the IPv4 addresses of a link, of all links for nil.
-func (r *Router) addresses(link netlink.Link) (list []netlink.Addr, err error) {
+// addresses lists the addresses of a link, of all links for nil; of IPv4, or of both families.
+func (r *Router) addresses(link netlink.Link, family int) (list []netlink.Addr, err error) {
 	for range dumpTries {
-		if list, err = r.nl.AddrList(link, unix.AF_INET); !errors.Is(err, netlink.ErrDumpInterrupted) {
+		if list, err = r.nl.AddrList(link, family); !errors.Is(err, netlink.ErrDumpInterrupted) {
 			break
 		}
 	}
@@ -272,7 +272,7 @@ func (r *Router) neededGateway(spec Spec, own string) ([]netip.Addr, error) {
 	if len(spec.Gateway) == 0 {
 		return nil, nil
 	}
-	have, err := r.addresses(nil)
+	have, err := r.addresses(nil, unix.AF_INET)
 	if err != nil {
 		return nil, err
 	}
@@ -301,7 +301,7 @@ func (r *Router) trimGateway(spec Spec) error {
 	if err != nil {
 		return failed(err, "virtual router %s: gateway device", spec.Name)
 	}
-	have, err := r.addresses(link)
+	have, err := r.addresses(link, unix.AF_INET)
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,8 @@ func (r *Router) ListenIKE(addr netip.Addr, port uint16, encap bool) (*Socket, e
 }
 
 // ListenL2TP opens the UDP socket for L2TP tunnels' first messages on addr, port 1701. Received datagrams
-// carry the number of the IPsec client they came from as Mark, 0 for clear text.
+// carry the number of the IPsec client they came from as Mark, 0 for clear text. With an address of IPv6 there is clear
+// text only.
 //
 // Errors: ErrInUse, *MissingFeature, ErrPermission.
 func (r *Router) ListenL2TP(addr netip.Addr) (*Socket, error) {
@@ -69,7 +70,8 @@ func (r *Router) open(addr netip.Addr, port uint16, options func(fd int) error, 
 	if wildcard {
 		addr = netip.IPv4Unspecified()
 	}
-	fd, err := r.udp(func(fd int) error {
+	addr = addr.Unmap()
+	fd, err := r.udp(addr, func(fd int) error {
 		if wildcard {
 			if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1); err != nil {
 				return err
@@ -86,15 +88,18 @@ func (r *Router) open(addr netip.Addr, port uint16, options func(fd int) error, 
 	return newSocket(fd, marker)
 }
 
-// udp makes an IPv4 UDP socket in the router's namespace and VRF and lets configure finish it.
-func (r *Router) udp(configure func(fd int) error) (int, error) {
+// udp makes a UDP socket of an address's family in the router's namespace and VRF and lets configure finish it.
+func (r *Router) udp(local netip.Addr, configure func(fd int) error) (int, error) {
 	vrf, err := r.device()
 	if err != nil {
 		return -1, err
 	}
-	fd := -1
+	fd, family := -1, unix.AF_INET
+	if local.Is6() {
+		family = unix.AF_INET6
+	}
 	err = r.space.do(func() (err error) {
-		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_UDP)
+		fd, err = unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_UDP)
 		return err
 	})
 	if err != nil {
@@ -105,7 +110,12 @@ func (r *Router) udp(configure func(fd int) error) (int, error) {
 	}
 	if err == nil {
 		// IKE messages with certificates exceed every MTU; let the routers on the way fragment them.
-		err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)
+		if family == unix.AF_INET6 {
+			err = errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1),
+				unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DONT))
+		} else {
+			err = unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT)
+		}
 	}
 	if err == nil {
 		err = configure(fd)
@@ -120,7 +130,7 @@ func (r *Router) udp(configure func(fd int) error) (int, error) {
 // TunnelSocket opens the socket of one L2TP tunnel: bound to local and port (our tunnel id, MinTunnelPort to
 // MaxTunnelPort) and connected to remote, the peer's real address and port. On the wire its source port is
 // 1701, by the router's rules. With a reqid other than 0 the socket sends and accepts only what goes through
-// an IPsec SA of that reqid; nothing leaves it in clear.
+// an IPsec SA of that reqid; nothing leaves it in clear. Both addresses may be IPv6, without IPsec.
 //
 // Errors: ErrInUse (choose another tunnel id), ErrRefused (no route to remote), *BadSpec, ErrPermission.
 func (r *Router) TunnelSocket(local netip.Addr, port uint16, remote netip.AddrPort, reqid uint32) (*Socket, error) {
@@ -128,12 +138,16 @@ func (r *Router) TunnelSocket(local netip.Addr, port uint16, remote netip.AddrPo
 	switch {
 	case port < MinTunnelPort:
 		return nil, &BadSpec{Router: r.name, Reason: fmt.Sprintf("tunnel port %d is below %d", port, MinTunnelPort)}
-	case !local.Is4() || local.IsUnspecified():
-		return nil, &BadSpec{Router: r.name, Reason: fmt.Sprintf("tunnel needs a local IPv4 address, not %s", local)}
-	case !remote.Addr().Is4() || remote.Addr().IsUnspecified() || remote.Port() == 0:
-		return nil, &BadSpec{Router: r.name, Reason: fmt.Sprintf("tunnel needs a remote IPv4 address and port, not %s", remote)}
+	case !local.IsValid() || local.IsUnspecified():
+		return nil, &BadSpec{Router: r.name, Reason: fmt.Sprintf("tunnel needs a local address, not %s", local)}
+	case !remote.Addr().IsValid() || remote.Addr().IsUnspecified() || remote.Port() == 0:
+		return nil, &BadSpec{Router: r.name, Reason: fmt.Sprintf("tunnel needs a remote address and port, not %s", remote)}
+	case local.Is4() != remote.Addr().Is4():
+		return nil, &BadSpec{Router: r.name, Reason: fmt.Sprintf("no tunnel goes from %s to %s, one of which is IPv6", local, remote)}
+	case local.Is6() && reqid != 0:
+		return nil, &BadSpec{Router: r.name, Reason: fmt.Sprintf("tunnel to %s: IPsec carries L2TP over IPv4 only", remote)}
 	}
-	fd, err := r.udp(func(fd int) error {
+	fd, err := r.udp(local, func(fd int) error {
 		mark := MarkTunnelPlain
 		if reqid != 0 {
 			mark = MarkTunnel
@@ -143,9 +157,11 @@ func (r *Router) TunnelSocket(local netip.Addr, port uint16, remote netip.AddrPo
 				return fmt.Errorf("policy: %w", err)
 			}
 		}
-		// SO_NO_CHECK: ESP protects better, and NAT makes the pseudo header wrong.
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_NO_CHECK, 1); err != nil {
-			return err
+		// SO_NO_CHECK: ESP protects better, and NAT makes the pseudo header wrong. IPv6 cannot do without (RFC 8200 section 8.1).
+		if local.Is4() {
+			if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_NO_CHECK, 1); err != nil {
+				return err
+			}
 		}
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
 			return err
@@ -205,5 +221,8 @@ func needXFRM() error {
 }
 
 func sockaddr(a netip.AddrPort) unix.Sockaddr {
+	if a.Addr().Is6() {
+		return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
+	}
 	return &unix.SockaddrInet4{Port: int(a.Port()), Addr: a.Addr().As4()}
 }

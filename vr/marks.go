@@ -22,6 +22,15 @@ const (
 	ClientMarkMask uint32 = 0xff000000
 )
 
+// clientUnchecked stands in the place of ClientMark in the mark that the inbound SA of a client behind a NAT with IPsec
+// passthrough sets: the NAT has changed the address that the UDP checksum of what is inside covers (B2r). The rules take
+// the checksum away and put ClientMark in its place; no socket sees it.
+const clientUnchecked uint32 = 0x13000000
+
+// Unchecked is the mark that an inbound SA sets for the client with the given number when the UDP checksum of what it
+// has decrypted is not to be verified.
+func Unchecked(number uint32) uint32 { return number&^ClientMarkMask | clientUnchecked }
+
 // Tunnel ids are local UDP ports of this range, which keeps them clear of well-known ports and of the
 // ephemeral ports of other programs in the namespace.
 const (

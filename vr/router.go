@@ -27,9 +27,10 @@ type Spec struct {
 	// Gateway addresses are ours towards unnumbered subscribers: IPv4, each a /32 on a dummy device of ours,
 	// unless a link of the router has it already.
 	Gateway []netip.Addr
-	// Server addresses are those on which IKE and L2TP are served: IPv4, configured already.
+	// Server addresses are those on which IKE and L2TP are served, configured already. Those of IPv6 are for L2TP without IPsec.
 	Server []netip.Addr
-	// PlainL2TP allows L2TP without IPsec. When false, the kernel drops clear-text datagrams to the L2TP port.
+	// PlainL2TP allows L2TP without IPsec. When false, the kernel drops clear-text datagrams to the L2TP port, but for those to
+	// a TunnelSocket without IPsec: a tunnel that we have asked another LNS for.
 	PlainL2TP bool
 	// SourceValidation drops packets of subscribers whose source is not routed back to the same link.
 	SourceValidation bool
@@ -123,7 +124,7 @@ func (r *Router) Set(spec Spec) error {
 			return err
 		}
 	}
-	if err := r.space.sysctls(); err != nil {
+	if err := r.space.sysctls(slices.ContainsFunc(spec.Server, netip.Addr.Is6)); err != nil {
 		return fmt.Errorf("virtual router %s: %w", r.name, err)
 	}
 	vrf, err := r.ensureVRF(spec)
@@ -304,12 +305,21 @@ func (s Spec) check() error {
 	if s.SubscriberMTU < minMTU || s.SubscriberMTU > maxMTU {
 		return bad("subscribers' MTU %d is not %d to %d", s.SubscriberMTU, minMTU, maxMTU)
 	}
-	for _, a := range slices.Concat(s.Gateway, s.Server) {
-		if !a.Is4() || a.IsUnspecified() || a.IsMulticast() || a.IsLoopback() {
+	for _, a := range s.Gateway {
+		if !a.Is4() || !unicast(a) {
 			return bad("%s is not a unicast IPv4 address", a)
 		}
 	}
+	for _, a := range s.Server {
+		if !unicast(a) || a.Is6() && a.IsLinkLocalUnicast() {
+			return bad("%s is not a unicast address of more than one link", a)
+		}
+	}
 	return nil
+}
+
+func unicast(a netip.Addr) bool {
+	return a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() && !a.IsLoopback()
 }
 
 const nameCharacters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"

@@ -40,8 +40,11 @@ func newSocket(fd int, marker bool) (*Socket, error) {
 }
 
 func addrPort(sa unix.Sockaddr) netip.AddrPort {
-	if in, ok := sa.(*unix.SockaddrInet4); ok {
+	switch in := sa.(type) {
+	case *unix.SockaddrInet4:
 		return netip.AddrPortFrom(netip.AddrFrom4(in.Addr), uint16(in.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(in.Addr), uint16(in.Port))
 	}
 	return netip.AddrPort{}
 }
@@ -105,7 +108,7 @@ func (s *Socket) Write(data []byte) (int, error) {
 // data. Errors as Write.
 func (s *Socket) WriteTo(data []byte, local netip.Addr, remote netip.AddrPort) error {
 	to := remote.Addr().Unmap()
-	if !to.Is4() {
+	if to.Is4() != s.local.Addr().Is4() {
 		return fmt.Errorf("send to %s: %w", remote, unix.EAFNOSUPPORT)
 	}
 	var control []byte
@@ -162,7 +165,7 @@ type Datagram struct {
 type Batch struct {
 	headers   []mmsghdr
 	iovecs    []unix.Iovec
-	names     []unix.RawSockaddrInet4
+	names     []unix.RawSockaddrInet6 // room for either
 	data      [][]byte
 	control   [][]byte
 	datagrams []Datagram
@@ -184,7 +187,7 @@ func NewBatch(n, size int) *Batch {
 	b := &Batch{
 		headers:   make([]mmsghdr, n),
 		iovecs:    make([]unix.Iovec, n),
-		names:     make([]unix.RawSockaddrInet4, n),
+		names:     make([]unix.RawSockaddrInet6, n),
 		data:      make([][]byte, n),
 		control:   make([][]byte, n),
 		datagrams: make([]Datagram, 0, n),
@@ -247,7 +250,7 @@ func (b *Batch) reset() {
 	for i := range b.headers {
 		h := &b.headers[i].hdr
 		h.Name = (*byte)(unsafe.Pointer(&b.names[i]))
-		h.Namelen = unix.SizeofSockaddrInet4
+		h.Namelen = unix.SizeofSockaddrInet6
 		h.Iov = &b.iovecs[i]
 		h.SetIovlen(1)
 		h.Control = &b.control[i][0]
@@ -262,13 +265,7 @@ func (b *Batch) datagram(s *Socket, i int) (Datagram, bool) {
 	if h.hdr.Flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
 		return Datagram{}, false
 	}
-	name := &b.names[i]
-	port := (*[2]byte)(unsafe.Pointer(&name.Port))
-	d := Datagram{
-		Data:   b.data[i][:h.len:h.len],
-		Remote: netip.AddrPortFrom(netip.AddrFrom4(name.Addr), binary.BigEndian.Uint16(port[:])),
-		Local:  s.local,
-	}
+	d := Datagram{Data: b.data[i][:h.len:h.len], Remote: sender(&b.names[i]), Local: s.local}
 	if s.marker {
 		if len(d.Data) < len(nonESP) || [4]byte(d.Data) != nonESP {
 			return Datagram{}, false
@@ -277,6 +274,15 @@ func (b *Batch) datagram(s *Socket, i int) (Datagram, bool) {
 	}
 	d.readControl(b.control[i][:h.hdr.Controllen])
 	return d, true
+}
+
+// sender reads a socket address, in which the port is at the same place in either family.
+func sender(name *unix.RawSockaddrInet6) netip.AddrPort {
+	port := binary.BigEndian.Uint16((*[2]byte)(unsafe.Pointer(&name.Port))[:])
+	if name.Family == unix.AF_INET {
+		return netip.AddrPortFrom(netip.AddrFrom4((*unix.RawSockaddrInet4)(unsafe.Pointer(name)).Addr), port)
+	}
+	return netip.AddrPortFrom(netip.AddrFrom16(name.Addr), port)
 }
 
 // readControl takes local address and mark from the control messages.

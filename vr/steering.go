@@ -2,6 +2,7 @@ package vr
 
 import (
 	"encoding/binary"
+	"net"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
@@ -11,12 +12,14 @@ import (
 
 // The steering rules (the package comment says what for). In the order in which a datagram meets them:
 //
-//	prerouting   a datagram to a server address, port 1701, that names a tunnel of ours in its L2TP header:
+//	prerouting   a datagram from a client behind a NAT with IPsec passthrough: no UDP checksum, and the client's mark.
+//	             A datagram to a server address, port 1701, that names a tunnel of ours in its L2TP header:
 //	             destination port := tunnel id, mark := MarkSteered.
 //	             For ESP in transport mode the kernel runs prerouting a second time on the decrypted datagram.
 //	input        a datagram to a tunnel's port that was not steered: drop. On 6.11 and later it could
 //	             otherwise inject into any session of the namespace.
-//	             Clear text where only IPsec is offered, also when steered: drop. So is what came through an
+//	             Clear text where only IPsec is offered: drop, also when steered, unless it is for a socket that we have
+//	             opened without IPsec, for a tunnel to another LNS. So is what came through an
 //	             SA that is not a client's. And what a client sends through its SA to anything but L2TP: the
 //	             SA's selector cannot say it, because the kernel compares it after the port is rewritten.
 //	             Then the mark is cleared, or it would stay on the packets inside the tunnel.
@@ -55,6 +58,7 @@ const (
 	ipHeaderLength = 0x45 // version 4, no options
 	ipSource       = 12
 	ipDestination  = 16
+	ip6Destination = 24
 
 	// What an ICMP error quotes: an IP header without options, then the beginning of a UDP header.
 	icmpType             = 0
@@ -81,6 +85,7 @@ const (
 	dropUnproven  = "unproven"  // ICMP error with decrypted contents
 	dropLeak      = "leak"      // would have left unencrypted
 	dropSpoofed   = "spoofed"   // subscriber with another's source address
+	dropChecksum  = "checksum"  // by the kernel itself
 	serverSetName = "server"
 )
 
@@ -91,8 +96,11 @@ func tableName(router string) string { return "vrgate-" + router }
 
 // ruleset is the content of the table as data.
 type ruleset struct {
-	server []nftables.SetElement
-	chains []chain
+	family   nftables.TableFamily
+	address  nftables.SetDatatype
+	server   []nftables.SetElement
+	counters []string
+	chains   []chain
 }
 
 // chain is one base chain of type filter; it accepts what its rules let pass.
@@ -108,9 +116,11 @@ type rule []expr.Any
 // steering builds the rules of spec. vrf is the index of the VRF device, 0 for none.
 func steering(spec Spec, vrf int) ruleset {
 	b := builder{vrf: uint32(vrf), group: groupOf(spec.Name)}
-	var set ruleset
+	set := ruleset{family: nftables.TableFamilyIPv4, address: nftables.TypeIPAddr, counters: counters}
 	for _, a := range spec.Server {
-		set.server = append(set.server, nftables.SetElement{Key: a.AsSlice()})
+		if a.Is4() {
+			set.server = append(set.server, nftables.SetElement{Key: a.AsSlice()})
+		}
 	}
 	prerouting := chain{name: "prerouting", hook: nftables.ChainHookPrerouting, priority: *nftables.ChainPriorityRaw}
 	input := chain{name: "input", hook: nftables.ChainHookInput, priority: *nftables.ChainPriorityRaw}
@@ -118,7 +128,8 @@ func steering(spec Spec, vrf int) ruleset {
 	postrouting := chain{name: "postrouting", hook: nftables.ChainHookPostrouting, priority: *nftables.ChainPriorityFilter}
 	forward := chain{name: "forward", hook: nftables.ChainHookForward, priority: *nftables.ChainPriorityMangle}
 
-	if len(spec.Server) > 0 {
+	if len(set.server) > 0 {
+		prerouting.rules = append(prerouting.rules, b.withoutChecksum(), b.unchecked())
 		for _, long := range []bool{true, false} {
 			for _, sum := range []bool{true, false} {
 				prerouting.rules = append(prerouting.rules, b.steer(long, sum))
@@ -126,7 +137,7 @@ func steering(spec Spec, vrf int) ruleset {
 		}
 		input.rules = append(input.rules, b.direct())
 		if !spec.PlainL2TP {
-			input.rules = append(input.rules, b.clearListener(), b.clearSteered(), b.foreign())
+			input.rules = append(input.rules, b.clearListener(), b.dialled(), b.clearSteered(), b.foreign())
 		}
 		input.rules = append(input.rules, b.selectorProtocol(), b.selectorPort(), b.unmark())
 		for _, mark := range []uint32{MarkTunnel, MarkTunnelPlain} {
@@ -150,7 +161,10 @@ func steering(spec Spec, vrf int) ruleset {
 }
 
 // builder builds rules. Those for received packets match the router's VRF, those for subscribers their links.
-type builder struct{ vrf, group uint32 }
+type builder struct {
+	vrf, group uint32
+	six        bool // IPv6
+}
 
 // in matches what a router without VRF receives anywhere and a router with VRF receives by it. On the way in
 // a packet to a VRF passes the hooks first with its link as interface, then with the VRF device.
@@ -164,7 +178,15 @@ func (b builder) in() rule {
 // toServer matches UDP to a server address.
 func (b builder) toServer() rule {
 	r := append(b.in(), protocol(unix.IPPROTO_UDP)...)
-	return append(r, network32(ipDestination), serverSet())
+	return append(r, b.destination(), serverSet())
+}
+
+// destination loads the address that a packet is for.
+func (b builder) destination() expr.Any {
+	if b.six {
+		return load(expr.PayloadBaseNetworkHeader, ip6Destination, net.IPv6len)
+	}
+	return network32(ipDestination)
 }
 
 func (b builder) steer(long, sum bool) rule {
@@ -173,13 +195,15 @@ func (b builder) steer(long, sum bool) rule {
 		tunnel, flags = l2tpTunnelLong, l2tpVersion2|l2tpLengthBit
 	}
 	r := b.toServer()
-	// With IP options an ICMP error would quote the datagram at another offset: leave it to the listener.
-	r = append(r, load(expr.PayloadBaseNetworkHeader, 0, 1), equal([]byte{ipHeaderLength}))
+	if !b.six {
+		// With IP options an ICMP error would quote the datagram at another offset: leave it to the listener.
+		r = append(r, load(expr.PayloadBaseNetworkHeader, 0, 1), equal([]byte{ipHeaderLength}))
+	}
 	r = append(r, transport16(udpDestination))
 	r = append(r, compare(PortL2TP)...)
 	r = append(r, transport16(l2tpFlags), &expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 2,
 		Mask: be16(l2tpLengthBit | l2tpVersionMask), Xor: be16(0)}, equal(be16(flags)))
-	r = append(r, checksum(sum)...)
+	r = append(r, b.checksum(sum)...)
 	r = append(r, transport16(tunnel), inRange(MinTunnelPort, MaxTunnelPort), write(udpDestination, sum))
 	return append(append(r, setMark(MarkSteered)...), &expr.Verdict{Kind: expr.VerdictAccept})
 }
@@ -201,6 +225,34 @@ func (b builder) clearSteered() rule {
 	r := append(b.toServer(), markIs(MarkSteered)...)
 	r = append(r, meta(metaIPsec), equal([]byte{0}))
 	return append(r, drop(dropClear)...)
+}
+
+// dialled accepts clear text for a tunnel without IPsec where clients may not have one. Only the socket knows: its
+// mark says that we have opened it so, and it is connected, so nobody else reaches it.
+func (b builder) dialled() rule {
+	r := append(b.toServer(), markIs(MarkSteered)...)
+	r = append(r, meta(metaIPsec), equal([]byte{0}))
+	r = append(r, &expr.Socket{Key: expr.NFT_SOCKET_MARK, Register: register}, equal(binaryutil.NativeEndian.PutUint32(MarkTunnelPlain)))
+	return append(append(r, setMark(0)...), &expr.Verdict{Kind: expr.VerdictAccept})
+}
+
+// withoutChecksum is for UDP and unchecked for whatever else such a client sends, which is then dropped as any client's.
+func (b builder) withoutChecksum() rule {
+	r := append(b.fromUnchecked(), protocol(unix.IPPROTO_UDP)...)
+	return append(r, &expr.Immediate{Register: register, Data: be16(0)}, write(udpChecksum, false))
+}
+
+func (b builder) unchecked() rule {
+	r := append(b.fromUnchecked(), meta(expr.MetaKeyMARK), &expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4,
+		Mask: binaryutil.NativeEndian.PutUint32(^ClientMarkMask), Xor: binaryutil.NativeEndian.PutUint32(ClientMark)})
+	return append(r, &expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: register})
+}
+
+// fromUnchecked matches what the SA of a client behind a NAT with IPsec passthrough has decrypted.
+func (b builder) fromUnchecked() rule {
+	r := append(b.in(), meta(metaIPsec), equal([]byte{1}))
+	r = append(r, clientBits()...)
+	return append(r, equal(binaryutil.NativeEndian.PutUint32(clientUnchecked)), b.destination(), serverSet())
 }
 
 func (b builder) foreign() rule {
@@ -241,7 +293,7 @@ func (b builder) unmark() rule { return append(append(b.in(), markIs(MarkSteered
 // and in a VRF the first of the two passes is the one that has to do it.
 func (b builder) restore(mark uint32, sum bool) rule {
 	r := append(protocol(unix.IPPROTO_UDP), markIs(mark)...)
-	r = append(r, checksum(sum)...)
+	r = append(r, b.checksum(sum)...)
 	r = append(r, &expr.Immediate{Register: register, Data: be16(PortL2TP)}, write(udpSource, sum))
 	after := uint32(0)
 	if mark == MarkTunnel {
@@ -339,8 +391,12 @@ func network32(offset uint32) expr.Any { return load(expr.PayloadBaseNetworkHead
 func serverSet() expr.Any { return &expr.Lookup{SourceRegister: register, SetName: serverSetName} }
 
 // checksum matches datagrams with or without a UDP checksum. The kernel's incremental update does not know
-// that 0 means none, and would make garbage of it.
-func checksum(present bool) rule {
+// that 0 means none, and would make garbage of it. With IPv6 it does not mean that: what has none is dropped anyway, and
+// what the field holds of a checksum that is yet to be completed may well be 0.
+func (b builder) checksum(present bool) rule {
+	if b.six {
+		return nil
+	}
 	if present {
 		return rule{transport16(udpChecksum), unequal(be16(0))}
 	}

@@ -20,8 +20,29 @@ type packet struct {
 	iif     uint32
 	group   uint32 // of the incoming and outgoing link
 	ipsec   bool   // received through an SA, or about to be sent through one
+	socket  uint32 // mark of the socket that would receive it; 0: there is none
 	routed  bool   // the source is routed back to the incoming link
 	counter string
+}
+
+// transport is where the transport header begins.
+func (p *packet) transport() int {
+	if p.ip[0]>>4 == 6 {
+		return 40
+	}
+	return int(p.ip[0]&15) * 4
+}
+
+// udpDatagram6 builds an IPv6 packet.
+func udpDatagram6(src, dst netip.Addr, sport, dport uint16, payload []byte) []byte {
+	th := append(append(be16(sport), be16(dport)...), be16(uint16(8+len(payload)))...)
+	th = append(append(th, 0, 0), payload...)
+	b := make([]byte, 40, 40+len(th))
+	b[0], b[6] = 0x60, unix.IPPROTO_UDP
+	copy(b[8:], src.AsSlice())
+	copy(b[ip6Destination:], dst.AsSlice())
+	binary.BigEndian.PutUint16(th[udpChecksum:], ^sum(b, th))
+	return append(b, th...)
 }
 
 // udpDatagram builds an IPv4 packet with n bytes of options.
@@ -55,7 +76,11 @@ func sum(ip, th []byte) uint16 {
 			s += v
 		}
 	}
-	add(ip[ipSource : ipSource+8])
+	if ip[0]>>4 == 6 {
+		add(ip[8:40])
+	} else {
+		add(ip[ipSource : ipSource+8])
+	}
 	add([]byte{0, unix.IPPROTO_UDP})
 	add(be16(uint16(len(th))))
 	add(th)
@@ -107,6 +132,9 @@ func verdict(t interface{ Fatalf(string, ...any) }, set ruleset, r rule, p *pack
 				reg = binaryutil.NativeEndian.PutUint32(p.group)
 			case e.Key == expr.MetaKeyL4PROTO:
 				reg = p.ip[9:10]
+				if p.ip[0]>>4 == 6 {
+					reg = p.ip[6:7]
+				}
 			case e.Key == metaIPsec:
 				reg = flag(p.ipsec)
 			default:
@@ -131,7 +159,7 @@ func verdict(t interface{ Fatalf(string, ...any) }, set ruleset, r rule, p *pack
 		case *expr.Payload:
 			base := 0
 			if e.Base == expr.PayloadBaseTransportHeader {
-				base = int(p.ip[0]&15) * 4
+				base = p.transport()
 			}
 			from, to := base+int(e.Offset), base+int(e.Offset+e.Len)
 			if to > len(p.ip) {
@@ -164,6 +192,11 @@ func verdict(t interface{ Fatalf(string, ...any) }, set ruleset, r rule, p *pack
 				t.Fatalf("rt %d", e.Key)
 			}
 			reg = flag(p.ipsec)
+		case *expr.Socket:
+			if p.socket == 0 {
+				return expr.VerdictContinue
+			}
+			reg = binaryutil.NativeEndian.PutUint32(p.socket)
 		case *expr.Fib:
 			reg = make([]byte, 4)
 			if p.routed {
@@ -325,6 +358,110 @@ func TestRulesClear(t *testing.T) {
 	}
 }
 
+// TestRulesDialled: where only IPsec is offered, clear text reaches a tunnel that we have opened without, and no other.
+func TestRulesDialled(t *testing.T) {
+	lns, served := netip.MustParseAddr("2001:db8::7"), netip.MustParseAddr("2001:db8::1")
+	for _, c := range []struct {
+		name    string
+		tunnel  uint16
+		socket  uint32
+		ipsec   bool
+		counter string
+	}{
+		{"ours", 30000, MarkTunnelPlain, false, ""},
+		{"a client's", 30000, MarkTunnel, false, dropClear},
+		{"nobody's", 30000, 0, false, dropClear},
+		{"the listener's", 0, MarkTunnelPlain, false, dropClear},
+	} {
+		for name, p := range map[string]*packet{
+			"IPv4": {ip: udpDatagram(testPeer, testServer, 1701, PortL2TP, 0, l2tpDatagram(0xc802, c.tunnel), true)},
+			"IPv6": {ip: udpDatagram6(lns, served, 1701, PortL2TP, l2tpDatagram(0xc802, c.tunnel))},
+		} {
+			p.socket, p.ipsec = c.socket, c.ipsec
+			spec := testSpec(false)
+			spec.Server = append(spec.Server, served)
+			set := steering(spec, 0)
+			if name == "IPv6" {
+				set = steering6(spec, 0)
+			}
+			passed := hook(t, set, "prerouting", p) && hook(t, set, "input", p)
+			if passed != (c.counter == "") || p.counter != c.counter || passed && p.mark != 0 {
+				t.Errorf("%s over %s: passed %t with mark %#x, counted as %q, want %q", c.name, name, passed, p.mark, p.counter, c.counter)
+			}
+		}
+	}
+}
+
+// TestRulesUnchecked: the checksum of a client behind a NAT with IPsec passthrough is taken away (B2r), that of any other is
+// left for the kernel to verify (B4r); what such a client sends beside L2TP is dropped like any client's.
+func TestRulesUnchecked(t *testing.T) {
+	for _, vrf := range []int{0, testVRF} {
+		for _, c := range []struct {
+			name     string
+			mark     uint32
+			ipsec    bool
+			tunnel   uint16
+			protocol byte
+			checksum bool // is there afterwards
+			after    uint32
+			counter  string
+		}{
+			{"request", Unchecked(ClientMark | 5), true, 0, unix.IPPROTO_UDP, false, ClientMark | 5, ""},
+			{"tunnel", Unchecked(ClientMark | 5), true, 30000, unix.IPPROTO_UDP, false, 0, ""},
+			{"another client's", ClientMark | 5, true, 30000, unix.IPPROTO_UDP, true, 0, ""},
+			{"forged mark in clear", Unchecked(ClientMark | 5), false, 0, unix.IPPROTO_UDP, true, Unchecked(ClientMark | 5), dropClear},
+			{"not UDP", Unchecked(ClientMark | 5), true, 0, unix.IPPROTO_TCP, true, ClientMark | 5, dropSelector},
+		} {
+			set := steering(testSpec(false), vrf)
+			b := udpDatagram(testPeer, testServer, 1701, PortL2TP, 0, l2tpDatagram(0xc802, c.tunnel), true)
+			binary.BigEndian.PutUint16(b[20+udpChecksum:], 0x1234) // of the address before NAT
+			b[9] = c.protocol
+			p := &packet{ip: b, mark: c.mark, ipsec: c.ipsec, iif: uint32(testVRF)}
+			passed := hook(t, set, "prerouting", p) && hook(t, set, "input", p)
+			if passed != (c.counter == "") || p.counter != c.counter || p.mark != c.after {
+				t.Errorf("%s: passed %t with mark %#x, counted as %q", c.name, passed, p.mark, p.counter)
+			}
+			if got := binary.BigEndian.Uint16(p.ip[20+udpChecksum:]) != 0; got != c.checksum {
+				t.Errorf("%s: checksum %t", c.name, got)
+			}
+		}
+	}
+}
+
+// TestRules6: L2TP over IPv6 is steered, its checksums stay right, and only IPsec's absence is its difference.
+func TestRules6(t *testing.T) {
+	lns, served := netip.MustParseAddr("2001:db8::7"), netip.MustParseAddr("2001:db8::1")
+	rapid.Check(t, func(t *rapid.T) {
+		spec := testSpec(true)
+		if len(steering6(spec, 0).chains) != 0 {
+			t.Fatalf("rules for IPv6 without an address of it")
+		}
+		spec.Server = append(spec.Server, served)
+		set := steering6(spec, rapid.SampledFrom([]int{0, testVRF}).Draw(t, "vrf"))
+		flags := rapid.SampledFrom([]uint16{0xc802, 0x4002, 0x0002, 0x0003}).Draw(t, "flags")
+		tunnel := rapid.SampledFrom([]uint16{0, MinTunnelPort - 1, MinTunnelPort, MaxTunnelPort}).Draw(t, "tunnel")
+		dport := rapid.SampledFrom([]uint16{PortL2TP, PortL2TP, 53, MinTunnelPort}).Draw(t, "dport")
+		payload := be16(flags)
+		if flags&l2tpLengthBit != 0 {
+			payload = append(payload, 0, 12)
+		}
+		payload = append(append(payload, be16(tunnel)...), 1, 2, 3, 4)
+		p := &packet{ip: udpDatagram6(lns, served, 1701, dport, payload), iif: uint32(testVRF)}
+		passed := hook(t, set, "prerouting", p) && hook(t, set, "input", p)
+		want := dport
+		if dport == PortL2TP && flags&l2tpVersionMask == 2 && tunnel >= MinTunnelPort {
+			want = tunnel
+		}
+		if passed == (dport == MinTunnelPort) || binary.BigEndian.Uint16(p.ip[40+udpDestination:]) != want || p.mark != 0 || sum(p.ip, p.ip[40:]) != 0xffff {
+			t.Fatalf("passed %t with mark %#x: %x", passed, p.mark, p.ip)
+		}
+		p = &packet{ip: udpDatagram6(served, lns, MinTunnelPort, 1701, payload), mark: MarkTunnelPlain}
+		if !hook(t, set, "output", p) || binary.BigEndian.Uint16(p.ip[40:]) != PortL2TP || p.mark != 0 || sum(p.ip, p.ip[40:]) != 0xffff {
+			t.Fatalf("sent with mark %#x: %x", p.mark, p.ip)
+		}
+	})
+}
+
 // l2tpDatagram is the beginning of an L2TP message with length field.
 func l2tpDatagram(flags, tunnel uint16) []byte {
 	b := binary.BigEndian.AppendUint16(nil, flags)
@@ -448,7 +585,7 @@ func TestRulesStatic(t *testing.T) {
 	for i := range 200 {
 		many.Server = append(many.Server, netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}))
 	}
-	if a, b := count(one), count(many); a != b || a > 25 {
+	if a, b := count(one), count(many); a != b || a > 28 {
 		t.Errorf("%d rules for 2 addresses, %d for 202", a, b)
 	}
 	if n := count(Spec{Name: "t"}); n != 1 {
@@ -464,6 +601,9 @@ func TestMarks(t *testing.T) {
 			t.Errorf("mark %#x", m)
 		}
 		seen[m] = true
+	}
+	if m := Unchecked(ClientMark | 7); IsClient(m) || seen[m&ClientMarkMask] {
+		t.Errorf("mark %#x", m)
 	}
 	for n, want := range map[uint32]bool{0: false, ClientMark: false, ClientMark | 1: true, ClientMark | 0xffffff: true, 0x12000000: false, 0x10ffffff: false} {
 		if IsClient(n) != want {

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -14,8 +15,8 @@ import (
 // Servers usually listen below it.
 const firstEphemeral = 10000
 
-// sysctls sets what the package comment names. /proc/sys/net shows the namespace of the thread that opens it.
-func (n *namespace) sysctls() error {
+// sysctls sets what the package comment names; six where IPv6 is served. /proc/sys/net shows the namespace of the thread that opens it.
+func (n *namespace) sysctls(six bool) error {
 	return n.do(func() error {
 		if err := writeSysctl("net/ipv4/ip_forward", "1"); err != nil {
 			return err
@@ -23,7 +24,7 @@ func (n *namespace) sysctls() error {
 		if err := movePortRange(); err != nil {
 			return err
 		}
-		if !n.made {
+		if !n.made || six {
 			return nil
 		}
 		return ignoreMissing(writeSysctl("net/ipv6/conf/default/disable_ipv6", "1"))
@@ -71,6 +72,37 @@ func portRange(present string) (string, error) {
 		low = firstEphemeral
 	}
 	return fmt.Sprintf("%d\t%d", low, MinTunnelPort-1), nil
+}
+
+// checksumDrops adds the number of UDP datagrams that the kernel has dropped for their checksum.
+func (r *Router) checksumDrops(drops map[string]uint64) error {
+	return r.space.do(func() error {
+		b, err := os.ReadFile("/proc/thread-self/net/snmp")
+		if err != nil {
+			return fmt.Errorf("virtual router %s: %w", r.name, err)
+		}
+		drops[dropChecksum], err = snmp(string(b), "Udp:", "InCsumErrors")
+		return err
+	})
+}
+
+// snmp reads a counter of /proc/net/snmp, where a line with the names is followed by one with the values.
+func snmp(text, group, name string) (uint64, error) {
+	var names []string
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) == 0 || f[0] != group {
+			continue
+		}
+		if names == nil {
+			names = f
+			continue
+		}
+		if i := slices.Index(names, name); i > 0 && i < len(f) {
+			return strconv.ParseUint(f[i], 10, 64)
+		}
+	}
+	return 0, fmt.Errorf("/proc/net/snmp: no %s %s", group, name)
 }
 
 func readSysctl(key string) (string, error) {

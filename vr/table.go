@@ -3,6 +3,8 @@ package vr
 import (
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 
 	"github.com/google/nftables"
 	"golang.org/x/sys/unix"
@@ -23,7 +25,7 @@ func nftError(err error, router string) error {
 		return &MissingFeature{Feature: FeatureNftables, Module: "nf_tables"}
 	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOENT), errors.Is(err, unix.EINVAL):
 		// An unknown expression is ENOENT; a kernel without nftables answers the netfilter socket EINVAL.
-		return &MissingFeature{Feature: FeatureNftables, Module: "nf_tables nft_fib_ipv4", Detail: err.Error()}
+		return &MissingFeature{Feature: FeatureNftables, Module: "nf_tables nft_fib_ipv4 nft_socket", Detail: err.Error()}
 	default:
 		return failed(err, "virtual router %s: nftables", router)
 	}
@@ -35,24 +37,36 @@ func (r *Router) installTable(spec Spec) error {
 	if err != nil {
 		return err
 	}
-	table := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: tableName(spec.Name)}
-	// Adding first makes deleting succeed whether or not the table was there.
-	c.AddTable(table)
-	c.DelTable(table)
-	if err := describe(c, table, steering(spec, r.vrf.index)); err != nil {
-		return fmt.Errorf("virtual router %s: nftables: %w", spec.Name, err)
+	sets := []ruleset{steering(spec, r.vrf.index)}
+	if six := steering6(spec, r.vrf.index); len(six.server) > 0 {
+		sets = append(sets, six)
 	}
-	return nftError(c.Flush(), spec.Name)
+	for _, set := range sets {
+		table := &nftables.Table{Family: set.family, Name: tableName(spec.Name)}
+		// Adding first makes deleting succeed whether or not the table was there.
+		c.AddTable(table)
+		c.DelTable(table)
+		if err := describe(c, table, set); err != nil {
+			return fmt.Errorf("virtual router %s: nftables: %w", spec.Name, err)
+		}
+	}
+	if err := nftError(c.Flush(), spec.Name); err != nil {
+		return err
+	}
+	if len(sets) == 1 {
+		return r.removeTableOf(nftables.TableFamilyIPv6)
+	}
+	return nil
 }
 
 // describe adds the table and everything in it to the transaction.
 func describe(c *nftables.Conn, table *nftables.Table, set ruleset) error {
 	c.AddTable(table)
-	server := &nftables.Set{Table: table, Name: serverSetName, KeyType: nftables.TypeIPAddr}
+	server := &nftables.Set{Table: table, Name: serverSetName, KeyType: set.address}
 	if err := c.AddSet(server, set.server); err != nil {
 		return err
 	}
-	for _, name := range counters {
+	for _, name := range set.counters {
 		c.AddObj(&nftables.CounterObj{Table: table, Name: name})
 	}
 	for _, ch := range set.chains {
@@ -71,26 +85,42 @@ func describe(c *nftables.Conn, table *nftables.Table, set ruleset) error {
 	return nil
 }
 
-// removeTable removes the table; a missing one is fine.
+// removeTable removes the tables; a missing one is fine.
 func (r *Router) removeTable() error {
+	return errors.Join(r.removeTableOf(nftables.TableFamilyIPv4), r.removeTableOf(nftables.TableFamilyIPv6))
+}
+
+func (r *Router) removeTableOf(family nftables.TableFamily) error {
 	c, err := r.nft()
 	if err != nil {
 		return err
 	}
-	table := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: tableName(r.name)}
+	table := &nftables.Table{Family: family, Name: tableName(r.name)}
 	c.AddTable(table)
 	c.DelTable(table)
 	err = c.Flush()
 	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EOPNOTSUPP) {
-		return nil // no nftables, so no table
+		return nil // no nftables, or not for IPv6, so no table
 	}
 	return failed(err, "virtual router %s: remove nftables table", r.name)
+}
+
+// families are those that the router has a table of.
+func (r *Router) families() []nftables.TableFamily {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	families := []nftables.TableFamily{nftables.TableFamilyIPv4}
+	if slices.ContainsFunc(r.spec.Server, netip.Addr.Is6) {
+		families = append(families, nftables.TableFamilyIPv6)
+	}
+	return families
 }
 
 // Drops counts the packets that the router's rules have dropped since the last Set, by reason: "direct" to a
 // tunnel's port, "cleartext" where IPsec is demanded, "foreign" SA, "selector": a client's SA used for something
 // else than L2TP, "unproven" ICMP error about decrypted contents, "leak" of an unencrypted datagram, "spoofed"
-// source of a subscriber; and since Open by traffic control: "policy" by a rule of a subscriber, "rate" beyond its rate.
+// source of a subscriber; since Open of the first router of the namespace by the kernel, in the whole of it: "checksum", UDP
+// with a wrong one (B4r); and since Open by traffic control: "policy" by a rule of a subscriber, "rate" beyond its rate.
 //
 // ErrNotFound when somebody has removed the table: Set installs it again.
 func (r *Router) Drops() (map[string]uint64, error) {
@@ -98,19 +128,23 @@ func (r *Router) Drops() (map[string]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
-	table := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: tableName(r.name)}
-	objects, err := c.GetObjects(table)
-	if err != nil {
-		return nil, failed(err, "virtual router %s: read counters", r.name)
-	}
 	drops := make(map[string]uint64, len(counters))
-	for _, o := range objects {
-		if counter, ok := o.(*nftables.CounterObj); ok {
-			drops[counter.Name] = counter.Packets
+	for _, family := range r.families() {
+		table := &nftables.Table{Family: family, Name: tableName(r.name)}
+		objects, err := c.GetObjects(table)
+		if err != nil {
+			return nil, failed(err, "virtual router %s: read counters", r.name)
+		}
+		found := false
+		for _, o := range objects {
+			if counter, ok := o.(*nftables.CounterObj); ok {
+				drops[counter.Name] += counter.Packets
+				found = true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("virtual router %s: nftables table %s: %w", r.name, table.Name, ErrNotFound)
 		}
 	}
-	if len(drops) == 0 {
-		return nil, fmt.Errorf("virtual router %s: nftables table %s: %w", r.name, table.Name, ErrNotFound)
-	}
-	return drops, r.tallies(drops)
+	return drops, errors.Join(r.tallies(drops), r.checksumDrops(drops))
 }

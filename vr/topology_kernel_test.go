@@ -205,6 +205,16 @@ func (top *topology) connect(c *client) {
 	c.encap = fd
 	t.Cleanup(func() { unix.Close(fd) })
 	top.installSAs(c)
+	top.installPolicies(c)
+	if err := errors.Join(setPolicy(fd, policyIn, 0), setPolicy(fd, policyOut, 0)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// installPolicies has a client encrypt what is UDP between it and the server.
+func (top *topology) installPolicies(c *client) {
+	t := top.t
+	t.Helper()
 	h := xfrmHandle(t, c.space)
 	for _, p := range []netlink.XfrmPolicy{
 		{Dir: netlink.XFRM_DIR_OUT, Src: host(c.addr), Dst: host(server)},
@@ -216,9 +226,6 @@ func (top *topology) connect(c *client) {
 		if err := h.XfrmPolicyAdd(&p); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if err := errors.Join(setPolicy(fd, policyIn, 0), setPolicy(fd, policyOut, 0)); err != nil {
-		t.Fatal(err)
 	}
 }
 
@@ -286,7 +293,11 @@ func (n *namespace) udp(t *testing.T, local netip.AddrPort) *net.UDPConn {
 	t.Helper()
 	var conn *net.UDPConn
 	err := n.do(func() error {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		family := unix.AF_INET
+		if local.Addr().Is6() {
+			family = unix.AF_INET6
+		}
+		fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 		if err != nil {
 			return err
 		}

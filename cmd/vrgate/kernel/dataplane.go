@@ -36,9 +36,9 @@ type dataplane struct {
 	running   sync.WaitGroup
 	ike       map[netip.AddrPort]*vr.Socket
 	listeners []*vr.Socket
-	servers   []netip.Addr
-	received  *vr.Batch // the poller's goroutine's
-	frame     []byte    // the poller's goroutine's
+	servers   []netip.Addr // that have IPsec: of IPv4
+	received  *vr.Batch    // the poller's goroutine's
+	frame     []byte       // the poller's goroutine's
 
 	// making is held while an XFRM interface is made; mu may be taken within.
 	making sync.Mutex

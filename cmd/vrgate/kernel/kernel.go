@@ -155,12 +155,18 @@ func (d *dataplane) open(cfg *config.Config, c *config.Router) error {
 	}
 	// What a crashed predecessor left, and only that: reqids of ours.
 	// Another virtual router may share the namespace: only this one's addresses.
-	d.servers = c.ServerAddresses
-	if _, err = d.xfrm.FlushOf(d.servers...); err != nil {
-		return err
+	for _, a := range c.ServerAddresses {
+		if a.Is4() {
+			d.servers = append(d.servers, a)
+		}
 	}
-	if _, err = d.xfrm.FlushPoliciesOf(d.servers...); err != nil {
-		return err
+	if len(d.servers) > 0 {
+		if _, err = d.xfrm.FlushOf(d.servers...); err != nil {
+			return err
+		}
+		if _, err = d.xfrm.FlushPoliciesOf(d.servers...); err != nil {
+			return err
+		}
 	}
 	if err = xfrm.SetHashThresholds(d.vr.NetNS()); err != nil {
 		return err
@@ -182,7 +188,7 @@ func (d *dataplane) open(cfg *config.Config, c *config.Router) error {
 		return err
 	}
 	for _, a := range c.ServerAddresses {
-		for _, port := range []uint16{vr.PortIKE, vr.PortNATT} {
+		for _, port := range ikePorts(a) {
 			s, err := d.vr.ListenIKE(a, port, port == vr.PortNATT)
 			if err != nil {
 				return err
@@ -206,6 +212,14 @@ func (d *dataplane) open(cfg *config.Config, c *config.Router) error {
 		}
 	}
 	return nil
+}
+
+// ikePorts are those on which IKE is served at an address: it is not over IPv6.
+func ikePorts(a netip.Addr) []uint16 {
+	if !a.Is4() {
+		return nil
+	}
+	return []uint16{vr.PortIKE, vr.PortNATT}
 }
 
 // clientOf is the connection that a mark names, 0 when it names none.

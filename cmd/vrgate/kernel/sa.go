@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"vrgate/controlplane/ike"
+	"vrgate/vr"
 	"vrgate/xfrm"
 )
 
@@ -51,20 +52,24 @@ func xfrmSA(f ike.SA) (xfrm.SA, error) {
 	if f.Tunnel {
 		tunnelMode(&sa, f)
 	} else {
-		transportMode(&sa)
+		transportMode(&sa, f.SkipChecksum)
 	}
 	return sa, nil
 }
 
 // transportMode is for L2TP. Only the protocol and our address can be checked: behind NAT the
-// peer's addresses and ports in the packet are not those negotiated (kernel.md 3.1).
-func transportMode(sa *xfrm.SA) {
+// peer's addresses and ports in the packet are not those negotiated (kernel.md 3.1). Behind a NAT with IPsec passthrough
+// not even the UDP checksum can be (B2r).
+func transportMode(sa *xfrm.SA, skipChecksum bool) {
 	sa.Selector.Proto = protocolUDP
 	server := netip.PrefixFrom(sa.Local, sa.Local.BitLen())
 	if sa.Dir == xfrm.Out {
 		sa.Selector.Src = server
 	} else {
 		sa.SetMark, sa.Selector.Dst = sa.Reqid, server
+		if skipChecksum {
+			sa.SetMark = vr.Unchecked(sa.Reqid)
+		}
 	}
 }
 

@@ -103,3 +103,28 @@ func TestSubscriberSelector(t *testing.T) {
 		}
 	}
 }
+
+// TestUncheckedSA: only what comes from a client behind a NAT with IPsec passthrough goes without a UDP checksum (B2r).
+func TestUncheckedSA(t *testing.T) {
+	for _, skip := range []bool{false, true} {
+		for _, dir := range []ike.Direction{ike.Inbound, ike.Outbound} {
+			sa, err := xfrmSA(ike.SA{
+				Conn: 7, Dir: dir, SPI: 0x1000, Local: netip.MustParseAddrPort("192.0.2.1:500"), Remote: netip.MustParseAddrPort("198.51.100.1:500"),
+				Cipher: ike.ESPAESCBC, Auth: ike.ESPAuthSHA1, EncKey: make([]byte, 16), AuthKey: make([]byte, 20), SkipChecksum: skip,
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := uint32(0)
+			switch {
+			case dir == ike.Inbound && skip:
+				want = vr.Unchecked(sa.Reqid)
+			case dir == ike.Inbound:
+				want = sa.Reqid
+			}
+			if sa.SetMark != want || !vr.IsClient(sa.Reqid) {
+				t.Errorf("skip %t, direction %v: mark %#x, want %#x; reqid %#x", skip, dir, sa.SetMark, want, sa.Reqid)
+			}
+		}
+	}
+}
