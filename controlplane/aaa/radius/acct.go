@@ -61,9 +61,14 @@ type AcctRecord struct {
 	PeerHost      string
 	Peer          string
 	PeerID        string
-	CallingNumber string
-	Address       netip.Addr
-	Netmask       netip.Addr // zero: 255.255.255.255 (R7)
+	// What the LAC has said about the call; speeds are bit/s, 0: nothing.
+	CallingNumber, CalledNumber string
+	TxSpeed, RxSpeed            uint32
+	// Server is the LNS to which the session was handed on, Far the call there, by our identifiers; zero: it ends here.
+	Server  netip.Addr
+	Far     [2]uint16
+	Address netip.Addr
+	Netmask netip.Addr // zero: 255.255.255.255 (R7)
 	// InPolicy and OutPolicy are the traffic policies that hold.
 	InPolicy, OutPolicy string
 	Class               [][]byte // as the accept had them (R7), at most aaa.MaxClasses
@@ -112,6 +117,7 @@ func AccountingAttributes(a AcctRecord) rad.Attributes {
 	l := line{
 		Router: a.Router, Access: a.Access, Proven: a.Protocol == aaa.Proven, Call: a.Call, Conn: a.Conn,
 		Local: a.Local, Remote: a.Remote, PeerHost: a.PeerHost, Peer: a.Peer, PeerID: a.PeerID, CallingNumber: a.CallingNumber,
+		CalledNumber: a.CalledNumber, TxSpeed: a.TxSpeed, RxSpeed: a.RxSpeed,
 	}
 	if a.Terminating != "" {
 		l.Router = a.Terminating // JunosE: the router of the user's interface
@@ -134,11 +140,8 @@ func AccountingAttributes(a AcctRecord) rad.Attributes {
 	}
 	l.packPort(p)
 	l.packTunnel(p)
-	if l.l2tp() {
-		p.text(typeTunnelConnection, fmt.Sprintf("%04x%04x", a.Call[0], a.Call[1]))
-	} else {
-		p.text(typeTunnelConnection, fmt.Sprintf("%08x", a.Conn))
-	}
+	l.packConnection(p)
+	a.packFar(p)
 	if n := acctAuthTypes[a.Protocol]; n != 0 {
 		p.vendorNumber(Attribute{vendorMicrosoft, msAcctAuthType}, n)
 	}
@@ -158,6 +161,21 @@ func EncodeAttributes(attributes rad.Attributes) []byte {
 		}
 	}
 	return b
+}
+
+// farTag is the tag of the tunnel through which a session goes on to another LNS; the one through which it came has none.
+const farTag = 1
+
+// packFar says where a session goes on to (tunnel switching).
+func (a *AcctRecord) packFar(p *packer) {
+	if !a.Server.IsValid() {
+		return
+	}
+	server := a.Server.Unmap()
+	p.tagNumber(typeTunnelType, farTag, tunnelL2TP)
+	p.tagNumber(typeTunnelMediumType, farTag, mediumOf(server))
+	p.text(typeTunnelServer, string(rune(farTag))+server.String())
+	p.vendorText(Attribute{vendorERX, erxTunnelInterface}, fmt.Sprintf("l2tp peer %s tunnel %d session %d", server, a.Far[0], a.Far[1]))
 }
 
 func (a *AcctRecord) packAddress(p *packer) {

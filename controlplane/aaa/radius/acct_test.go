@@ -58,7 +58,7 @@ Connect-Info "idle-timeout: no traffic for 10 minutes"
 // TestAccountingAttributes is the golden form of each record (R7, R9).
 func TestAccountingAttributes(t *testing.T) {
 	line := strings.Replace(l2tpTail[strings.Index(l2tpTail, "NAS-Port-Type"):], `"vr1"`, `"vr2"`, 1)
-	line = strings.Replace(line, "Connect-Info", "Acct-Tunnel-Connection \"000c0022\"\nMS-Acct-Auth-Type 4\nERX-Ingress-Policy-Name \"basic\"\nConnect-Info", 1)
+	line = strings.Replace(line, "Connect-Info", "MS-Acct-Auth-Type 4\nERX-Ingress-Policy-Name \"basic\"\nConnect-Info", 1)
 	for _, c := range []struct {
 		kind AcctKind
 		name string
@@ -100,6 +100,52 @@ func TestAccountingDynamic(t *testing.T) {
 		strings.NewReplacer("XAuth [", "IPsec [", "Connect-Info", "Acct-Tunnel-Connection \"00000007\"\nConnect-Info").Replace(xauthTail[strings.Index(xauthTail, "NAS-Port-Type"):])
 	if got := dump(AccountingAttributes(a)); got != want {
 		t.Errorf("%s\nnot\n%s", got, want)
+	}
+}
+
+// TestAccountingOfASwitchedSession: the tunnel by which it came is without tag, that by which it goes on has one (tunnel
+// switching), and there is no address.
+func TestAccountingOfASwitchedSession(t *testing.T) {
+	a := AcctRecord{
+		Kind: AcctStart, Session: "s3", Router: "vr1", User: "ann@isp", Access: aaa.AccessL2TP, Protocol: aaa.CHAPMD5, Call: [2]uint16{1, 2},
+		Local: netip.MustParseAddrPort("192.0.2.1:1701"), Remote: netip.MustParseAddrPort("198.51.100.9:1701"), PeerHost: "lac",
+		CallingNumber: "555", CalledNumber: "0800", TxSpeed: 2048, RxSpeed: 1024,
+		Server: netip.MustParseAddr("2001:db8::7"), Far: [2]uint16{3, 4},
+	}
+	want := `Acct-Status-Type 1
+Acct-Session-Id "s3"
+User-Name "ann@isp"
+Acct-Authentic 1
+Service-Type 2
+Framed-Protocol 1
+NAS-Port-Type 5
+NAS-Port 65538
+NAS-Port-Id "l2tp:1.2"
+Calling-Station-Id "555"
+Called-Station-Id "0800"
+Tunnel-Type 3
+Tunnel-Medium-Type 1
+Tunnel-Client-Endpoint "198.51.100.9"
+Tunnel-Server-Endpoint "192.0.2.1"
+Tunnel-Client-Auth-Id "lac"
+ERX-Virtual-Router-Name "vr1"
+ERX-Tunnel-Interface-Id "l2tp local 192.0.2.1:1701 peer 198.51.100.9:1701 tunnel 1 session 2"
+Acct-Tunnel-Connection "00010002"
+Tunnel-Type 3
+Tunnel-Medium-Type 2
+Tunnel-Server-Endpoint "2001:db8::7"
+ERX-Tunnel-Interface-Id "l2tp peer 2001:db8::7 tunnel 3 session 4"
+MS-Acct-Auth-Type 2
+Connect-Info "2048/1024 L2TP 198.51.100.9:1701"
+`
+	attributes := AccountingAttributes(a)
+	if got := dump(attributes); got != want {
+		t.Errorf("%s\nnot\n%s", got, want)
+	}
+	for _, v := range read(attributes).values {
+		if v.attribute == (Attribute{Type: typeTunnelServer}) && (v.tag == farTag) != (v.text == "2001:db8::7") {
+			t.Errorf("%s has tag %d", v, v.tag)
+		}
 	}
 }
 

@@ -88,6 +88,16 @@ type Answer struct {
 	Code       rad.Code // Access-Accept, Access-Reject, Access-Challenge or Accounting-Response
 	Attributes rad.Attributes
 	Server     string // its name
+	// Passwords are the Tunnel-Passwords among the attributes in clear, in their order.
+	Passwords []TunnelPassword
+}
+
+// TunnelPassword is an attribute of that name (RFC 2868 section 3.5).
+type TunnelPassword struct {
+	Tag    uint8 // 1 to 31; 0: none
+	Secret keymat.Secret
+	// Broken: the attribute cannot be decrypted, and Secret is empty.
+	Broken bool
 }
 
 // Errors of Do and Account, besides those of their context, *OpenError and *MalformedError.

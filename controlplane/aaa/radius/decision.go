@@ -97,10 +97,11 @@ func bad(a Answer, text string) aaa.Decision {
 func (m *Method) accept(r aaa.Request, a Answer, in *reading) aaa.Decision {
 	b := builder{mayMove: m.MayMove}
 	b.apply(in, acceptRules)
+	tunnels := b.handOn(r, a.Passwords, in)
 	if b.refuse != "" {
 		return bad(a, b.refuse)
 	}
-	d := aaa.Decision{Accept: true, Message: in.message(), Grants: b.grants()}
+	d := aaa.Decision{Accept: true, Message: in.message(), Tunnels: tunnels, Grants: b.grants()}
 	d.User, _ = b.user.get()
 	switch r.Protocol {
 	case aaa.MSCHAPv2:

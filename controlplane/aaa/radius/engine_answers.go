@@ -56,12 +56,12 @@ func (e *engine) received(ev received) {
 		n.Counts[Late]++
 	default:
 		n.Counts[outcome]++
-		e.answered(n, e.requests[k.Request], p)
+		e.answered(n, e.requests[k.Request], p, k.Authenticator)
 	}
 }
 
-// answered ends a request with its server's verified answer.
-func (e *engine) answered(n *end, r *request, p *rad.Packet) {
+// answered ends a request, which was sent with the given authenticator, with its server's verified answer.
+func (e *engine) answered(n *end, r *request, p *rad.Packet, sent Authenticator) {
 	if r.Probe {
 		e.leave(r, slotAnswered)
 		e.drop(r)
@@ -72,5 +72,7 @@ func (e *engine) answered(n *end, r *request, p *rad.Packet) {
 	}
 	e.heard(n, r)
 	e.leave(r, slotAnswered)
-	e.finish(r, Answer{Code: p.Code, Attributes: p.Attributes, Server: n.Server.Name}, nil)
+	e.finish(r, Answer{
+		Code: p.Code, Attributes: p.Attributes, Server: n.Server.Name, Passwords: tunnelPasswords(p.Attributes, n.Server.Secret, sent),
+	}, nil)
 }

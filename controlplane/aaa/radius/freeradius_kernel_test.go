@@ -169,6 +169,30 @@ User Cleartext-Password := "clientPass"
 
 proven Service-Type == Authorize-Only, Auth-Type := Accept
 	Framed-IP-Address = 10.9.0.8
+
+switched Cleartext-Password := "clientPass"
+	Tunnel-Type:1 = L2TP,
+	Tunnel-Medium-Type:1 = IPv4,
+	Tunnel-Server-Endpoint:1 = "192.0.2.7",
+	Tunnel-Client-Endpoint:1 = "192.0.2.1",
+	Tunnel-Password:1 = "a tunnel secret of 33 characters.",
+	Tunnel-Assignment-Id:1 = "pool 5",
+	Tunnel-Preference:1 = 5,
+	Tunnel-Client-Auth-Id:1 = "us",
+	Tunnel-Server-Auth-Id:1 = "them",
+	Tunnel-Private-Group-Id:1 = "group",
+	Tunnel-Type:2 = L2TP,
+	Tunnel-Medium-Type:2 = IPv6,
+	Tunnel-Server-Endpoint:2 = "2001:db8::7",
+	ERX-Tunnel-Password:2 = "in clear",
+	ERX-Tunnel-Virtual-Router:2 = "other",
+	ERX-Tunnel-Maximum-Sessions = 100,
+	Class = "class one"
+
+vlan Cleartext-Password := "clientPass"
+	Tunnel-Type = VLAN,
+	Tunnel-Medium-Type = IEEE-802,
+	Tunnel-Private-Group-Id = "12"
 `
 
 // startFreeRADIUS runs it until the test ends, and returns a client for it and the file of what it was asked.
@@ -304,6 +328,8 @@ func TestFreeRADIUS(t *testing.T) {
 		t.Errorf("proven, but the server knows only a password: %+v", d)
 	}
 
+	checkTunnels(t, m, base)
+
 	for _, kind := range []AcctKind{AcctOn, AcctStart, AcctInterim, AcctStop} {
 		a := exampleRecord(kind)
 		if err := client.Account(ctx, "g", EncodeAttributes(AccountingAttributes(a)), time.Now()); err != nil {
@@ -311,6 +337,23 @@ func TestFreeRADIUS(t *testing.T) {
 		}
 	}
 	checkDetail(t, detail)
+}
+
+// checkTunnels: tunnel switching by FreeRADIUS' names, with a password that it has encrypted.
+func checkTunnels(t *testing.T, m *Method, r aaa.Request) {
+	t.Helper()
+	r.User, r.Protocol, r.Password, r.Local = "switched", aaa.PAP, keymat.Secret("clientPass"), netip.MustParseAddrPort("192.0.2.1:1701")
+	want := []aaa.Tunnel{{
+		Preference: 5, Server: netip.MustParseAddr("192.0.2.7"), Client: netip.MustParseAddr("192.0.2.1"), Secret: keymat.Secret("a tunnel secret of 33 characters."),
+		ClientName: "us", ServerName: "them", Assignment: "pool 5", PrivateGroup: "group", MaxSessions: 100,
+	}, {Server: netip.MustParseAddr("2001:db8::7"), Secret: keymat.Secret("in clear"), MaxSessions: 100}}
+	if d := m.Authenticate(context.Background(), "g", r); !d.Accept || !reflect.DeepEqual(d.Tunnels, want) || string(bytes.Join(d.Class, nil)) != "class one" {
+		t.Errorf("switched: %+v", d)
+	}
+	r.User = "vlan"
+	if d := m.Authenticate(context.Background(), "g", r); d.Accept || d.Reason != aaa.ReasonBadAnswer || !strings.Contains(d.Text, "type 13") {
+		t.Errorf("a VLAN: %+v", d)
+	}
 }
 
 // eap has a peer with EAP-MD5 (RFC 3748 section 5.4) and one password authenticate through us.
@@ -398,6 +441,7 @@ Tunnel-Server-Endpoint:0 = "192.0.2.1"
 Tunnel-Client-Auth-Id:0 = "pc"
 ERX-Virtual-Router-Name = "ROUTER"
 ERX-Tunnel-Interface-Id = "l2tp local 192.0.2.1:4500 peer 203.0.113.5:61234 tunnel 12 session 34"
+Acct-Tunnel-Connection = "000c0022"
 `
 	frInfo = `
 Connect-Info = "L2TP/IPsec 203.0.113.5:61234 Windows 10"
@@ -430,7 +474,6 @@ Framed-IP-Address = 10.0.0.7
 Framed-IP-Netmask = 255.255.255.255
 `
 	frEnd = frPort + `
-Acct-Tunnel-Connection = "000c0022"
 MS-Acct-Auth-Type = MS-CHAP-2
 ERX-Ingress-Policy-Name = "basic"
 ` + frInfo
@@ -494,6 +537,9 @@ func TestNamesOfFreeRADIUS(t *testing.T) {
 					want = tagText
 				} else if tags && want == integer {
 					want = tagInteger
+				}
+				if d.attribute == (Attribute{vendorERX, erxMaxSessions}) {
+					want = tagInteger // Juniper's own description gives it a tag
 				}
 				if d.kind != want && d.kind != octets {
 					t.Errorf("%s is %s %s", d.name, words[3], strings.Join(words[4:], " "))

@@ -66,6 +66,12 @@ func (c *choice[T]) get() (T, bool) {
 	return none, false
 }
 
+// any says whether somebody has said something.
+func (c *choice[T]) any() bool {
+	_, said := c.get()
+	return said
+}
+
 // pair are primary and secondary server. They are chosen together: two vendors' name servers are not mixed.
 type pair struct {
 	at [numSources][2]netip.Addr
@@ -125,6 +131,7 @@ type builder struct {
 	networks                    choice[[]netip.Prefix]
 	framedPrefixes, delegations []netip.Prefix
 	class                       [][]byte
+	tunnels                     map[uint8]*tunnel // by tag
 	// refuse says why an accept cannot be used; empty: it can.
 	refuse string
 }

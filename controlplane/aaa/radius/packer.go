@@ -41,6 +41,11 @@ func (p *packer) text(t rad.Type, s string) { p.add(t, []byte(cut(s, maxValue)))
 
 func (p *packer) number(t rad.Type, n uint32) { p.add(t, binary.BigEndian.AppendUint32(nil, n)) }
 
+// tagNumber appends a number of 24 bits with a tag (RFC 2868 section 3.1).
+func (p *packer) tagNumber(t rad.Type, tag uint8, n uint32) {
+	p.number(t, uint32(tag)<<24|n&0xffffff)
+}
+
 // tagged appends a text that may have a tag (RFC 2868): none, unless the text itself begins like one.
 func (p *packer) tagged(t rad.Type, s string) {
 	if s != "" && s[0] <= maxTag {
@@ -103,7 +108,9 @@ type line struct {
 	PeerHost      string
 	Peer          string
 	PeerID        string
-	CallingNumber string
+	// What the LAC has said about the call; speeds are bit/s, 0: nothing.
+	CallingNumber, CalledNumber string
+	TxSpeed, RxSpeed            uint32
 }
 
 func (l line) l2tp() bool { return l.Access == aaa.AccessL2TP || l.Access == aaa.AccessL2TPIPsec }
@@ -120,8 +127,8 @@ const (
 // packPort says on which port the subscriber is. There is no hardware: the number is unique among the virtual router's
 // sessions of its kind, tunnel and session of L2TP or the IPsec connection.
 //
-// Calling-Station-Id is the calling number or else the peer's outer address, Called-Station-Id the address called: so
-// that a server can tell customers apart, and hosts that guess passwords.
+// Calling-Station-Id is the calling number or else the peer's outer address, Called-Station-Id the called number or else the
+// address called: so that a server can tell customers apart, and hosts that guess passwords.
 func (l line) packPort(p *packer) {
 	p.number(typeNASPortType, portVirtual)
 	if l.l2tp() {
@@ -137,7 +144,10 @@ func (l line) packPort(p *packer) {
 	case l.Remote.IsValid():
 		p.text(typeCallingStationID, l.Remote.Addr().Unmap().String())
 	}
-	if l.Local.IsValid() {
+	switch {
+	case l.CalledNumber != "":
+		p.text(typeCalledStationID, l.CalledNumber)
+	case l.Local.IsValid():
 		p.text(typeCalledStationID, l.Local.Addr().Unmap().String())
 	}
 }
@@ -151,11 +161,7 @@ func (l line) packTunnel(p *packer) {
 		p.number(typeTunnelType, tunnelESP)
 	}
 	if l.Remote.IsValid() && l.Local.IsValid() {
-		medium := uint32(mediumIPv4)
-		if l.Remote.Addr().Unmap().Is6() {
-			medium = mediumIPv6
-		}
-		p.number(typeTunnelMediumType, medium)
+		p.number(typeTunnelMediumType, mediumOf(l.Remote.Addr()))
 		p.tagged(typeTunnelClient, l.Remote.Addr().Unmap().String())
 		p.tagged(typeTunnelServer, l.Local.Addr().Unmap().String())
 	}
@@ -175,7 +181,29 @@ func (l line) packTunnel(p *packer) {
 	}
 }
 
-// connectInfo says in words what the connection is.
+// packConnection names the call, or the IPsec connection, in which the session is: Acct-Tunnel-Connection of RFC 2867
+// section 4.1, which JunosE puts into Access-Requests too.
+func (l line) packConnection(p *packer) {
+	if l.l2tp() {
+		p.text(typeTunnelConnection, fmt.Sprintf("%04x%04x", l.Call[0], l.Call[1]))
+	} else {
+		p.text(typeTunnelConnection, fmt.Sprintf("%08x", l.Conn))
+	}
+}
+
+// speeds is what a LAC has said of the access line, as JunosE writes it: "TX" in bit/s, towards the subscriber, or "TX/RX"
+// where the other direction has another speed. Empty: nothing.
+func (l line) speeds() string {
+	switch {
+	case l.TxSpeed == 0 && l.RxSpeed == 0:
+		return ""
+	case l.RxSpeed == 0 || l.RxSpeed == l.TxSpeed:
+		return fmt.Sprint(l.TxSpeed)
+	}
+	return fmt.Sprintf("%d/%d", l.TxSpeed, l.RxSpeed)
+}
+
+// connectInfo says in words what the connection is, after its speeds.
 func (l line) connectInfo() string {
 	s := "XAuth"
 	switch {
@@ -191,6 +219,9 @@ func (l line) connectInfo() string {
 	}
 	if l.Peer != "" {
 		s += " " + shown(l.Peer)
+	}
+	if speeds := l.speeds(); speeds != "" {
+		s = speeds + " " + s
 	}
 	return s
 }

@@ -45,6 +45,7 @@ func (m *Method) exchange(r aaa.Request) (Exchange, error) {
 	l := line{
 		Router: r.Router, Access: r.Access, Proven: r.Protocol == aaa.Proven, Call: r.Call, Conn: r.Conn,
 		Local: r.Local, Remote: r.Remote, PeerHost: r.PeerHost, Peer: r.Peer, PeerID: r.PeerID, CallingNumber: r.CallingNumber,
+		CalledNumber: r.CalledNumber, TxSpeed: r.TxSpeed, RxSpeed: r.RxSpeed,
 	}
 	m.NAS.pack(p, r.Access, r.Remote.Addr())
 	p.number(typeServiceType, service)
@@ -54,6 +55,9 @@ func (m *Method) exchange(r aaa.Request) (Exchange, error) {
 	p.text(typeAcctSessionID, r.Session)
 	l.packPort(p)
 	l.packTunnel(p)
+	if l.l2tp() {
+		l.packConnection(p)
+	}
 	p.text(typeConnectInfo, l.connectInfo())
 	x.Attributes = p.out
 	return x, nil

@@ -58,6 +58,7 @@ Tunnel-Server-Endpoint "192.0.2.1"
 Tunnel-Client-Auth-Id "pc"
 ERX-Virtual-Router-Name "vr1"
 ERX-Tunnel-Interface-Id "l2tp local 192.0.2.1:4500 peer 203.0.113.5:61234 tunnel 12 session 34"
+Acct-Tunnel-Connection "000c0022"
 Connect-Info "L2TP/IPsec 203.0.113.5:61234 Windows 10"
 `
 	xauthTail = `NAS-Identifier "gate"
@@ -120,6 +121,13 @@ func TestRequests(t *testing.T) {
 			"User-Name \"ann@example.net\"\n" + strings.Replace(l2tpTail, `Auth-Id "pc"`, `Auth-Id "\x01pc"`, 1), ""},
 		{"a calling number", l2tpRequest, func(r *aaa.Request) { r.Protocol, r.CallingNumber = aaa.PAP, "555" }, &Method{},
 			"User-Name \"ann@example.net\"\n" + strings.Replace(l2tpTail, `Calling-Station-Id "203.0.113.5"`, `Calling-Station-Id "555"`, 1), ""},
+		{"what a LAC says of the call", l2tpRequest, func(r *aaa.Request) {
+			r.Protocol, r.CalledNumber, r.TxSpeed, r.RxSpeed = aaa.PAP, "0800", 8_000_000, 1_000_000
+		}, &Method{}, "User-Name \"ann@example.net\"\n" + strings.NewReplacer(`Called-Station-Id "192.0.2.1"`, `Called-Station-Id "0800"`, `Info "L2TP`, `Info "8000000/1000000 L2TP`).Replace(l2tpTail), ""},
+		{"one speed", l2tpRequest, func(r *aaa.Request) { r.Protocol, r.TxSpeed = aaa.PAP, 64000 }, &Method{},
+			"User-Name \"ann@example.net\"\n" + strings.Replace(l2tpTail, `Info "L2TP`, `Info "64000 L2TP`, 1), ""},
+		{"the same speed", l2tpRequest, func(r *aaa.Request) { r.Protocol, r.TxSpeed, r.RxSpeed = aaa.PAP, 64000, 64000 }, &Method{},
+			"User-Name \"ann@example.net\"\n" + strings.Replace(l2tpTail, `Info "L2TP`, `Info "64000 L2TP`, 1), ""},
 		{"the client's address as ours", l2tpRequest, func(r *aaa.Request) { r.Protocol = aaa.PAP }, &Method{NAS: NAS{Identifier: "gate", Address: testNAS.Address, ClientEndpoint: true}}, // R12
 			"User-Name \"ann@example.net\"\n" + strings.Replace(l2tpTail, "NAS-IP-Address 192.0.2.9", "NAS-IP-Address 203.0.113.5", 1), ""},
 		{"but not of XAuth", xauthRequest, func(r *aaa.Request) { r.Protocol = aaa.PAP }, &Method{NAS: NAS{Identifier: "gate", Address: testNAS.Address, ClientEndpoint: true}},

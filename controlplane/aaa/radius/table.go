@@ -84,14 +84,19 @@ const (
 	typeTunnelClient        = 66
 	typeTunnelServer        = 67
 	typeTunnelConnection    = 68
+	typeTunnelPassword      = 69
 	typePrompt              = 76
 	typeConnectInfo         = 77
 	typeEAPMessage          = 79
 	typeMessageAuth         = 80
+	typeTunnelGroup         = 81
+	typeTunnelAssignment    = 82
+	typeTunnelPreference    = 83
 	typeInterimInterval     = 85
 	typeNASPortID           = 87
 	typeFramedPool          = 88
 	typeTunnelClientAuthID  = 90
+	typeTunnelServerAuthID  = 91
 	typeNASIPv6Address      = 95
 	typeFramedIPv6Prefix    = 97
 	typeDelegatedIPv6Prefix = 123
@@ -106,12 +111,15 @@ const (
 	msCHAP2Success  = 26
 
 	erxVirtualRouter   = 1
+	erxTunnelPassword  = 9
 	erxIngressPolicy   = 10
 	erxEgressPolicy    = 11
+	erxMaxSessions     = 33
 	erxInputGigapkts   = 42
 	erxOutputGigapkts  = 43
 	erxTunnelInterface = 44
 	erxDisconnectCause = 51
+	erxTunnelGroup     = 64
 	erxServiceInterim  = 140
 
 	asaSplitPolicy = 55
@@ -190,24 +198,25 @@ var definitions = []definition{
 	{Attribute{0, typeCHAPChallenge}, "CHAP-Challenge", octets, false},
 	{Attribute{0, typeNASPortType}, "NAS-Port-Type", integer, false},
 	{Attribute{0, 62}, "Port-Limit", integer, false},
-	{Attribute{0, typeTunnelType}, "Tunnel-Type", tagInteger, false},
-	{Attribute{0, typeTunnelMediumType}, "Tunnel-Medium-Type", tagInteger, false},
-	{Attribute{0, typeTunnelClient}, "Tunnel-Client-Endpoint", tagText, false},
-	{Attribute{0, typeTunnelServer}, "Tunnel-Server-Endpoint", tagText, false},
+	{Attribute{0, typeTunnelType}, "Tunnel-Type", tagInteger, true},
+	{Attribute{0, typeTunnelMediumType}, "Tunnel-Medium-Type", tagInteger, true},
+	{Attribute{0, typeTunnelClient}, "Tunnel-Client-Endpoint", tagText, true},
+	{Attribute{0, typeTunnelServer}, "Tunnel-Server-Endpoint", tagText, true},
 	{Attribute{0, typeTunnelConnection}, "Acct-Tunnel-Connection", text, false},
-	{Attribute{0, 69}, "Tunnel-Password", octets, false},
+	{Attribute{0, typeTunnelPassword}, "Tunnel-Password", octets, true},
 	{Attribute{0, typePrompt}, "Prompt", integer, false},
 	{Attribute{0, typeConnectInfo}, "Connect-Info", text, false},
 	{Attribute{0, typeEAPMessage}, "EAP-Message", octets, false},
 	{Attribute{0, typeMessageAuth}, "Message-Authenticator", octets, false},
-	{Attribute{0, 82}, "Tunnel-Assignment-Id", tagText, false},
-	{Attribute{0, 83}, "Tunnel-Preference", tagInteger, false},
+	{Attribute{0, typeTunnelGroup}, "Tunnel-Private-Group-Id", tagText, false},
+	{Attribute{0, typeTunnelAssignment}, "Tunnel-Assignment-Id", tagText, true},
+	{Attribute{0, typeTunnelPreference}, "Tunnel-Preference", tagInteger, true},
 	{Attribute{0, typeInterimInterval}, "Acct-Interim-Interval", integer, false},
 	{Attribute{0, typeNASPortID}, "NAS-Port-Id", text, false},
 	{Attribute{0, typeFramedPool}, "Framed-Pool", text, true},
 	{Attribute{0, 89}, "Chargeable-User-Identity", octets, false},
-	{Attribute{0, typeTunnelClientAuthID}, "Tunnel-Client-Auth-Id", tagText, false},
-	{Attribute{0, 91}, "Tunnel-Server-Auth-Id", tagText, false},
+	{Attribute{0, typeTunnelClientAuthID}, "Tunnel-Client-Auth-Id", tagText, true},
+	{Attribute{0, typeTunnelServerAuthID}, "Tunnel-Server-Auth-Id", tagText, true},
 	{Attribute{0, typeNASIPv6Address}, "NAS-IPv6-Address", address6, false},
 	{Attribute{0, 96}, "Framed-Interface-Id", octets, false},
 	{Attribute{0, typeFramedIPv6Prefix}, "Framed-IPv6-Prefix", prefix6, false},
@@ -244,7 +253,7 @@ var definitions = []definition{
 	{Attribute{vendorERX, 6}, "ERX-Primary-Wins", address, false},
 	{Attribute{vendorERX, 7}, "ERX-Secondary-Wins", address, false},
 	{Attribute{vendorERX, 8}, "ERX-Tunnel-Virtual-Router", tagText, false},
-	{Attribute{vendorERX, 9}, "ERX-Tunnel-Password", octets, false},
+	{Attribute{vendorERX, erxTunnelPassword}, "ERX-Tunnel-Password", tagText, false},
 	{Attribute{vendorERX, erxIngressPolicy}, "ERX-Ingress-Policy-Name", text, true},
 	{Attribute{vendorERX, erxEgressPolicy}, "ERX-Egress-Policy-Name", text, true},
 	{Attribute{vendorERX, 12}, "ERX-Ingress-Statistics", integer, false},
@@ -253,7 +262,7 @@ var definitions = []definition{
 	{Attribute{vendorERX, 23}, "ERX-Igmp-Enable", integer, false},
 	{Attribute{vendorERX, 25}, "ERX-Redirect-VR-Name", text, true},
 	{Attribute{vendorERX, 26}, "ERX-Qos-Profile-Name", text, false},
-	{Attribute{vendorERX, 33}, "ERX-Tunnel-Maximum-Sessions", integer, false},
+	{Attribute{vendorERX, erxMaxSessions}, "ERX-Tunnel-Maximum-Sessions", tagInteger, false},
 	{Attribute{vendorERX, 34}, "ERX-Framed-Ip-Route-Tag", text, false},
 	{Attribute{vendorERX, 36}, "ERX-PPP-Username", text, false},
 	{Attribute{vendorERX, 37}, "ERX-PPP-Password", octets, false},
@@ -264,6 +273,7 @@ var definitions = []definition{
 	{Attribute{vendorERX, erxDisconnectCause}, "Sdx-Tunnel-Disconnect-Cause-Info", octets, false},
 	{Attribute{vendorERX, 54}, "ERX-L2tp-Recv-Window-Size", integer, false},
 	{Attribute{vendorERX, 63}, "ERX-Interface-Desc", text, false},
+	{Attribute{vendorERX, erxTunnelGroup}, "ERX-Tunnel-Group", text, true},
 	{Attribute{vendorERX, 70}, "ERX-DF-Bit", integer, false},
 	{Attribute{vendorERX, 90}, "ERX-L2TP-Resynch-Method", integer, false},
 	{Attribute{vendorERX, 91}, "ERX-Tunnel-Switch-Profile", text, false},

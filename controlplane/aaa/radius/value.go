@@ -19,6 +19,7 @@ type value struct {
 	octets    []byte // as it came
 	text      string // text, tagText: without tag and terminating zeros
 	number    uint32 // integer, tagInteger: without tag
+	tag       uint8  // tagText, tagInteger: 0 if there is none
 	address   netip.Addr
 	prefix    netip.Prefix
 }
@@ -194,7 +195,7 @@ func (d *definition) decode(b []byte) (value, bool) {
 	case tagInteger:
 		v.number = binary.BigEndian.Uint32(b)
 		if b[0] <= maxTag {
-			v.number &= 0xffffff
+			v.tag, v.number = b[0], v.number&0xffffff
 		}
 		return v, true
 	case address, address6:
@@ -204,7 +205,7 @@ func (d *definition) decode(b []byte) (value, bool) {
 		return v, v.readPrefix(b)
 	case tagText:
 		if b[0] <= maxTag {
-			b = b[1:]
+			v.tag, b = b[0], b[1:]
 		}
 	}
 	// Some servers send the zero that ends their strings.

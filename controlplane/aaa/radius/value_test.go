@@ -180,6 +180,7 @@ func FuzzAttributes(f *testing.F) {
 	for s := range ciscoRules {
 		add(vsa(9, 1, s+"=10.0.0.1 255.255.255.0, 10.0.0.0/8 example.com"))
 	}
+	add(tagNumber(typeTunnelType, 1, 3), tagString(typeTunnelServer, 1, "192.0.2.7"), tagString(typeTunnelClient, 1, "192.0.2.8"), vsa(4874, 9, "\x01p"), vsa(4874, 33, u32(5)))
 	add(vsa(14988, 8, "1M/2M 3M/4M 1M/1M 8/8 5 1k/1k"), std(typeFramedRoute, "10.0.0.0/8 0.0.0.0 1 tag 3"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		attributes, err := rad.ParseAttributes(b)
@@ -270,6 +271,15 @@ func checkDecision(t *testing.T, r aaa.Request, d aaa.Decision) {
 		}
 	}
 	checkTraffic(t, g.Traffic)
+	if len(d.Tunnels) > aaa.MaxTunnels {
+		t.Fatalf("%d tunnels", len(d.Tunnels))
+	}
+	for _, n := range d.Tunnels {
+		if !n.Server.IsValid() || n.Server.IsMulticast() || n.Server.IsLoopback() || n.Client.IsValid() && n.Client.Is4() != n.Server.Is4() ||
+			n.Preference > 0xffffff || n.MaxSessions < 0 || n.MaxSessions > maxTunnelSessions || !printable(n.ClientName+n.ServerName+n.Assignment+n.PrivateGroup) {
+			t.Fatalf("%+v", n)
+		}
+	}
 }
 
 func checkTraffic(t *testing.T, x aaa.Traffic) {
