@@ -77,7 +77,7 @@ func buildIKE(c *config.Config, r *config.Router) (ike.Config, error) {
 		for _, x := range t.Transforms {
 			out.OldAndroidSHA256 = out.OldAndroidSHA256 || x.Integrity == config.IntegritySHA256Trunc96
 		}
-		profile, keys := tunnelProfile(t, proposals)
+		profile, keys := tunnelProfile(t, r.IPProfile(t.IPProfile), proposals)
 		out.Tunnels, out.Keys = append(out.Tunnels, profile), append(out.Keys, keys...)
 	}
 	if r.DPD.Enabled {
@@ -166,7 +166,7 @@ func buildL2TP(r *config.Router) l2tp.Config {
 				Name: hostProfileName(h), Host: h.RemoteHost, RequireIPsec: h.IPsecRequired, Secret: keymat.Secret(h.TunnelPassword),
 				Challenge: r.L2TP.Challenge, LocalHost: h.LocalHost, Local: h.LocalAddress, MaxSessions: h.MaxSessions,
 				ReceiveWindow: uint16(h.ReceiveWindow), SingleShot: h.SingleShot, HideAVPs: h.HideAVPs, DisconnectCause: new(h.DisconnectCause),
-				TolerateUnknownAVP: h.TolerateUnknownAVP, Revision: hostRevision(d, h, r.IPProfile(h.IPProfile)),
+				TolerateUnknownAVP: h.TolerateUnknownAVP, ZeroTunnelID: h.ZeroTunnelID, Revision: hostRevision(d, h, r.IPProfile(h.IPProfile)),
 			})
 		}
 		out.Profiles = append(out.Profiles, p)

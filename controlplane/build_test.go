@@ -3,6 +3,7 @@ package controlplane
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -108,7 +109,7 @@ func testRouter() *config.Router {
 		Destinations: []config.DestinationProfile{{
 			Name: "d", LACAddress: netip.MustParseAddr("203.0.113.9"), MaxSessions: 8,
 			Hosts: []config.HostProfile{
-				{RemoteHost: "lac", LocalHost: "lns", LocalAddress: server, IPsecRequired: true, TunnelPassword: config.Secret("five"), MaxSessions: 2, ReceiveWindow: 9, IPProfile: "p", SingleShot: true, ProxyLCP: true, HideAVPs: true, TolerateUnknownAVP: true},
+				{RemoteHost: "lac", LocalHost: "lns", LocalAddress: server, IPsecRequired: true, TunnelPassword: config.Secret("five"), MaxSessions: 2, ReceiveWindow: 9, IPProfile: "p", SingleShot: true, ProxyLCP: true, HideAVPs: true, TolerateUnknownAVP: true, ZeroTunnelID: true},
 				{LocalHost: "red", IPsecRequired: false, IPProfile: "q", DisconnectCause: true, ProxyAuth: true},
 			},
 		}},
@@ -193,7 +194,7 @@ func TestBuild(t *testing.T) {
 	}
 	equal("host", l.Profiles[0].Hosts[0], l2tp.HostProfile{
 		Name: "lac", Host: "lac", RequireIPsec: true, Secret: keymat.Secret("five"), Challenge: true, LocalHost: "lns", Local: server, MaxSessions: 2, ReceiveWindow: 9,
-		SingleShot: true, HideAVPs: true, TolerateUnknownAVP: true,
+		SingleShot: true, HideAVPs: true, TolerateUnknownAVP: true, ZeroTunnelID: true,
 	})
 	equal("tunnel password", string(l.Profiles[0].Hosts[0].Secret), "five")
 	equal("default host", l.Profiles[0].Hosts[1], l2tp.HostProfile{Name: "default", Challenge: true, LocalHost: "red"})
@@ -243,6 +244,12 @@ func TestBuildTunnels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for i := range got.ike.Tunnels {
+		if got.ike.Tunnels[i].Revision == "" {
+			t.Errorf("tunnel profile %q has no revision", got.ike.Tunnels[i].Name)
+		}
+		got.ike.Tunnels[i].Revision = ""
+	}
 	equal("profiles of IKE", got.ike.Tunnels, []ike.TunnelProfile{
 		{
 			Name: "road", Local: server, LocalID: "@vpn.example.net", Credential: "vpn", PeerIDs: []string{"*@example.net"}, XAuth: ike.XAuthRADIUSCHAP, Reauthenticate: true,
@@ -263,6 +270,47 @@ func TestBuildTunnels(t *testing.T) {
 	r.DPD.Enabled = false
 	if got, err := buildRouter(&config.Config{Routers: []*config.Router{r}}, r, noCertificates(t)); err != nil || got.ike.DPD != (ike.DPDTimers{}) {
 		t.Errorf("dead peer detection that is off: %+v, %v", got.ike.DPD, err)
+	}
+}
+
+// TestBuildForgetsNothing: every field that the engines can be configured by has a value after a configuration in which every
+// field has one, so that a new one is not forgotten.
+func TestBuildForgetsNothing(t *testing.T) {
+	r := testRouter()
+	r.DPD = config.DPD{Enabled: true, Sent: time.Second, Unanswered: 2 * time.Second, Silent: 3 * time.Second}
+	r.AAA.Accounting.InterimMinimum = time.Minute
+	r.L2TP.IdleTimeout = time.Minute
+	r.TunnelProfiles = []config.TunnelProfile{{
+		Name: "road", LocalAddress: r.ServerAddresses[0], LocalIdentity: "@vpn.example.net", Keys: []config.TunnelKey{{Name: "k", Key: config.Secret("six")}}, IPProfile: "p",
+	}}
+	c := &config.Config{Routers: []*config.Router{r}}
+	c.Process.HalfOpen = config.HalfOpen{Total: 500, PerSource: 50}
+	got, err := buildRouter(c, r, noCertificates(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, i, s := got.l2tp, got.ike, got.subs
+	for what, v := range map[string]struct {
+		config any
+		except string // what no setting is for, or what the engine works out
+	}{
+		"L2TP":        {l, "RetransmitBase RetransmitCap MaxTunnels MaxHalfOpen MaxHalfOpenPerPeer"},
+		"destination": {l.Profiles[0], ""},
+		"host":        {l.Profiles[0].Hosts[0], ""},
+		"IKE":         {i, "Credentials Authorities DPDInterval MaxFragment Retransmit RekeyMargin"},
+		"transport":   {i.Transports[0], ""},
+		"group key":   {i.Keys[3], "Peer ID Tunnel LocalID"},
+		"subscribers": {s, "PathMTU"},
+		"IP profile":  {s.Profiles["p"], ""},
+		"link policy": {s.Profiles["p"].Link, ""},
+	} {
+		rv := reflect.ValueOf(v.config)
+		for i := range rv.NumField() {
+			f := rv.Type().Field(i)
+			if f.IsExported() && rv.Field(i).IsZero() && !strings.Contains(" "+v.except+" ", " "+f.Name+" ") {
+				t.Errorf("%s: %s has no value", what, f.Name)
+			}
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 // in a revision. Names and lists of inner profiles say which profile it is, and so are compared by those who use it.
 var anew = map[reflect.Type]string{
 	reflect.TypeFor[config.DestinationProfile](): "Name Hosts MaxSessions",
-	reflect.TypeFor[config.HostProfile]():        "RemoteHost IPProfile MaxSessions ReceiveWindow DisconnectCause ProxyLCP ProxyAuth HideAVPs TolerateUnknownAVP",
+	reflect.TypeFor[config.HostProfile]():        "RemoteHost IPProfile MaxSessions ReceiveWindow DisconnectCause ProxyLCP ProxyAuth HideAVPs TolerateUnknownAVP ZeroTunnelID",
 	reflect.TypeFor[config.IPProfile]():          "Name Pool DNS NBNS Traffic IdleTimeout IdleIngress",
 	reflect.TypeFor[config.TransportProfile]():   "Name Locals",
 	reflect.TypeFor[config.TransportLocal]():     "GroupKeys",
@@ -29,8 +29,7 @@ func revisions(t *testing.T, r *config.Router) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	esp := got.ike.Tunnels[0].ESP
-	return got.l2tp.Profiles[0].Hosts[0].Revision + " " + got.ike.Transports[0].Revision + " " + tunnelRevision(r.TunnelProfiles[0], r.IPProfile("p"), esp)
+	return got.l2tp.Profiles[0].Hosts[0].Revision + " " + got.ike.Transports[0].Revision + " " + got.ike.Tunnels[0].Revision
 }
 
 func revisedRouter() *config.Router {

@@ -14,9 +14,9 @@ var xauthTypes = map[config.XAuth]ike.XAuthType{
 	config.XAuthGeneric: ike.XAuthGeneric, config.XAuthCHAP: ike.XAuthRADIUSCHAP, config.XAuthNone: ike.XAuthNone,
 }
 
-// tunnelProfile translates IKE's half, with the profile's keys. proposals are the transforms
+// tunnelProfile translates IKE's half, with the profile's keys. i is its IP profile, proposals are the transforms
 // of the proposal profile.
-func tunnelProfile(t config.TunnelProfile, proposals []ike.ESPProposal) (ike.TunnelProfile, []ike.PresharedKey) {
+func tunnelProfile(t config.TunnelProfile, i *config.IPProfile, proposals []ike.ESPProposal) (ike.TunnelProfile, []ike.PresharedKey) {
 	out := ike.TunnelProfile{
 		Name: t.Name, Local: t.LocalAddress, LocalID: t.LocalIdentity, Credential: t.Certificate, PeerIDs: t.PeerIdentities,
 		XAuth: xauthTypes[t.XAuth], Reauthenticate: t.Reauthenticate, Push: t.Push, ESP: proposals, PFS: keymat.Group(t.PFS),
@@ -28,6 +28,7 @@ func tunnelProfile(t config.TunnelProfile, proposals []ike.ESPProposal) (ike.Tun
 			out.ESP = append(out.ESP, espProposal(x))
 		}
 	}
+	out.Revision = tunnelRevision(t, i, out.ESP)
 	var keys []ike.PresharedKey
 	for _, k := range t.Keys {
 		keys = append(keys, ike.PresharedKey{

@@ -124,6 +124,7 @@ func (b *builder) hosts(d *fileDestination, f *fileRouter, r *Router) []HostProf
 			ProxyAuth:          h.ProxyAuth.v,
 			HideAVPs:           h.HideAVPs.v,
 			TolerateUnknownAVP: given(h.TolerateUnknownAVP, r.L2TP.TolerateUnknownAVP),
+			ZeroTunnelID:       h.ZeroTunnelID.v,
 		}
 		if p.RemoteHost == defaultRemoteHost {
 			p.RemoteHost = ""

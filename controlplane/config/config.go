@@ -448,6 +448,9 @@ type HostProfile struct {
 	HideAVPs bool
 	// TolerateUnknownAVP is that of [L2TP] unless set here; already resolved.
 	TolerateUnknownAVP bool
+	// ZeroTunnelID takes control messages for tunnel 0 for those of the LAC's newest
+	// tunnel; default false.
+	ZeroTunnelID bool
 }
 
 // PPP are the PPP parameters of a router.

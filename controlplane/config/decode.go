@@ -189,7 +189,11 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, tag reflect.StructTag, nam
 	if lim, ok := tag.Lookup("items"); ok {
 		lo, hi := mustRange(lim)
 		if l := int64(len(n.Content)); l < lo || l > hi {
-			d.errorf(d.pos(n), "%s has %d entries but may have %d to %d", name, l, lo, hi)
+			at := n
+			if l > hi && n.Content[hi].Line != n.Line {
+				at = n.Content[hi] // the first that is too many
+			}
+			d.errorf(d.pos(at), "%s has %d entries but may have %d to %d", name, l, lo, hi)
 			return
 		}
 	}

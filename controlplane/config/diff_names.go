@@ -57,6 +57,7 @@ var keys = map[string]string{
 	"HostProfile.ProxyAuth":          "proxy-authentication",
 	"HostProfile.HideAVPs":           "hide-avps",
 	"HostProfile.TolerateUnknownAVP": "tolerate-unknown-avps",
+	"HostProfile.ZeroTunnelID":       "tolerate-tunnel-id-zero",
 	"IPProfile.Router":               "virtual-router",
 	"IPProfile.Unnumbered":           "unnumbered-address",
 	"IPProfile.OwnAddress":           "address",

@@ -311,7 +311,7 @@ func TestRouterErrors(t *testing.T) {
 			`vr/a.yaml:23:110: sha256_96 and sha256 exclude each other in one profile: peers offer both by the same number`,
 		}},
 		"too many group keys": {with(t, "            - name: main\n              key: 0123456789abcdef\n", many(9, "            - {name: x, key: y}\n")), []string{
-			`vr/a.yaml:8:13: "group-keys" has 9 entries but may have 0 to 8`,
+			`vr/a.yaml:16:15: "group-keys" has 9 entries but may have 0 to 8`,
 		}},
 		"two transport profiles": {with(t, "l2tp:\n", `    - name: clients
       local-addresses: [{address: 192.0.2.1}]
@@ -415,7 +415,7 @@ l2tp:
 			`vr/a.yaml:30:23: entry 1 of "host-profiles" must be a section of keys, not a single value`,
 		}},
 		"4001 destination profiles (G3)": {with(t, "    - name: any\n      host-profiles:\n        - remote-host: default\n", many(4001, "    - {}\n")), []string{
-			`vr/a.yaml:12:5: "destination-profiles" has 4001 entries but may have 0 to 4000`,
+			`vr/a.yaml:4012:7: "destination-profiles" has 4001 entries but may have 0 to 4000`,
 		}},
 		"listens for nobody": {"server-addresses: [192.0.2.1]\n", []string{
 			`vr/a.yaml:1:20: the virtual router listens but has neither destination nor tunnel profile, so it would refuse everybody`,

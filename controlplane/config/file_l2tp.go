@@ -87,6 +87,8 @@ type fileHost struct {
 	HideAVPs boolean `yaml:"hide-avps" default:"false"`
 	// Skip what this LAC's messages have that we do not know but must; without it what the l2tp section says.
 	TolerateUnknownAVP boolean `yaml:"tolerate-unknown-avps"`
+	// Take control messages of this LAC for tunnel 0 for those of its newest tunnel: some, such as D-Link's DIR-300, never use the number that they are given. In clear text a forger need not know that number then, so give such a LAC a tunnel password.
+	ZeroTunnelID boolean `yaml:"tolerate-tunnel-id-zero" default:"false"`
 }
 
 // fileTunnelServer is an LNS to which the sessions of a domain are handed on.
