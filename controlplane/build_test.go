@@ -297,7 +297,7 @@ func TestBuildForgetsNothing(t *testing.T) {
 		"L2TP":        {l, "RetransmitBase RetransmitCap MaxTunnels MaxHalfOpen MaxHalfOpenPerPeer"},
 		"destination": {l.Profiles[0], ""},
 		"host":        {l.Profiles[0].Hosts[0], ""},
-		"IKE":         {i, "Credentials Authorities DPDInterval MaxFragment Retransmit RekeyMargin"},
+		"IKE":         {i, "ConnFirst ConnLast Credentials Authorities DPDInterval MaxFragment Retransmit RekeyMargin"},
 		"transport":   {i.Transports[0], ""},
 		"group key":   {i.Keys[3], "Peer ID Tunnel LocalID"},
 		"subscribers": {s, "PathMTU"},
