@@ -6,7 +6,8 @@ package accounting
 // R9: negotiation, connections and leases that fail are NAS Error; timeouts of challenges, failing
 // tunnels and keepalives are NAS Request. R11: interface down is Port Error, close and drain by
 // the administrator Admin Reset, call down NAS Request, call failed Service Unavailable, limits
-// and resources NAS Error.
+// and resources NAS Error. The source of R11 is cut where single-shot tunnels come: what H1, H3 and H5
+// refuse is a limit of one, and has the code of limits.
 var defaultCodes = []TerminateCode{
 	{Application: "aaa", Reason: "aaa-unknown-user", Description: "there is no such user", Code: CauseUserError},
 	{Application: "aaa", Reason: "aaa-wrong-password", Description: "wrong password", Code: CauseUserError},
@@ -69,6 +70,12 @@ var defaultCodes = []TerminateCode{
 	{Application: "ike", Reason: "not-configured", Description: "the configuration has no such connection any more", Code: CauseAdminReset},
 	{Application: "ike", Reason: "diffie-hellman-failed", Description: "Diffie-Hellman failed", Code: CauseNASError},
 	{Application: "ike", Reason: "connection-numbers-exhausted", Description: "no connection number is free", Code: CauseNASError},
+	{Application: "ike", Reason: "profile-removed", Description: "the profile was removed", Code: CauseAdminReset},
+	{Application: "ike", Reason: "profile-changed", Description: "the profile has changed", Code: CauseAdminReset},
+	{Application: "ike", Reason: "pre-shared-key-expired", Description: "the pre-shared key is not valid any more", Code: CauseNASError},
+	{Application: "ike", Reason: "pre-shared-key-not-yet-valid", Description: "the pre-shared key is not valid yet", Code: CauseNASError},
+	{Application: "ike", Reason: "nat-passthrough-in-use", Description: "another user behind the NAT is connected", Code: CauseNASError},
+	{Application: "ike", Reason: "replaced", Description: "the peer has come anew", Code: CauseNASRequest},
 	{Application: "l2tp", Reason: "peer-closed-tunnel", Description: "the peer has closed the tunnel", Code: CauseNASRequest},
 	{Application: "l2tp", Reason: "peer-closed-session", Description: "the peer has closed the call", Code: CauseNASRequest},
 	{Application: "l2tp", Reason: "peer-silent", Description: "the peer does not answer", Code: CauseNASRequest},
@@ -118,6 +125,18 @@ var defaultCodes = []TerminateCode{
 	{Application: "l2tp", Reason: "session-id-in-use", Description: "the session identifier is in use", Code: CauseNASError},
 	{Application: "l2tp", Reason: "unknown-message-type", Description: "unknown message type", Code: CauseNASError},
 	{Application: "l2tp", Reason: "unauthenticated-stop", Description: "a stop in clear text", Code: CauseNASError},
+	{Application: "l2tp", Reason: "profile-changed", Description: "the profile has changed", Code: CauseAdminReset},
+	{Application: "l2tp", Reason: "single-shot-used", Description: "the one session of a single-shot tunnel has been", Code: CauseNASError},
+	{Application: "l2tp", Reason: "connection-spent", Description: "the one tunnel of the IPsec connection has been", Code: CauseNASError},
+	{Application: "l2tp", Reason: "administratively-draining", Description: "the administrator takes nothing new", Code: CauseAdminReset},
+	{Application: "l2tp", Reason: "administratively-disabled", Description: "the administrator has disabled it", Code: CauseAdminReset},
+	{Application: "l2tp", Reason: "destination-limit", Description: "too many destinations", Code: CauseNASError},
+	{Application: "l2tp", Reason: "too-many-calls-waiting", Description: "too many calls wait for the tunnel", Code: CauseNASError},
+	{Application: "l2tp", Reason: "cancelled", Description: "the call was given up", Code: CauseNASRequest},
+	{Application: "l2tp", Reason: "wrong-peer-host-name", Description: "the LNS has another host name", Code: CauseNASError},
+	{Application: "l2tp", Reason: "hidden-avp-without-password", Description: "a hidden AVP and no tunnel password", Code: CauseNASError},
+	{Application: "l2tp", Reason: "unknown-mandatory-avp-tolerated", Description: "unknown mandatory AVP, tolerated", Code: CauseNASError},
+	{Application: "l2tp", Reason: "proxy-contradictory", Description: "proxied LCP or authentication contradicts itself", Code: CauseNASError},
 	{Application: "ppp", Reason: "ppp-user-request", Description: "the user has hung up", Code: CauseUserRequest},
 	{Application: "ppp", Reason: "admin-reset", Description: "closed by the administrator", Code: CauseAdminReset},
 	{Application: "ppp", Reason: "ppp-lcp-timeout", Description: "the peer does not answer LCP", Code: CauseNASRequest},
