@@ -302,6 +302,24 @@ func TestHeader(t *testing.T) {
 	}
 }
 
+// Offset pads of up to 16 bytes are always accepted (requirements.md 1.7), whatever is in them.
+func TestOffsetPad(t *testing.T) {
+	s := newScript(t, profiles(""))
+	p := s.peer(1, "203.0.113.5:1701", 5)
+	p.up()
+	id := p.call(1)
+	for pad := range 17 {
+		data := binary.BigEndian.AppendUint16([]byte{0x02, 0x02}, uint16(p.lns))
+		data = binary.BigEndian.AppendUint16(data, uint16(id))
+		data = binary.BigEndian.AppendUint16(data, uint16(pad))
+		data = append(data, bytes.Repeat([]byte{0xff}, pad)...)
+		data = append(data, 0xff, 0x03, 0xc0, 0x21, 9)
+		if f := find[FrameReceived](p.raw(data)); len(f) != 1 || !bytes.Equal(f[0].Frame, []byte{0xc0, 0x21, 9}) {
+			t.Errorf("pad of %d: %+v", pad, f)
+		}
+	}
+}
+
 func TestPPPFrame(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
 		{"ff03c0210101", "c0210101"},

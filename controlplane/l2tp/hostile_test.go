@@ -115,13 +115,36 @@ func FuzzStep(f *testing.F) {
 	add(windowsSCCRQ, xl2tpdSCCRQ)
 	add(xl2tpdICRQ, xl2tpdICCN, xl2tpdCDN)
 	f.Add([]byte{3, 1, 3, 2, 4, 5, 6, 7, 8})
+	f.Add([]byte{0, 10, 1, 10, 13, 11, 0, 9, 10, 2, 8, 3})
+	f.Add([]byte{1, 4, 3, 9, 6, 11, 1, 10, 6, 5})
 	f.Fuzz(func(t *testing.T, in []byte) {
-		s := newScript(t, profiles(""))
+		if len(in) == 0 {
+			return
+		}
+		configure := func(n byte) Config { // standard or single-shot, of two revisions, in three states
+			cfg := profiles("")
+			if n&1 != 0 {
+				cfg = shots()
+			}
+			cfg.Profiles[0].Hosts[0].Revision = []string{"", "2"}[n>>1&1]
+			cfg.Admin = Admin(n >> 2 & 3 % 3)
+			return cfg
+		}
+		cfg := configure(in[0] & 1)
+		in = in[1:]
+		s := newScript(t, cfg)
 		p := s.peer(1, "203.0.113.5:1701", 5)
 		p.up()
 		session := p.call(50)
 		sent, received := 0, 0
+		spent := map[ConnID]bool{}
 		count := func(eff []Effect) {
+			for _, c := range find[ConnSpent](eff) {
+				if spent[c.Conn] || c.Conn == 0 || c.Reason == "" {
+					t.Errorf("connection %d is spent again: %+v", c.Conn, c)
+				}
+				spent[c.Conn] = true
+			}
 			sent += len(sends(eff)) + len(find[Refuse](eff))
 			for _, ef := range eff {
 				if d, ok := ef.(SessionDown); ok && d.Reason == "" {
@@ -132,7 +155,7 @@ func FuzzStep(f *testing.F) {
 		for len(in) > 0 {
 			kind := in[0]
 			in = in[1:]
-			switch kind % 10 {
+			switch kind % 12 {
 			case 0, 1, 2: // a datagram, as it is, or with the right ids and sequence numbers
 				if len(in) < 2 {
 					return
@@ -140,12 +163,12 @@ func FuzzStep(f *testing.F) {
 				n := min(int(binary.BigEndian.Uint16(in)), len(in)-2)
 				data := slices.Clone(in[2 : 2+n])
 				in = in[2+n:]
-				if kind%10 == 1 {
+				if kind%12 == 1 {
 					data = appendControl(nil, p.lns, session, p.ns, p.nr, data)
 					p.ns++
 				}
 				conn := ConnID(1)
-				if kind%10 == 2 {
+				if kind%12 == 2 {
 					conn = ConnID(kind / 10)
 				}
 				before := sent
@@ -161,6 +184,7 @@ func FuzzStep(f *testing.F) {
 				count(s.step(CloseTunnel{Tunnel: p.lns}))
 			case 6:
 				count(s.step(ConnLost{Conn: ConnID(kind / 10)}))
+				delete(spent, ConnID(kind/10))
 			case 7:
 				count(s.step(SendFrame{p.lns, session, []byte{0xc0, 0x21}}))
 			case 8:
@@ -170,7 +194,7 @@ func FuzzStep(f *testing.F) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if s.e, err = Restore(profiles(""), chacha(uint64(kind)), data); err != nil {
+				if s.e, err = Restore(cfg, chacha(uint64(kind)), data); err != nil {
 					t.Fatal(err)
 				}
 				if err := s.e.check(); err != nil {
@@ -178,6 +202,33 @@ func FuzzStep(f *testing.F) {
 				}
 				// The shell of the next process answers OpenSocket again.
 				count(s.step(Timer{}))
+			case 10, 11:
+				if len(in) == 0 {
+					return
+				}
+				arg := in[0]
+				in = in[1:]
+				if kind%12 == 11 {
+					cfg = configure(arg)
+					tunnels, sessions := s.e.Affected(cfg)
+					eff := s.step(Reconfigure{cfg})
+					count(eff)
+					up := slices.DeleteFunc(sessions, func(i SessionInfo) bool { return i.State != StateEstablished })
+					if len(find[TunnelDown](eff)) != len(tunnels) || len(find[SessionDown](eff)) != len(up) {
+						t.Errorf("told %d tunnels and %d sessions, got %v", len(tunnels), len(up), eff)
+					}
+					break
+				}
+				ev := SetAdmin{State: Admin(arg % 3)}
+				switch arg / 3 % 4 {
+				case 1:
+					ev.Destination = p.remote.Addr()
+				case 2:
+					ev.Tunnel = p.lns
+				case 3:
+					ev.Tunnel, ev.Session = p.lns, session
+				}
+				count(s.step(ev))
 			}
 		}
 		count(s.step(CloseAll{}))

@@ -42,6 +42,43 @@ func TestTwoPCsBehindOneNAT(t *testing.T) {
 	}
 }
 
+// A tunnel takes control messages and data from the IPsec connection that carried its set-up and from nowhere else, in clear text least of
+// all; one in clear text takes nothing from IPsec (K12). Neither the listener nor a tunnel's own socket makes a difference.
+func TestForeignConnection(t *testing.T) {
+	for _, c := range []struct{ own, foreign ConnID }{{1, 2}, {1, 0}, {0, 1}} {
+		s := newScript(t, profiles(""))
+		p := s.peer(c.own, "203.0.113.5:1701", 5)
+		p.up()
+		id := p.call(9)
+		p.ack()
+		thief := s.peer(c.foreign, "203.0.113.5:1701", 5)
+		var foreign uint64
+		for name, data := range map[string][]byte{
+			"data":    appendData(nil, p.lns, id, false, 0, []byte{0xc0, 0x21, 1}),
+			"StopCCN": appendControl(nil, p.lns, 0, p.ns, p.nr, build(msgStopCCN).u16(attrTunnelID, 5).result(1, 0, "").b),
+			"CDN":     appendControl(nil, p.lns, id, p.ns, p.nr, build(msgCDN).result(1, 0, "").u16(attrSessionID, 9).b),
+			"ICRQ":    appendControl(nil, p.lns, 0, p.ns, p.nr, icrq(10)),
+			"ZLB":     appendControl(nil, p.lns, 0, p.ns, p.nr, nil),
+		} {
+			for _, socket := range []TunnelID{0, p.lns} {
+				foreign++
+				eff := s.step(Packet{Socket: socket, Local: s.local, Remote: thief.remote, Conn: c.foreign, Data: data})
+				if len(eff) != 0 {
+					t.Errorf("%s of connection %d for a tunnel of %d: %v", name, c.foreign, c.own, eff)
+				}
+			}
+		}
+		s.counted(ReasonForeignConn, foreign)
+		if f := find[FrameReceived](p.raw(appendData(nil, p.lns, id, false, 0, []byte{0xc0, 0x21, 1}))); len(f) != 1 {
+			t.Error("its own data does not arrive")
+		}
+		s.step(ConnLost{Conn: c.foreign})
+		if s.e.LiveSessions() != 1 {
+			t.Error("the loss of another connection ended the session")
+		}
+	}
+}
+
 func TestForeignAddressAndSteering(t *testing.T) {
 	s := newScript(t, profiles(""))
 	p := s.peer(1, "203.0.113.5:1701", 5)

@@ -3,6 +3,7 @@ package l2tp
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -378,6 +379,66 @@ func TestSpentConnections(t *testing.T) {
 	s.e.use(s.now.Add(time.Second), 99)
 	if len(s.e.uses) != maxConnUses || s.e.uses[1] != nil || s.e.uses[99] == nil {
 		t.Errorf("%d connections remembered", len(s.e.uses))
+	}
+}
+
+// Through loss, copies and disorder: no single-shot tunnel ever has a second session and no connection a second tunnel, though the LACs
+// try; each connection that had one is told to end, once, after its socket was closed.
+func TestSingleShotLossyNetwork(t *testing.T) {
+	const clients = 60
+	w := newWorld(t, 17)
+	w.loss, w.dup, w.delay = 0.2, 0.2, 500*time.Millisecond
+	lns := w.node("192.0.2.1", shots())
+	conns := map[netip.Addr]ConnID{}
+	lns.conn = func(a netip.Addr) ConnID { return conns[a] }
+	for i := range clients {
+		lac := w.node(fmt.Sprintf("10.1.0.%d", i+1), Config{})
+		conns[lac.addr] = ConnID(i + 1)
+		for again := range 4 { // the second call in the same tunnel, the others later in tunnels of their own
+			w.after(time.Duration(again/2)*time.Minute+time.Duration(10*i)*time.Millisecond, func() {
+				lac.step(Dial{
+					Ref: uint64(again + 1), Local: netip.AddrPortFrom(lac.addr, 1701), Remote: netip.AddrPortFrom(lns.addr, 1701), HostName: "lac", Share: true,
+				})
+			})
+		}
+		if i%2 == 0 {
+			w.after(30*time.Second, func() { lac.step(CloseAll{}) })
+		}
+	}
+	w.run(10 * time.Minute)
+	lns.consistent()
+	tunnels, sessions, spent := map[ConnID]int{}, map[ConnID]int{}, map[ConnID]int{}
+	for _, x := range lns.ups {
+		switch x := x.(type) {
+		case TunnelUp:
+			tunnels[x.Tunnel.Conn]++
+		case SessionUp:
+			sessions[x.Session.Conn]++
+		case ConnSpent:
+			spent[x.Conn]++
+			if _, open := lns.sockets[x.Tunnel]; open {
+				t.Errorf("connection %d told before its tunnel's socket was closed", x.Conn)
+			}
+		}
+	}
+	up := 0
+	for conn := range ConnID(clients + 1) {
+		if tunnels[conn] > 1 || sessions[conn] > 1 || spent[conn] > 1 {
+			t.Errorf("connection %d: %d tunnels, %d sessions, told %d times", conn, tunnels[conn], sessions[conn], spent[conn])
+		}
+		up += sessions[conn]
+		if conn%2 == 1 && sessions[conn] == 1 && tunnels[conn] == 1 && spent[conn] != 1 {
+			t.Errorf("connection %d: its tunnel is over and it was not told", conn)
+		}
+	}
+	t.Logf("%d of %d sessions came up; %d refused for H1, %d for H3 and H5", up, clients, lns.e.Counters()[ReasonSingleShotUsed], lns.e.Counters()[ReasonConnSpent])
+	if up < clients/2 || lns.e.Counters()[ReasonSingleShotUsed] == 0 || lns.e.Counters()[ReasonConnSpent] == 0 {
+		t.Error("too little happened")
+	}
+	lns.step(CloseAll{})
+	w.run(time.Minute)
+	if told := len(slices.DeleteFunc(slices.Clone(lns.ups), func(x any) bool { _, is := x.(ConnSpent); return !is })); told != len(lns.e.uses) {
+		t.Errorf("%d connections told of %d used", told, len(lns.e.uses))
 	}
 }
 
