@@ -16,7 +16,9 @@
 //   - channel.go: the reliable control channel (section 5.8 and appendix A), a value of its own.
 //   - listen.go: datagrams to their tunnels, new tunnels, limits. profile.go: destination and host profiles (G1 to G11).
 //   - tunnel.go, session.go: the machines of sections 7.2 and 7.4; dial.go: the LAC side. ending.go: how they end.
+//   - singleshot.go: H1 to H8. admin.go: administrative states (A8), and what a reload ends (G4).
 //   - timers.go: one deadline per tunnel in a heap. snapshot.go: state in and out.
+//   - figures.go: what show displays. record.go: of what is over, for the destruct period.
 //
 // # Several clients behind one NAT
 //
@@ -24,6 +26,12 @@
 // Before the peer knows our id, it is (IPsec connection, remote address and port, the peer's tunnel id). A packet that
 // comes through another IPsec connection than the one that carried the tunnel's set-up is dropped and counted (K12).
 // Each tunnel has a socket of its own, bound to the port that equals its id; see [OpenSocket].
+//
+// # What a reload does
+//
+// A tunnel belongs to the destination and host profile that took it, by name, and keeps its settings. A reload ends it when that
+// host profile is gone or has another [HostProfile.Revision]; [Engine.Affected] tells beforehand, by the same code. Limits,
+// refusals and whatever no revision covers hold from then on. A restart with another configuration is a reload.
 //
 // # Peers that have proved nothing
 //

@@ -223,7 +223,7 @@ type SetAdmin struct {
 }
 
 // Reconfigure replaces the configuration. Tunnels whose profile is gone or has another Revision end (G4); the others keep
-// their settings.
+// their settings. Config.Admin counts when it differs from the one before, else what SetAdmin has set remains.
 type Reconfigure struct{ Config Config }
 
 func (Packet) l2tpEvent()       {}
