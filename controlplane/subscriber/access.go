@@ -52,6 +52,7 @@ func (e *Engine) authenticate(now time.Time, s *session, r pppd.AuthRequest) {
 // decide asks AAA about what the peer presented; the rest of the request is the session's.
 func (e *Engine) decide(s *session, r aaa.Request) {
 	r.Router, r.Access, r.Local, r.Remote, r.CallingNumber, r.IPProfile = e.cfg.Router, s.Access, s.Local, s.Remote, s.CallingNumber, s.profile.Name
+	r.CalledNumber, r.SubAddress, r.TxSpeed, r.RxSpeed = s.CalledNumber, s.said.SubAddress, s.TxSpeed, s.RxSpeed
 	r.Session, r.Conn, r.Call, r.PeerHost, r.Peer, r.Profile = s.ID.String(), s.Conn, [2]uint16{s.Call.Tunnel, s.Call.Session}, s.PeerHost, s.Peer, s.Profile
 	r.Again = s.leased
 	if !s.leased {
@@ -95,6 +96,8 @@ func (e *Engine) decided(now time.Time, ev Decided) {
 		e.refusePeer(now, s, aaa.Decision{Reason: aaa.Reason(ReasonChallenge), Text: "AAA wants to ask the user another question, and PPP has no way to do so"})
 	case !d.Accept:
 		e.refusePeer(now, s, d)
+	case len(d.Tunnels) > 0:
+		e.handOn(now, s, ev)
 	case s.leased: // authenticated again after an LCP renegotiation
 		if s.becameAnother(s.link.Info().User, d) {
 			e.end(now, s, ReasonUserChanged, fmt.Sprintf("user %q has authenticated again as %q", s.User, d.User), true)
@@ -141,13 +144,13 @@ func (e *Engine) open(s *session, ev Decided) {
 	s.MTU = least(int(s.link.Info().MTU), s.granted.MTU)
 	e.emit(OpenSession{
 		ID: s.ID, Call: s.Call, PeerTunnel: s.PeerTunnel, PeerSession: s.PeerSession, Sequencing: s.sequencing,
-		Terminating: s.Terminating, MTU: s.MTU, Traffic: s.Traffic,
+		Terminating: s.Terminating, MTU: s.MTU, Traffic: s.Traffic, Link: s.profile.Link,
 	})
 }
 
 func (e *Engine) sessionOpened(now time.Time, ev SessionOpened) {
 	s := e.byID[ev.ID]
-	if s == nil || s.dyn != nil || s.kernel != kernelOpening {
+	if s == nil || s.dyn != nil || s.far != nil || s.kernel != kernelOpening {
 		return
 	}
 	if ev.Reason != "" {
@@ -193,7 +196,7 @@ func (e *Engine) networkUp(s *session, f pppd.NetworkUp) {
 func (e *Engine) activate(s *session) {
 	s.active = true
 	s.activations++
-	e.emit(Activate{ID: s.ID, Call: s.Call, Terminating: s.Terminating, Peer: s.Address, Gateway: s.Gateway, MTU: s.MTU, Routes: s.Routes})
+	e.emit(Activate{ID: s.ID, Call: s.Call, Terminating: s.Terminating, Peer: s.Address, Gateway: s.Gateway, MTU: s.MTU, Routes: s.Routes, Link: s.profile.Link})
 }
 
 func (e *Engine) networkDown(s *session) {

@@ -38,6 +38,8 @@ func (e *Engine) accountStarted(now time.Time, ev AccountStarted) {
 		e.end(now, s, ev.Reason, cmp.Or(ev.Text, "the session must have accounting and has none"), false)
 	case s.dyn != nil:
 		e.connected(now, s)
+	case s.far != nil:
+		e.bridge(s)
 	case s.network:
 		e.activate(s)
 	}

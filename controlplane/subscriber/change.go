@@ -18,7 +18,7 @@ func (e *Engine) change(now time.Time, ev Change) {
 		e.refuseChange(ev)
 		return
 	}
-	if r, text := checkChange(ev.Change); r != "" {
+	if r, text := s.checkChange(ev.Change); r != "" {
 		e.emit(Changed{ID: ev.ID, Token: ev.Token, Reason: r, Text: text})
 		return
 	}
@@ -38,7 +38,10 @@ func (e *Engine) refuseChange(c Change) {
 }
 
 // checkChange refuses what makes no sense; whoever has read the packet has checked the ranges.
-func checkChange(c aaa.Change) (r Reason, text string) {
+func (s *session) checkChange(c aaa.Change) (r Reason, text string) {
+	if s.far != nil && c.Traffic != nil {
+		return ReasonBadChange, fmt.Sprintf("the session was handed on to LNS %v, which alone can shape its traffic", s.Server)
+	}
 	for _, d := range []*time.Duration{c.SessionTimeout, c.IdleTimeout, c.Interim} {
 		if d != nil && *d < 0 {
 			return ReasonBadChange, fmt.Sprintf("a time of %v", *d)

@@ -12,6 +12,7 @@ type conn struct {
 	calls    map[CallKey]bool
 	hadOne   bool
 	warned   bool
+	spent    bool      // its single-shot tunnel is over, and it has been told to end
 	deadline time.Time // for closing it without tunnels
 	timer    timer
 }
@@ -65,9 +66,22 @@ func (e *Engine) tunnelDown(now time.Time, ev TunnelDown) {
 		return // it never came up
 	}
 	delete(c.tunnels, ev.Tunnel)
-	if len(c.tunnels) == 0 {
+	if len(c.tunnels) == 0 && !c.spent {
 		e.armConn(c, now.Add(e.cfg.DestructTimeout))
 	}
+}
+
+// connSpent ends a connection at the beginning of the destruct period of its single-shot tunnel (H4), also one whose
+// tunnel never came up (H5). The L2TP engine takes no tunnel from it meanwhile. A client's SCCRQ can arrive and fail
+// before IKE has reported its connection, so one that is not known here is ended too.
+func (e *Engine) connSpent(ev ConnSpent) {
+	if c := e.conns[ev.Conn]; c != nil {
+		if c.spent {
+			return
+		}
+		c.spent, c.deadline = true, time.Time{}
+	}
+	e.emit(CloseConn{Conn: ev.Conn, Reason: ReasonSpent, Text: cmp.Or(ev.Text, "the single-shot tunnel of this IPsec connection is over")})
 }
 
 func (e *Engine) armConn(c *conn, deadline time.Time) {

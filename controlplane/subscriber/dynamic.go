@@ -141,7 +141,7 @@ func (e *Engine) openAccess(s *session, ev Decided) {
 	s.MTU = s.granted.MTU
 	e.emit(OpenAccess{
 		ID: s.ID, Conn: s.Conn, Local: s.Local, Remote: s.Remote, Terminating: s.Terminating,
-		Address: s.Address, Gateway: s.Gateway, MTU: s.MTU, Traffic: s.Traffic, Routes: s.Routes,
+		Address: s.Address, Gateway: s.Gateway, MTU: s.MTU, Traffic: s.Traffic, Routes: s.Routes, Link: s.profile.Link,
 	})
 }
 

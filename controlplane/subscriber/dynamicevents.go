@@ -32,6 +32,9 @@ type TunnelProfile struct {
 	AddressExpiry time.Duration
 	// MTU of the subscriber's route, 160 to 9000 bytes; 0: 1440.
 	MTU int
+	// Revision stands for everything that a running subscriber has of the profile and of its IP profile and could not be
+	// given anew. When it changes the profile's subscribers end (G4).
+	Revision string
 }
 
 // DynamicUp reports that phase 1 of a dynamic subscriber is up (J4). Rekey: of one that is
@@ -106,6 +109,7 @@ type OpenAccess struct {
 	Traffic       aaa.Traffic
 	// Routes are the networks behind the subscriber, which its SAs may name too.
 	Routes []aaa.Route
+	Link   LinkPolicy
 }
 
 // Admit tells the peer that it is in, and its configuration (J7, J8).

@@ -47,8 +47,14 @@ func (e *Engine) settle(now time.Time, s *session) {
 	e.timers.drop(&s.timer)
 	e.uncount(s)
 	e.dropChanges(s)
+	if c, ours := causeOf(s.Reason); ours && s.far != nil {
+		s.Cause = c // nothing else says so
+	}
 	if !s.carrierGone && !e.leave(s) {
 		return // ConnDown comes
+	}
+	if s.far != nil {
+		e.leaveFar(s)
 	}
 	switch s.kernel {
 	case kernelOpening, kernelClosing:
@@ -59,8 +65,8 @@ func (e *Engine) settle(now time.Time, s *session) {
 		e.emit(s.closing())
 		return
 	}
-	if _, alive := e.byID[s.ID]; !alive || s.asked || s.accounting == accountAsked || s.changing {
-		return // Decided comes, and may bring an address to give back; or AccountStarted or TrafficSet
+	if _, alive := e.byID[s.ID]; !alive || s.asked || s.accounting == accountAsked || s.changing || s.far != nil && s.far.Dialling {
+		return // Decided comes, and may bring an address to give back; or AccountStarted, TrafficSet, or FarFailed
 	}
 	delete(e.byID, s.ID)
 	if s.leased {
@@ -85,8 +91,11 @@ func (e *Engine) leave(s *session) bool {
 
 // closing is the effect that removes the session's kernel objects.
 func (s *session) closing() Effect {
-	if s.dyn != nil {
+	switch {
+	case s.dyn != nil:
 		return CloseAccess{ID: s.ID, Conn: s.Conn}
+	case s.far != nil:
+		return CloseBridge{ID: s.ID, Near: s.Call, Far: s.Far}
 	}
 	return CloseSession{ID: s.ID, Call: s.Call}
 }

@@ -3,6 +3,7 @@ package subscriber
 import (
 	"cmp"
 	"io"
+	"net/netip"
 	"slices"
 	"time"
 )
@@ -14,13 +15,15 @@ type Engine struct {
 	nextID ID
 	byID   map[ID]*session
 	byCall map[CallKey]*session
-	byConn map[uint32]*session // dynamic subscribers
-	conns  map[uint32]*conn    // connections that carry L2TP
+	byFar  map[CallKey]*session // by their calls to other LNSs
+	byConn map[uint32]*session  // dynamic subscribers
+	conns  map[uint32]*conn     // connections that carry L2TP
 	// admitted counts by tunnel profile the dynamic subscribers that AAA has accepted and that
 	// are not ending.
 	admitted map[string]int
 	warned   map[string]time.Time // when a tunnel profile was last reported to be full
 	guesses  guesses
+	silent   map[netip.Addr]*silence // LNSs that did not answer
 	timers   timers
 	counts   map[Reason]uint64
 	out      []Effect
@@ -30,8 +33,8 @@ type Engine struct {
 func New(cfg Config, random io.Reader) *Engine {
 	return &Engine{
 		cfg: withDefaults(cfg), random: random, nextID: max(cfg.FirstID, 1),
-		byID: map[ID]*session{}, byCall: map[CallKey]*session{}, byConn: map[uint32]*session{}, conns: map[uint32]*conn{},
-		admitted: map[string]int{}, warned: map[string]time.Time{}, guesses: guesses{wrong: map[guesser]*wrongAnswers{}, asked: map[guesser]int{}}, counts: map[Reason]uint64{},
+		byID: map[ID]*session{}, byCall: map[CallKey]*session{}, byFar: map[CallKey]*session{}, byConn: map[uint32]*session{}, conns: map[uint32]*conn{},
+		admitted: map[string]int{}, warned: map[string]time.Time{}, guesses: guesses{wrong: map[guesser]*wrongAnswers{}, asked: map[guesser]int{}}, silent: map[netip.Addr]*silence{}, counts: map[Reason]uint64{},
 	}
 }
 
@@ -44,6 +47,9 @@ func withDefaults(cfg Config) Config {
 	}
 	if cfg.InterimFloor == 0 {
 		cfg.InterimFloor = time.Minute
+	}
+	if cfg.Lockout == 0 {
+		cfg.Lockout = 300 * time.Second
 	}
 	return cfg
 }
@@ -60,6 +66,8 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 		e.tunnelUp(ev)
 	case TunnelDown:
 		e.tunnelDown(now, ev)
+	case ConnSpent:
+		e.connSpent(ev)
 	case CallUp:
 		e.callUp(now, ev)
 	case CallDown:
@@ -84,6 +92,16 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 		e.sessionActivated(now, ev)
 	case SessionClosed:
 		e.kernelClosed(now, ev.ID, ev.Counters)
+	case FarUp:
+		e.farUp(now, ev)
+	case FarFailed:
+		e.farFailed(now, ev)
+	case FarDown:
+		e.farDown(now, ev)
+	case Bridged:
+		e.bridged(now, ev)
+	case BridgeClosed:
+		e.kernelClosed(now, ev.ID, ev.Counters)
 	case AccountStarted:
 		e.accountStarted(now, ev)
 	case Change:
@@ -97,8 +115,7 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 			}
 		}
 	case Reconfigure:
-		ev.Config.FirstID = 0
-		e.cfg = withDefaults(ev.Config)
+		e.reconfigure(now, ev.Config)
 	case Timer:
 		e.expire(now)
 	}

@@ -38,6 +38,12 @@ type Config struct {
 	// InterimFloor is the least time between a session's interim accounting records, whatever AAA
 	// wants; default 60 s (RFC 2869 section 5.16).
 	InterimFloor time.Duration
+	// Switching hands sessions on to other LNSs where AAA says so (tunnel switching); else they are refused.
+	Switching bool
+	// Lockout is how long an LNS that did not answer is passed over; default 300 s. With LockoutTest one session tries it
+	// then, before others do.
+	Lockout     time.Duration
+	LockoutTest bool
 	// FirstID is the first session's ID; the shell draws it at random.
 	FirstID ID
 }
@@ -131,6 +137,7 @@ type CallDown struct {
 	Reason string
 	Text   string
 	ByPeer bool
+	Cause  pppd.DisconnectCause // of the peer's CDN (RFC 3145)
 }
 
 // Frame is a PPP frame of a session, protocol first, from whichever inlet.
@@ -139,8 +146,8 @@ type Frame struct {
 	Data []byte // only read during Step
 }
 
-// Decided answers Decide, with the address that goes with an accept. Every Decide gets exactly
-// one, also when its session has ended meanwhile: the engine gives the address back.
+// Decided answers Decide, with the address that goes with an accept, unless the decision hands the session on. Every Decide
+// gets exactly one, also when its session has ended meanwhile: the engine gives back what came with it.
 type Decided struct {
 	ID       ID
 	Decision aaa.Decision
@@ -179,7 +186,8 @@ type Disconnect struct {
 	Reason Reason
 }
 
-// Reconfigure replaces the configuration; running sessions keep theirs.
+// Reconfigure replaces the configuration; running sessions keep theirs. Dynamic subscribers whose tunnel profile is gone or has
+// another Revision end (G4); the L2TP engine sees to the others.
 type Reconfigure struct{ Config Config }
 
 func (ConnUp) subscriberEvent()           {}
@@ -220,7 +228,8 @@ type Decide struct {
 	Again bool
 }
 
-// ReleaseAddress gives back the address that Decided brought.
+// ReleaseAddress gives back what Decided brought: the address, which a session that was handed on has not, and its
+// places within limits and licences.
 type ReleaseAddress struct {
 	ID          ID
 	Terminating string
@@ -389,9 +398,9 @@ type State uint8
 const (
 	StateLink       State = iota // LCP and authentication, or XAuth
 	StateDeciding                // AAA has been asked
-	StateOpening                 // kernel objects are being made
+	StateOpening                 // kernel objects are being made, or another LNS is called
 	StateNetwork                 // IPCP, or mode config and quick mode
-	StateActivating              // interface and route are being set up
+	StateActivating              // interface and route are being set up, or the bridge
 	StateUp
 	StateEnding
 )
@@ -418,4 +427,17 @@ const (
 	ReasonNoProfile     Reason = "no-ip-profile"
 	ReasonUserChanged   Reason = "user-changed"
 	ReasonInterface     Reason = "interface-gone"
+	// ReasonSpent: the single-shot tunnel of the IPsec connection is over (H4).
+	ReasonSpent Reason = "single-shot-over"
+	// ReasonProfileRemoved and ReasonProfileChanged: a reload has taken the profile away, or changed what running
+	// subscribers have of it (G4).
+	ReasonProfileRemoved Reason = "profile-removed"
+	ReasonProfileChanged Reason = "profile-changed"
+	// ReasonSwitchingOff: AAA hands the session on to another LNS, which Config.Switching does not allow.
+	ReasonSwitchingOff Reason = "switching-off"
+	// ReasonUnreachable: no LNS has taken the session that AAA hands on.
+	ReasonUnreachable Reason = "lns-unreachable"
 )
+
+// CountNotRelayed counts PPP frames of sessions that are handed on which arrived when nobody could be given them.
+const CountNotRelayed Reason = "ppp-frame-not-relayed"

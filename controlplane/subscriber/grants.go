@@ -24,6 +24,8 @@ func (s *session) complete(g aaa.Grants) aaa.Grants {
 	g.Pool = s.pool(g)
 	g.DNS, g.NBNS = pairOr(g.DNS, p.DNS), pairOr(g.NBNS, p.NBNS)
 	g.MTU = least(g.MTU, p.MTU)
+	g.Traffic = p.traffic(g)
+	g.IdleTimeout, g.IdleIngress = cmp.Or(g.IdleTimeout, p.IdleTimeout), g.IdleIngress || p.IdleIngress
 	if !g.Netmask.IsValid() {
 		g.Netmask = hostMask
 	}
@@ -40,6 +42,23 @@ func (s *session) complete(g aaa.Grants) aaa.Grants {
 		g.SplitDNS = t.SplitDNS
 	}
 	return g
+}
+
+// traffic is what a subscriber may send and receive: each rate with its burst, and each policy, is AAA's if it names
+// one (G7: RADIUS overrides the profile). Policies are things of a virtual router: those of the profile do not hold in
+// another one, into which AAA has moved the subscriber.
+func (p *IPProfile) traffic(g aaa.Grants) aaa.Traffic {
+	t := g.Traffic
+	if t.In == 0 {
+		t.In, t.InBurst = p.Traffic.In, p.Traffic.InBurst
+	}
+	if t.Out == 0 {
+		t.Out, t.OutBurst = p.Traffic.Out, p.Traffic.OutBurst
+	}
+	if g.Terminating == p.Terminating {
+		t.InPolicy, t.OutPolicy = cmp.Or(t.InPolicy, p.Traffic.InPolicy), cmp.Or(t.OutPolicy, p.Traffic.OutPolicy)
+	}
+	return t
 }
 
 // pool is where an address comes from; empty: it is the user's own.
@@ -68,6 +87,8 @@ func least(a, b int) int {
 // unusable says why nothing can be made of an accept; an empty reason: something can.
 func (s *session) unusable(ev Decided) (r Reason, text string) {
 	switch g := s.complete(ev.Decision.Grants); {
+	case len(ev.Decision.Tunnels) > 0:
+		return Reason(aaa.ReasonBadAnswer), "AAA hands the user on to another LNS, which only a PPP session can be"
 	case !ev.Address.IsValid():
 		return Reason(aaa.ReasonNoPool), "AAA has accepted the user but there is no address"
 	case !g.Gateway.IsValid():
@@ -88,9 +109,16 @@ func (e *Engine) hold(s *session, ev Decided) {
 	s.State, s.kernel = StateOpening, kernelOpening
 }
 
-// giveBack releases the address of an answer that came too late, or cannot be used.
+// giveBack releases what came with an answer that came too late, or cannot be used.
 func (e *Engine) giveBack(s *session, ev Decided) {
-	if s.leased || !ev.Address.IsValid() {
+	handedOn := ev.Decision.Accept && len(ev.Decision.Tunnels) > 0
+	switch {
+	case s.leased:
+		return
+	case handedOn:
+		e.emit(ReleaseAddress{ID: s.ID, Terminating: s.Router, User: cmp.Or(ev.Decision.User, s.login)})
+		return
+	case !ev.Address.IsValid():
 		return
 	}
 	e.emit(ReleaseAddress{
@@ -104,7 +132,8 @@ func (e *Engine) giveBack(s *session, ev Decided) {
 // that, or the limit would mean nothing to those that authenticate at every rekey. What peer and
 // kernel have stays as it is, and so does who decided: accounting ends where it began.
 func (e *Engine) holdAgain(now time.Time, s *session, d aaa.Decision) {
-	s.IdleTimeout, s.IdleIngress = d.IdleTimeout, d.IdleIngress
+	g := s.complete(d.Grants)
+	s.IdleTimeout, s.IdleIngress = g.IdleTimeout, g.IdleIngress
 	interim := e.interim(d.Interim)
 	if len(d.Class) > 0 {
 		s.Class = d.Class

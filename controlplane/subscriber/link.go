@@ -16,8 +16,9 @@ func (e *Engine) callUp(now time.Time, ev CallUp) {
 	s := &session{Record: Record{
 		Router: e.cfg.Router, Access: aaa.AccessL2TP, Call: ev.Call,
 		PeerTunnel: ev.PeerTunnel, PeerSession: ev.PeerSession, Conn: ev.Conn, Local: ev.Local, Remote: ev.Remote,
-		PeerHost: ev.PeerHost, CallingNumber: ev.CallingNumber, Called: now,
-	}, sequencing: ev.Sequencing}
+		PeerHost: ev.PeerHost, CallingNumber: ev.CallingNumber, CalledNumber: ev.CalledNumber, TxSpeed: ev.TxSpeed, RxSpeed: ev.RxSpeed,
+		SingleShot: ev.SingleShot, Called: now,
+	}, sequencing: ev.Sequencing, said: said{ev.SubAddress, ev.PrivateGroup}}
 	e.add(s)
 	e.byCall[s.Call] = s
 	var esp *ESP
@@ -26,7 +27,8 @@ func (e *Engine) callUp(now time.Time, ev CallUp) {
 		s.Remote = c.Remote // the address and port after NAT, not L2TP's
 		c.calls[s.Call] = true
 	}
-	profile, ok := e.cfg.Profiles[e.cfg.HostProfiles[ev.Profile+"/"+ev.HostProfile].IPProfile]
+	host := e.cfg.HostProfiles[ev.Profile+"/"+ev.HostProfile]
+	profile, ok := e.cfg.Profiles[host.IPProfile]
 	if !ok {
 		e.end(now, s, ReasonNoProfile, fmt.Sprintf("host profile %s/%s has no IP profile", ev.Profile, ev.HostProfile), false)
 		return
@@ -40,8 +42,24 @@ func (e *Engine) callUp(now time.Time, ev CallUp) {
 		mru = min(mru, profile.MTU)
 	}
 	s.linkMRU = uint16(mru)
+	if p := host.takesOver(ev.Proxy); p != nil {
+		e.beginLink(now, s, p) // the peer waits for us: it has done its part with the LAC
+		return
+	}
 	s.begin = now.Add(peerFirst)
 	e.arm(s)
+}
+
+// takesOver is what is believed of a LAC's negotiation with the peer (G10); nil: PPP begins anew. Without its LCP the answer
+// of the peer to the LAC is worth nothing: it negotiates, and so authenticates, with us.
+func (h HostProfile) takesOver(p *pppd.Proxy) *pppd.Proxy {
+	if p == nil || !h.ProxyLCP || p.LastReceivedLCP == nil {
+		return nil
+	}
+	if h.ProxyAuth {
+		return p
+	}
+	return &pppd.Proxy{LastSentLCP: p.LastSentLCP, LastReceivedLCP: p.LastReceivedLCP}
 }
 
 // peerFirst is how long a new call may be silent before we begin with PPP. Android's mtpd
@@ -50,10 +68,10 @@ func (e *Engine) callUp(now time.Time, ev CallUp) {
 // first; who waits for us waits a second.
 const peerFirst = time.Second
 
-// beginLink makes the link and opens it.
-func (e *Engine) beginLink(now time.Time, s *session) {
+// beginLink makes the link and opens it; proxy is what a LAC has negotiated already, nil for nothing.
+func (e *Engine) beginLink(now time.Time, s *session, proxy *pppd.Proxy) {
 	cfg := e.cfg.Link
-	cfg.MRU = s.linkMRU
+	cfg.MRU, cfg.Proxy, s.begin = s.linkMRU, proxy, time.Time{}
 	s.link = pppd.NewLink(cfg, e.random)
 	e.run(now, s, pppd.Open{})
 }
@@ -64,6 +82,9 @@ func (e *Engine) callDown(now time.Time, ev CallDown) {
 		return
 	}
 	e.dropCall(s)
+	if s.far != nil {
+		s.Cause = ev.Cause // which the LNS is told
+	}
 	e.noteLost(s, Reason(ev.Reason), cmp.Or(ev.Text, "the L2TP session has ended"), ev.ByPeer)
 	if !s.over && s.link != nil {
 		e.run(now, s, pppd.LowerDown{Reason: pppd.Reason(ev.Reason)})
@@ -74,12 +95,19 @@ func (e *Engine) callDown(now time.Time, ev CallDown) {
 
 func (e *Engine) frame(now time.Time, ev Frame) {
 	s := e.byCall[ev.Call]
+	if s == nil {
+		s = e.byFar[ev.Call]
+	}
 	if s == nil || s.over || len(ev.Data) < 2 {
 		e.counts["ppp-frame-without-session"]++
 		return
 	}
+	if s.far != nil {
+		e.relay(s, ev)
+		return
+	}
 	if s.link == nil {
-		e.beginLink(now, s)
+		e.beginLink(now, s, nil)
 	}
 	e.run(now, s, pppd.Frame{Protocol: uint16(ev.Data[0])<<8 | uint16(ev.Data[1]), Data: ev.Data[2:]})
 }

@@ -32,6 +32,7 @@ type session struct {
 	link        *pppd.Link
 	linkMRU     uint16 // that the link was made with
 	sequencing  bool
+	said        said      // what the LAC has said about the call beside what is in the Record
 	network     bool      // IPCP is open
 	active      bool      // traffic is allowed in the kernel
 	activations int       // Activates without their SessionActivated
@@ -39,8 +40,13 @@ type session struct {
 	verdict     verdict
 	eap         eapDialogue
 
+	far *handover // nil: PPP ends here
+
 	dyn *dynamic // nil: PPP in L2TP
 }
+
+// said is what a LAC says about a call, and the next LNS is told. Its fields are those of the snapshot.
+type said struct{ SubAddress, PrivateGroup string }
 
 type kernelState uint8
 
@@ -71,6 +77,9 @@ func (s *session) deadline() time.Time {
 	if s.dyn != nil {
 		next = earlier(next, s.dyn.ConnBy)
 	}
+	if s.far != nil {
+		next = earlier(next, s.far.DialBy)
+	}
 	return next
 }
 
@@ -99,8 +108,10 @@ func (e *Engine) sessionExpired(now time.Time, s *session) {
 		e.reportTraffic(now, s)
 	case s.dyn != nil && due(now, s.dyn.ConnBy):
 		e.end(now, s, ReasonNoPhase2, "the subscriber was let in but negotiated no IPsec SA", false)
+	case s.far != nil && due(now, s.far.DialBy):
+		e.dialLate(s)
 	case s.link == nil && due(now, s.begin):
-		e.beginLink(now, s)
+		e.beginLink(now, s, nil)
 	case s.link != nil && due(now, s.link.Deadline()):
 		e.run(now, s, pppd.Timer{})
 	}

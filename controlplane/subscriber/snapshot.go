@@ -49,7 +49,9 @@ type sessionSnapshot struct {
 	Verdict     verdict
 	EAP         eapDialogue
 	Timeouts    timeouts
-	Dynamic     *dynamic `json:",omitempty"`
+	Said        said
+	Far         *handover `json:",omitempty"`
+	Dynamic     *dynamic  `json:",omitempty"`
 }
 
 type connSnapshot struct {
@@ -57,6 +59,7 @@ type connSnapshot struct {
 	Tunnels  map[uint16]bool
 	HadOne   bool
 	Warned   bool
+	Spent    bool
 	Deadline time.Time
 }
 
@@ -68,7 +71,7 @@ func (e *Engine) Snapshot() ([]byte, error) {
 			Record: s.Record, MRU: s.linkMRU, Profile: s.profile, Sequencing: s.sequencing, Login: s.login, CarrierGone: s.carrierGone, Kernel: s.kernel,
 			Asked: s.asked, Active: s.active, Activations: s.activations, Leased: s.leased, Started: s.started, Over: s.over,
 			Granted: s.granted, Accounting: s.accounting, Changes: s.changes, Changing: s.changing, Network: s.network,
-			Verdict: s.verdict, EAP: s.eap, Timeouts: s.timeouts, Dynamic: s.dyn,
+			Verdict: s.verdict, EAP: s.eap, Timeouts: s.timeouts, Said: s.said, Far: s.far, Dynamic: s.dyn,
 		}
 		if s.link != nil {
 			link, err := s.link.MarshalJSON()
@@ -83,7 +86,7 @@ func (e *Engine) Snapshot() ([]byte, error) {
 	}
 	slices.SortFunc(out.Sessions, func(a, b sessionSnapshot) int { return cmp.Compare(a.Record.ID, b.Record.ID) })
 	for _, c := range e.conns {
-		out.Conns = append(out.Conns, connSnapshot{c.ConnUp, c.tunnels, c.hadOne, c.warned, c.deadline})
+		out.Conns = append(out.Conns, connSnapshot{c.ConnUp, c.tunnels, c.hadOne, c.warned, c.spent, c.deadline})
 	}
 	slices.SortFunc(out.Conns, func(a, b connSnapshot) int { return cmp.Compare(a.ConnUp.Conn, b.ConnUp.Conn) })
 	b, err := json.Marshal(out)
@@ -95,8 +98,9 @@ func (e *Engine) Snapshot() ([]byte, error) {
 
 // Restore returns an engine that goes on where the one that wrote the snapshot stopped.
 // Questions that had no answer then (Decide, AskUser, AccountStart, OpenSession, OpenAccess,
-// Activate, SetTraffic, CloseSession, CloseAccess) still want exactly one: whoever has lost them answers with a
-// failure.
+// Activate, SetTraffic, CloseSession, CloseAccess, Dial, Bridge, CloseBridge) still want exactly one: whoever has lost them
+// answers with a failure. Which LNSs did not answer is forgotten, and so are those that a session has not tried yet: their
+// secrets are in no snapshot.
 func Restore(cfg Config, random io.Reader, data []byte) (*Engine, error) {
 	var in snapshot
 	if err := json.Unmarshal(data, &in); err != nil {
@@ -114,7 +118,7 @@ func Restore(cfg Config, random io.Reader, data []byte) (*Engine, error) {
 		if id := n.ConnUp.Conn; id == 0 || e.conns[id] != nil {
 			return nil, fmt.Errorf("subscriber: restoring: connection %d is none, or stands there twice", id)
 		}
-		c := &conn{ConnUp: n.ConnUp, tunnels: n.Tunnels, calls: map[CallKey]bool{}, hadOne: n.HadOne, warned: n.Warned, timer: timer{conn: n.ConnUp.Conn}}
+		c := &conn{ConnUp: n.ConnUp, tunnels: n.Tunnels, calls: map[CallKey]bool{}, hadOne: n.HadOne, warned: n.Warned, spent: n.Spent, timer: timer{conn: n.ConnUp.Conn}}
 		if c.tunnels == nil {
 			c.tunnels = map[uint16]bool{}
 		}
@@ -145,11 +149,14 @@ func (e *Engine) restore(n sessionSnapshot) error {
 	if n.Dynamic != nil && (n.Link != nil || !n.Begin.IsZero()) {
 		return fmt.Errorf("is both a dynamic subscriber and a PPP session")
 	}
+	if n.Far != nil && (n.Dynamic != nil || n.Link != nil || !n.Begin.IsZero() || n.Asked || n.Far.Up && n.Far.Dialling) {
+		return fmt.Errorf("is handed on to another LNS, and is something else too")
+	}
 	s := &session{
 		Record: n.Record, linkMRU: n.MRU, profile: n.Profile, sequencing: n.Sequencing, login: n.Login, carrierGone: n.CarrierGone, kernel: n.Kernel,
 		asked: n.Asked, active: n.Active, activations: n.Activations, leased: n.Leased, started: n.Started, over: n.Over,
 		granted: n.Granted, accounting: n.Accounting, changes: n.Changes, changing: n.Changing, network: n.Network,
-		verdict: n.Verdict, eap: n.EAP, timeouts: n.Timeouts, begin: n.Begin, dyn: n.Dynamic, timer: timer{session: n.Record.ID},
+		verdict: n.Verdict, eap: n.EAP, timeouts: n.Timeouts, begin: n.Begin, said: n.Said, far: n.Far, dyn: n.Dynamic, timer: timer{session: n.Record.ID},
 	}
 	if n.Link != nil {
 		cfg := e.cfg.Link
@@ -177,10 +184,19 @@ func (e *Engine) restore(n sessionSnapshot) error {
 			e.byConn[s.Conn] = s
 		}
 	case !s.carrierGone:
+		if e.byCall[s.Call] != nil {
+			return fmt.Errorf("call %v stands there twice", s.Call)
+		}
 		e.byCall[s.Call] = s
 		if c := e.conns[s.Conn]; s.Conn != 0 && c != nil {
 			c.calls[s.Call] = true
 		}
+	}
+	if s.far != nil && s.far.Up {
+		if e.byFar[s.Far] != nil {
+			return fmt.Errorf("call %v to an LNS stands there twice", s.Far)
+		}
+		e.byFar[s.Far] = s
 	}
 	if !s.over {
 		e.arm(s)

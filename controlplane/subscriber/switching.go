@@ -27,6 +27,8 @@ type FarFailed struct {
 	Ref    uint64
 	Reason Reason
 	Text   string
+	// Silent: it has not answered at all, and is passed over for a while.
+	Silent bool
 }
 
 // FarDown says that a call to an LNS is over.
@@ -35,6 +37,7 @@ type FarDown struct {
 	Reason Reason
 	Text   string
 	ByPeer bool
+	Cause  pppd.DisconnectCause // of the LNS's CDN (RFC 3145)
 }
 
 // Bridged answers Bridge; on failure everything of it is undone.
@@ -70,6 +73,9 @@ type Dial struct {
 	Timeout time.Duration
 }
 
+// CancelDial gives up a Dial that has no answer yet. The answer comes: FarFailed, or FarUp if that was on its way.
+type CancelDial struct{ Ref uint64 }
+
 // CallEnds are the ids of one L2TP session in the kernel.
 type CallEnds struct {
 	Call                    CallKey
@@ -91,5 +97,6 @@ type CloseBridge struct {
 }
 
 func (Dial) subscriberEffect()        {}
+func (CancelDial) subscriberEffect()  {}
 func (Bridge) subscriberEffect()      {}
 func (CloseBridge) subscriberEffect() {}
