@@ -173,7 +173,8 @@ func (l *leases) unlock() {
 
 // lease gives an accepted subscriber everything that it needs: its licences, its place within the
 // limits, its address (the fixed one, or one of the pool, which remembers it by who it is) and
-// its routes. On failure it holds nothing and the decision becomes a refusal with its reason.
+// its routes. One that is handed on to another LNS needs neither address nor routes. On failure it
+// holds nothing and the decision becomes a refusal with its reason.
 //
 // Where other sessions have to make room first, nothing is decided yet: a replacement waits for
 // that.
@@ -182,6 +183,10 @@ func (l *leases) lease(who holder, f subscriber.Decide, d aaa.Decision) (aaa.Dec
 	defer l.unlock()
 	if old, has := l.grants[who]; has {
 		return refuse(aaa.ReasonAddressInUse, "session %d of user %q holds %v already", who.id, d.User, old.address), netip.Addr{}, nil
+	}
+	if len(d.Tunnels) > 0 {
+		// It goes on to another LNS from the router in which it has arrived, and has its address there.
+		d.Terminating, d.Address, d.Routes = who.router, netip.Addr{}, nil
 	}
 	l.limits.arrivals++
 	g := &grant{
@@ -216,7 +221,7 @@ func (l *leases) terminate(g *grant, f subscriber.Decide, d *aaa.Decision) (refu
 		return refuse(aaa.ReasonNoRouter, "user %q shall end in virtual router %q, which there is not", d.User, g.terminating)
 	}
 	switch {
-	case d.Gateway.IsValid():
+	case d.Gateway.IsValid(), len(d.Tunnels) > 0:
 	case g.terminating == f.Profile.Terminating:
 		d.Gateway = f.Profile.Gateway
 	case len(t.gateways) == 0:
@@ -286,6 +291,9 @@ func (l *leases) enter(g *grant, f subscriber.Decide, d aaa.Decision) (aaa.Decis
 // hold takes the address and the routes of a grant that meets nobody. On failure it returns the
 // refusal, and the grant may hold a part.
 func (l *leases) hold(g *grant, poolName string, d aaa.Decision) (refusal aaa.Decision) {
+	if len(d.Tunnels) > 0 {
+		return aaa.Decision{}
+	}
 	if d.Address.IsValid() {
 		switch err := l.claim(g, d.Address, g.key); {
 		case errors.Is(err, pool.ErrForeign):

@@ -143,7 +143,7 @@ func (m *machine) fromL2TP(now time.Time, effects []l2tp.Effect) {
 		case l2tp.ConnSpent:
 			m.fromSubscriber(now, m.subs.Step(now, subscriber.ConnSpent{Conn: uint32(f.Conn), Reason: subscriber.Reason(f.Reason), Text: f.Text}))
 		case l2tp.DialFailed:
-			m.fromSubscriber(now, m.subs.Step(now, subscriber.FarFailed{Ref: f.Ref, Reason: subscriber.Reason(f.Reason), Text: f.Text}))
+			m.fromSubscriber(now, m.subs.Step(now, farFailed(f)))
 			continue
 		case l2tp.SessionUp:
 			if f.Session.Ref != 0 {
@@ -156,11 +156,13 @@ func (m *machine) fromL2TP(now time.Time, effects []l2tp.Effect) {
 			if f.Session.Ref != 0 {
 				m.fromSubscriber(now, m.subs.Step(now, subscriber.FarDown{
 					Call: callKey(f.Session.Tunnel, f.Session.ID), Reason: subscriber.Reason(f.Reason), Text: f.Text, ByPeer: f.ByPeer,
+					Cause: disconnectCause(f.Cause),
 				}))
 				continue
 			}
 			m.fromSubscriber(now, m.subs.Step(now, subscriber.CallDown{
 				Call: callKey(f.Session.Tunnel, f.Session.ID), Reason: string(f.Reason), Text: f.Text, ByPeer: f.ByPeer,
+				Cause: disconnectCause(f.Cause),
 			}))
 			continue
 		case l2tp.FrameReceived:

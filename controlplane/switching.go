@@ -42,6 +42,22 @@ func farUp(s l2tp.SessionInfo) subscriber.FarUp {
 	}
 }
 
+// farFailed says of an LNS whether it was heard at all: one that refuses is there, and may take the next call.
+func farFailed(f l2tp.DialFailed) subscriber.FarFailed {
+	return subscriber.FarFailed{
+		Ref: f.Ref, Reason: subscriber.Reason(f.Reason), Text: f.Text,
+		Silent: f.Reason == l2tp.ReasonNoAnswer || f.Reason == l2tp.ReasonSetupTimeout || f.Reason == l2tp.ReasonSocket,
+	}
+}
+
+// disconnectCause is what the peer's CDN says of PPP's end, for the CDN of the other call.
+func disconnectCause(c *l2tp.DisconnectCause) pppd.DisconnectCause {
+	if c == nil {
+		return pppd.DisconnectCause{}
+	}
+	return pppd.DisconnectCause{Code: c.Code, Protocol: c.Protocol, Direction: c.Direction}
+}
+
 // proxyOf is what a LAC says that it has negotiated, as PPP understands it.
 func proxyOf(p *l2tp.Proxy) *pppd.Proxy {
 	if p == nil {

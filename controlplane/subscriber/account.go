@@ -58,7 +58,9 @@ func (e *Engine) interim(d time.Duration) time.Duration {
 // once, after an outage, report one after the other and go on so.
 func (e *Engine) reportEvery(now time.Time, s *session, d time.Duration) {
 	s.Interim, s.timeouts.Report = d, time.Time{}
-	if d > 0 {
+	if d <= 0 {
+		s.timeouts.Reporting = false // nobody wants the reading any more that is on its way
+	} else {
 		s.timeouts.Report = now.Add(d - time.Duration(float64(d/2)*spread(s.ID)))
 	}
 }

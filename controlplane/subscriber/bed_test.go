@@ -38,9 +38,11 @@ type bed struct {
 	grants   aaa.Grants       // the rest of what it gives
 	by       aaa.Authority
 	// slow has the journal answer when accounted is called, and not at once.
-	slow  bool
-	eap   bool   // the peers speak EAP if they are asked to
-	token uint64 // of the last change
+	slow bool
+	// tunnels, when there are any, has AAA hand everybody on.
+	tunnels []aaa.Tunnel
+	eap     bool   // the peers speak EAP if they are asked to
+	token   uint64 // of the last change
 
 	// Without an answer.
 	decides      []Decide
@@ -54,6 +56,9 @@ type bed struct {
 	reads        []ReadCounters
 	accounts     []AccountStart
 	traffics     []SetTraffic
+	dials        []Dial
+	bridges      []Bridge
+	unbridges    []CloseBridge
 	// All that were emitted.
 	admits   []Admit
 	interims []AccountInterim
@@ -67,12 +72,13 @@ type failer interface {
 	Fatalf(format string, args ...any)
 }
 
-// peer is the other end of a call.
+// peer is the other end of a call: a subscriber or, of a call to an LNS, that LNS.
 type peer struct {
 	call CallKey
 	link *pppd.Link
 	up   pppd.NetworkUp
 	down *pppd.Down
+	lns  bool
 }
 
 // ledger is what the world holds of one session.
@@ -98,6 +104,14 @@ type ledger struct {
 	shaping   bool
 	changes   []uint64 // tokens without their Changed
 
+	// Of those that are handed on. They hold places without an address.
+	handed    bool
+	held0     bool
+	dialling  bool
+	cancelled bool
+	far       CallKey
+	farUp     bool
+
 	// Of dynamic subscribers.
 	conn      uint32
 	asking    bool
@@ -121,7 +135,7 @@ var (
 
 func testConfig() Config {
 	return Config{
-		Router: "outside", FirstID: 1,
+		Router: "outside", FirstID: 1, Switching: true,
 		Link: pppd.Config{
 			MRU: 1400, Name: "test", Auth: []pppd.AuthProtocol{pppd.AuthMSCHAPv2, pppd.AuthCHAPMD5, pppd.AuthPAP},
 			EchoInterval: 30 * time.Second, EchoFailures: 3,
@@ -215,14 +229,24 @@ func (b *bed) peerStep(p *peer, ev pppd.Event) {
 		switch f := f.(type) {
 		case pppd.Send:
 			b.wire = append(b.wire, func() {
-				if !b.mute && b.peers[p.call] == p {
+				if b.mute || b.peers[p.call] != p {
+					return
+				}
+				if other := b.across(p.call); other != nil { // in the kernel
+					b.peerStep(other, pppd.Frame{Protocol: f.Protocol, Data: f.Data})
+				} else {
 					b.step(Frame{Call: p.call, Data: append([]byte{byte(f.Protocol >> 8), byte(f.Protocol)}, f.Data...)})
 				}
 			})
+		case pppd.Authenticate:
+			b.wire = append(b.wire, func() { b.lnsDecides(p, f.Request) })
 		case pppd.NetworkUp:
 			p.up = f
 		case pppd.Down:
 			p.down = &f
+			if p.lns {
+				b.wire = append(b.wire, func() { b.lnsEnds(p) })
+			}
 		}
 	}
 	b.deliver()
@@ -273,10 +297,11 @@ func (b *bed) perform(f Effect) {
 	switch f := f.(type) {
 	case SendFrame:
 		l := of(f.ID)
-		if l.callGone {
+		if l.handed {
+			b.checkRelayed(l, f)
+		} else if l.callGone {
 			b.t.Errorf("session %d: a frame is sent after the call has ended", f.ID)
-		}
-		if f.InKernel != (l.open && !l.closing) {
+		} else if f.InKernel != (l.open && !l.closing) {
 			b.t.Errorf("session %d: a frame goes through the kernel: %t; objects exist: %t", f.ID, f.InKernel, l.open)
 		}
 		b.wire = append(b.wire, func() {
@@ -289,7 +314,7 @@ func (b *bed) perform(f Effect) {
 		if l.asked {
 			b.t.Errorf("session %d: AAA is asked again before it has answered", f.ID)
 		}
-		if f.Again != l.held.IsValid() {
+		if f.Again != l.held.IsValid() || l.handed {
 			b.t.Errorf("session %d: Again is %t; address held: %v", f.ID, f.Again, l.held)
 		}
 		l.asked = true
@@ -297,6 +322,10 @@ func (b *bed) perform(f Effect) {
 		b.decides = append(b.decides, f)
 	case ReleaseAddress:
 		l := of(f.ID)
+		if l.held0 {
+			b.releasePlaces(l, f)
+			return
+		}
 		if !l.held.IsValid() || f.Address != l.held || f.User != l.owner || f.Terminating != l.terminating() || f.Pool != l.pool() {
 			b.t.Errorf("session %d: %+v released, held %v by %q", f.ID, f, l.held, l.owner)
 		}
@@ -343,6 +372,10 @@ func (b *bed) perform(f Effect) {
 	case CloseCall:
 		var l *ledger
 		for _, c := range b.calls {
+			if c.farUp && c.far == f.Call {
+				b.hangUpFar(c, f)
+				return
+			}
 			if c.call == f.Call && c.ended == nil {
 				l = c
 			}
@@ -364,6 +397,9 @@ func (b *bed) perform(f Effect) {
 		b.note("started %s", f.Record.User)
 	case Ended:
 		l := of(f.Record.ID)
+		if l.dialling || l.farUp || l.held0 {
+			b.t.Errorf("session %d ended and leaves something at an LNS: %+v", f.Record.ID, *l)
+		}
 		if l.asked || l.held.IsValid() || l.opening || l.open || !l.callGone || l.waiting || l.shaping || len(l.changes) > 0 {
 			b.t.Errorf("session %d ended and leaves something: %+v", f.Record.ID, *l)
 		}
@@ -450,7 +486,14 @@ func (b *bed) decide(refusal aaa.Reason) {
 		}
 		d.Decision.SessionTimeout, d.Decision.IdleTimeout = b.timeouts[0], b.timeouts[1]
 	}
-	if d.Decision.Accept && !f.Again {
+	switch {
+	case !d.Decision.Accept:
+	case len(b.tunnels) > 0:
+		d.Decision.Tunnels = b.tunnels
+		if !f.Again {
+			l.held0, l.owner = true, d.Decision.User
+		}
+	case !f.Again:
 		d.Address = testAddress
 		if l.call != (CallKey{1, 1}) { // others have addresses of their own
 			d.Address = netip.AddrFrom4([4]byte{10, 2, byte(f.ID >> 8), byte(f.ID)})
@@ -530,6 +573,12 @@ func (b *bed) answerAll() {
 			b.accounted("")
 		case len(b.traffics) > 0:
 			b.trafficSet("")
+		case len(b.dials) > 0:
+			b.farUp()
+		case len(b.bridges) > 0:
+			b.bridged("")
+		case len(b.unbridges) > 0:
+			b.bridgeClosed()
 		default:
 			return
 		}
@@ -546,7 +595,7 @@ func (b *bed) assertEmpty() {
 		}
 	}
 	e := b.e
-	if e.Len() != 0 || len(e.Records()) != 0 || len(e.byCall) != 0 || len(e.byConn) != 0 || len(e.admitted) != 0 {
+	if e.Len() != 0 || len(e.Records()) != 0 || len(e.byCall) != 0 || len(e.byFar) != 0 || len(e.byConn) != 0 || len(e.admitted) != 0 {
 		b.t.Errorf("the engine still has %d sessions, %d calls, dynamic subscribers %v, counted %v", e.Len(), len(e.byCall), e.byConn, e.admitted)
 	}
 	if len(e.conns) != len(b.conns) || len(e.timers.heap) > len(b.conns) {

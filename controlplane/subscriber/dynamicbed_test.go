@@ -18,6 +18,9 @@ var testLocal = netip.MustParseAddrPort("192.0.2.1:4500")
 
 // mayStart says whether a subscriber can send traffic.
 func (l *ledger) mayStart() bool {
+	if l.handed {
+		return l.farUp && !l.callGone
+	}
 	if l.conn != 0 {
 		return l.admitted && l.connected && !l.callGone && !l.left
 	}

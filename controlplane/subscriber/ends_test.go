@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"vrgate/controlplane/aaa"
 	"vrgate/pppd"
 )
 
@@ -43,6 +44,32 @@ var stages = []struct {
 		b.step(Disconnect{IDs: []ID{id}, Reason: ReasonAdmin})
 		b.deaf = false
 	}},
+	{"LNS called", func(b *bed, _ ID) { b.tunnels = []aaa.Tunnel{lnsA, lnsB}; b.speak(first, testUser); b.decide("") }},
+	{"second LNS called", func(b *bed, _ ID) {
+		b.tunnels = []aaa.Tunnel{lnsA, lnsB}
+		b.speak(first, testUser)
+		b.decide("")
+		b.farFailed(false)
+	}},
+	{"accounting, LNS has taken the call", func(b *bed, _ ID) {
+		b.tunnels, b.slow = []aaa.Tunnel{lnsA}, true
+		b.speak(first, testUser)
+		b.decide("")
+		b.farUp()
+	}},
+	{"bridging", func(b *bed, _ ID) {
+		b.tunnels = []aaa.Tunnel{lnsA}
+		b.speak(first, testUser)
+		b.decide("")
+		b.farUp()
+	}},
+	{"bridged", func(b *bed, _ ID) { b.tunnels = []aaa.Tunnel{lnsA}; b.speak(first, testUser); b.answerAll() }},
+	{"bridge closing", func(b *bed, id ID) {
+		b.tunnels = []aaa.Tunnel{lnsA}
+		b.speak(first, testUser)
+		b.answerAll()
+		b.farDown(id, pppd.DisconnectCause{})
+	}},
 	{"kernel closing", func(b *bed, _ ID) { b.speak(first, testUser); b.answerAll(); b.callDown(first, "early") }},
 }
 
@@ -69,12 +96,27 @@ var blows = []struct {
 		}
 		b.deaf, b.mute = true, true
 	}, ""},
+	{"LNS hangs up", func(b *bed, id ID) { b.farDown(id, pppd.DisconnectCause{}); b.deaf, b.mute = true, true }, ""},
+	{"LNS fails", func(b *bed, _ ID) {
+		for len(b.dials) > 0 {
+			b.farFailed(true)
+		}
+		b.deaf, b.mute = true, true
+	}, ""},
+	{"tunnel spent", func(b *bed, _ ID) {
+		b.callDown(first, "single-shot")
+		b.step(ConnSpent{Conn: 1, Reason: "single-shot"})
+		b.connDown(1, "single-shot-over")
+	}, "single-shot"},
 	{"kernel fails", func(b *bed, _ ID) {
 		for len(b.opens) > 0 {
 			b.opened(ReasonKernel)
 		}
 		for len(b.activates) > 0 {
 			b.activated(ReasonKernel)
+		}
+		for len(b.bridges) > 0 {
+			b.bridged(ReasonKernel)
 		}
 		b.deaf, b.mute = true, true
 	}, ""},

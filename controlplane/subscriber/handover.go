@@ -177,17 +177,36 @@ func (e *Engine) bridged(now time.Time, ev Bridged) {
 // relay passes a control frame on to the other call: what the LNS has to say before the bridge is there, such as that the
 // peer is in, would not be repeated. Each frame that comes in makes one that goes out, and nothing is kept. User data has to
 // wait for the bridge, because only that counts it. Before the LNS has taken the call nobody can be given a frame; the peer
-// repeats it.
-func (e *Engine) relay(s *session, ev Frame) {
+// repeats it, unless it hangs up.
+func (e *Engine) relay(now time.Time, s *session, ev Frame) {
 	to := s.Far
 	if ev.Call == s.Far {
 		to = s.Call
 	}
-	if control := ev.Data[0] >= 0x80; !control || !s.far.Up || s.carrierGone {
+	control := ev.Data[0] >= 0x80
+	switch {
+	case control && s.far.Up:
+		e.emit(SendFrame{ID: s.ID, Call: to, Data: bytes.Clone(ev.Data)})
+	case !s.far.Up && isTerminateRequest(ev.Data):
+		ack := append([]byte(nil), ev.Data[:lcpHead]...)
+		ack[2], ack[4], ack[5] = lcpTerminateAck, 0, lcpHead-2
+		e.emit(SendFrame{ID: s.ID, Call: s.Call, Data: ack})
+		s.Cause = pppd.NormalCause(true)
+		e.end(now, s, Reason(pppd.ReasonUserRequest), "the peer has hung up before an LNS took the call", true)
+	default:
 		e.counts[CountNotRelayed]++
-		return
 	}
-	e.emit(SendFrame{ID: s.ID, Call: to, Data: bytes.Clone(ev.Data)})
+}
+
+// An LCP packet with its protocol number in front (RFC 1661 section 5.5): code, identifier, length.
+const (
+	lcpHead             = 6
+	lcpTerminateRequest = 5
+	lcpTerminateAck     = 6
+)
+
+func isTerminateRequest(frame []byte) bool {
+	return len(frame) >= lcpHead && frame[0] == pppd.ProtocolLCP>>8 && frame[1] == pppd.ProtocolLCP&0xff && frame[2] == lcpTerminateRequest
 }
 
 // farDown ends the session: the LNS has hung up, or cannot be reached any more.
@@ -198,7 +217,11 @@ func (e *Engine) farDown(now time.Time, ev FarDown) {
 	}
 	delete(e.byFar, ev.Call)
 	s.far.Up, s.Cause = false, ev.Cause
-	e.end(now, s, ev.Reason, cmp.Or(ev.Text, "the call to the LNS has ended"), ev.ByPeer)
+	reason := ev.Reason
+	if ev.Cause == pppd.NormalCause(true) {
+		reason = Reason(pppd.ReasonUserRequest) // PPP's end is seen there only
+	}
+	e.end(now, s, reason, cmp.Or(ev.Text, "the call to the LNS has ended"), ev.ByPeer)
 }
 
 // leaveFar ends the call to the LNS, once: it hears what the near call's end was.

@@ -103,7 +103,7 @@ func (e *Engine) frame(now time.Time, ev Frame) {
 		return
 	}
 	if s.far != nil {
-		e.relay(s, ev)
+		e.relay(now, s, ev)
 		return
 	}
 	if s.link == nil {

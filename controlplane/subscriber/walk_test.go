@@ -1,6 +1,7 @@
 package subscriber
 
 import (
+	"maps"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ func TestRandomWalk(t *testing.T) {
 		if rapid.Bool().Draw(t, "EAP") {
 			b.e.cfg.Link.Auth = []pppd.AuthProtocol{pppd.AuthEAP, pppd.AuthMSCHAPv2}
 		}
+		b.e.cfg.LockoutTest = rapid.Bool().Draw(t, "lockout test")
 		users := rapid.SampledFrom([]string{testUser, testUser, otherUser, "mallory"})
 		failures := rapid.SampledFrom([]Reason{"", "", "", ReasonKernel})
 		dynamicConns := rapid.Uint32Range(11, 14)
@@ -137,6 +139,48 @@ func TestRandomWalk(t *testing.T) {
 				b.method = rapid.SampledFrom([]aaa.Method{local, local, tokens{}, tokens{endless: true}, eapServer{}, eapServer{notifications: 2}}).Draw(t, "method")
 				b.eap = rapid.Bool().Draw(t, "peers speak EAP")
 			},
+			"tunnels": func(t *rapid.T) {
+				b.tunnels = rapid.SampledFrom([][]aaa.Tunnel{nil, {lnsA}, {lnsB, lnsA}}).Draw(t, "tunnels")
+				b.e.cfg.Switching = rapid.SampledFrom([]bool{true, true, false}).Draw(t, "switching")
+			},
+			"farUp":        func(t *rapid.T) { wait(t, len(b.dials)); b.farUp() },
+			"farFailed":    func(t *rapid.T) { wait(t, len(b.dials)); b.farFailed(rapid.Bool().Draw(t, "silent")) },
+			"bridged":      func(t *rapid.T) { wait(t, len(b.bridges)); b.bridged(failures.Draw(t, "failure")) },
+			"bridgeClosed": func(t *rapid.T) { wait(t, len(b.unbridges)); b.bridgeClosed() },
+			"farDown": func(t *rapid.T) {
+				if l := b.ofCall(some(t)); l != nil {
+					for id, other := range b.calls {
+						if other == l {
+							b.farDown(id, pppd.DisconnectCause{})
+						}
+					}
+				}
+			},
+			"noise of an LNS": func(t *rapid.T) {
+				if l := b.ofCall(some(t)); l != nil && l.farUp {
+					b.step(Frame{Call: l.far, Data: rapid.SliceOfN(rapid.Byte(), 0, 24).Draw(t, "data")})
+				}
+			},
+			"connSpent": func(t *rapid.T) {
+				conn := rapid.Uint32Range(1, 3).Draw(t, "conn")
+				b.step(ConnSpent{Conn: conn, Reason: "single-shot"})
+				if b.conns[conn] {
+					b.connDown(conn, "single-shot-over")
+				}
+			},
+			"reload": func(t *rapid.T) {
+				cfg := b.e.cfg
+				cfg.Tunnels = maps.Clone(cfg.Tunnels)
+				switch name := rapid.SampledFrom([]string{"staff", "few", "boxes"}).Draw(t, "profile"); {
+				case rapid.Bool().Draw(t, "removed"):
+					delete(cfg.Tunnels, name)
+				default:
+					p := testConfig().Tunnels[name]
+					p.Revision = rapid.SampledFrom([]string{"", "2"}).Draw(t, "revision")
+					cfg.Tunnels[name] = p
+				}
+				b.reload(cfg)
+			},
 			"timeouts": func(t *rapid.T) {
 				for n := range b.timeouts {
 					b.timeouts[n] = time.Duration(rapid.IntRange(0, 3).Draw(t, "minutes")) * time.Minute
@@ -157,6 +201,9 @@ func TestRandomWalk(t *testing.T) {
 				}
 				if few > 2 || b.e.admitted["few"] != few {
 					t.Fatalf("%d subscribers of a tunnel profile that takes 2; counted %d", few, b.e.admitted["few"])
+				}
+				if len(b.e.silent) > 2 {
+					t.Fatalf("%d of 2 LNSs are silent", len(b.e.silent))
 				}
 				if b.e.Len() != live || len(b.e.timers.heap) > live+len(b.conns) {
 					t.Fatalf("the engine counts %d sessions and %d timers, %d live", b.e.Len(), len(b.e.timers.heap), live)
