@@ -23,7 +23,13 @@ func buildRouter(c *config.Config, r *config.Router, certs *pki.Store) (machineC
 		return machineConfig{}, fmt.Errorf("%s: %w", r.File, err)
 	}
 	i.Credentials, i.Authorities = credentials(certs), certs.AuthorityNames()
-	return machineConfig{ike: i, l2tp: buildL2TP(r), subs: buildSubscribers(r), servers: r.ServerAddresses}, nil
+	subs := buildSubscribers(r)
+	for n, t := range r.TunnelProfiles {
+		p := subs.Tunnels[t.Name]
+		p.Revision = tunnelRevision(t, r.IPProfile(t.IPProfile), i.Tunnels[n].ESP)
+		subs.Tunnels[t.Name] = p
+	}
+	return machineConfig{ike: i, l2tp: buildL2TP(r), subs: subs, servers: r.ServerAddresses}, nil
 }
 
 func buildIKE(c *config.Config, r *config.Router) (ike.Config, error) {
@@ -191,6 +197,7 @@ func buildSubscribers(r *config.Router) subscriber.Config {
 		Router: r.Name, DestructTimeout: r.L2TP.DestructTimeout,
 		Profiles: map[string]subscriber.IPProfile{}, HostProfiles: map[string]subscriber.HostProfile{}, FirstID: firstID(),
 		InterimFloor: r.AAA.Accounting.InterimMinimum,
+		Switching:    r.L2TP.Switching, Lockout: r.L2TP.Lockout, LockoutTest: r.L2TP.LockoutTest,
 		Link: pppd.Config{
 			MRU: uint16(r.PPP.MRU), Name: r.Name, EchoInterval: r.PPP.EchoInterval, EchoFailures: r.PPP.EchoFailures,
 			AuthTimeout: r.PPP.SetupTimeout, NetworkTimeout: r.PPP.SetupTimeout,

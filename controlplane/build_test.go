@@ -200,6 +200,7 @@ func TestBuild(t *testing.T) {
 	equal("default host", l.Profiles[0].Hosts[1], l2tp.HostProfile{Name: "default", Challenge: true, LocalHost: "red"})
 
 	s := got.subs
+	equal("switching", []any{s.Switching, s.Lockout, s.LockoutTest}, []any{true, 70 * time.Second, true})
 	equal("host profiles", s.HostProfiles, map[string]subscriber.HostProfile{"d/lac": {IPProfile: "p", ProxyLCP: true}, "d/default": {IPProfile: "q", ProxyAuth: true}})
 	equal("terminating", []string{s.Profiles["p"].Terminating, s.Profiles["q"].Terminating}, []string{"blue", "red"})
 	equal("profile", []any{s.Profiles["p"].MTU, s.Profiles["p"].Pool, s.Profiles["p"].Gateway, s.Profiles["p"].DNS[0], s.Profiles["p"].DNS[1].IsValid()}, []any{1300, "main", "10.0.0.1", "10.0.0.53", false})
@@ -264,8 +265,9 @@ func TestBuildTunnels(t *testing.T) {
 		"road": {
 			Name: "road", IPProfile: "p", MaxSubscribers: 500, DomainSuffix: "@road", XAuth: true, Attempts: 5, Networks: nets, Banner: "hello", Domain: "example.net",
 			SplitDNS: []string{"example.org"}, SavePassword: true, PFS: true, AddressExpiry: time.Hour, MTU: 1300,
+			Revision: tunnelRevision(r.TunnelProfiles[0], r.IPProfile("p"), got.ike.Tunnels[0].ESP),
 		},
-		"boxes": {Name: "boxes", IPProfile: "q", MTU: 1440},
+		"boxes": {Name: "boxes", IPProfile: "q", MTU: 1440, Revision: tunnelRevision(r.TunnelProfiles[1], r.IPProfile("q"), esp)},
 	})
 	r.DPD.Enabled = false
 	if got, err := buildRouter(&config.Config{Routers: []*config.Router{r}}, r, noCertificates(t)); err != nil || got.ike.DPD != (ike.DPDTimers{}) {

@@ -226,6 +226,22 @@ func (r *router) performSubscriber(ctx context.Context, f subscriber.Effect) {
 			r.kernelFailed("close session", err)
 			return subscriber.SessionClosed{ID: f.ID, Counters: c}
 		})
+	case subscriber.Bridge:
+		// Calls about the other tunnel may run at the same time: see SwitchPlane.
+		r.async(tunnelWork{r, f.Near.Call.Tunnel}, func() any {
+			done := subscriber.Bridged{ID: f.ID}
+			if err := r.data.Bridge(f); err != nil {
+				r.kernelFailed("bridge calls", err)
+				done.Reason, done.Text = reasonOf(err)
+			}
+			return done
+		})
+	case subscriber.CloseBridge:
+		r.async(tunnelWork{r, f.Near.Tunnel}, func() any {
+			c, err := r.data.CloseBridge(f.ID)
+			r.kernelFailed("close bridge", err)
+			return subscriber.BridgeClosed{ID: f.ID, Counters: c}
+		})
 	case subscriber.OpenAccess:
 		r.async(connWork{r, ike.ConnID(f.Conn)}, func() any {
 			name, _, err := r.data.OpenAccess(f)
