@@ -187,6 +187,9 @@ func (m *machine) fromSubscriber(now time.Time, effects []subscriber.Effect) {
 		case subscriber.Dial:
 			m.fromL2TP(now, m.l2tp.Step(now, m.dial(f)))
 			continue
+		case subscriber.CancelDial:
+			m.fromL2TP(now, m.l2tp.Step(now, l2tp.CancelDial{Ref: f.Ref}))
+			continue
 		case subscriber.CloseCall:
 			m.fromL2TP(now, m.l2tp.Step(now, closeSession(f)))
 			continue
