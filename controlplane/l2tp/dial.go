@@ -182,7 +182,6 @@ func (e *Engine) replied(now time.Time, t *tunnel, m *message) {
 	case w == nil && t.WantHost != "" && m.hostName != text([]byte(t.WantHost)):
 		w = &wireError{StopNotAuthorized, 0, ReasonPeerHost, "the LNS calls itself " + m.hostName}
 	}
-	t.Peer = m.tunnel
 	t.takePeer(m)
 	if w != nil {
 		e.refuseTunnel(now, t, w)

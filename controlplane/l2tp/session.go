@@ -220,10 +220,10 @@ func (e *Engine) peerDisconnects(now time.Time, t *tunnel, id SessionID, m *mess
 
 // refuseCall ends one session, or refuses one that is not there yet, with the CDN that a failure calls for.
 func (e *Engine) refuseCall(now time.Time, t *tunnel, id SessionID, m *message, w *wireError) {
+	e.count(w.reason)
 	e.report(t, LevelInfo, w.reason, w.text, id)
 	s := t.Sessions[id]
 	if s == nil {
-		e.count(w.reason)
 		if (m.kind == msgICRQ || m.kind == msgOCRQ) && m.session != 0 {
 			e.disconnect(t, 0, m.session, CallError, w.err, w.text, nil)
 		}

@@ -295,6 +295,9 @@ func (e *Engine) deliver(now time.Time, t *tunnel, session SessionID, body []byt
 		return
 	}
 	rule := messageRules[m.kind]
+	if m.kind == msgSCCRP && t.Phase == phaseWaitReply {
+		t.Peer = m.tunnel // whom a refusal goes to
+	}
 	switch {
 	case failed != nil && !rule.session:
 		e.refuseTunnel(now, t, failed)
