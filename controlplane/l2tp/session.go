@@ -153,7 +153,10 @@ func (e *Engine) newSession(now time.Time, t *tunnel) (*session, Reason) {
 	}
 	t.Sessions[id] = s
 	t.SessionsTotal++
-	t.IdleAt, t.SetupBy = time.Time{}, time.Time{}
+	t.IdleAt = time.Time{}
+	if t.Phase == phaseEstablished { // the first call of a single-shot tunnel; calls of ours may wait for their tunnel
+		t.SetupBy = time.Time{}
+	}
 	if len(t.Opening) > 2*len(t.Sessions)+16 { // mostly calls that ended early
 		e.pruneOpening(t)
 	}
