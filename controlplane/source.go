@@ -241,54 +241,6 @@ func sa(k ike.ChildInfo, spi uint32, c SACounters, now time.Time) api.IPsecSA {
 	return out
 }
 
-// L2TPTunnels implements [api.Source].
-func (p *Process) L2TPTunnels(ctx context.Context) ([]api.L2TPTunnel, error) {
-	return each(ctx, p, func(r *router, _ time.Time) []api.L2TPTunnel {
-		var out []api.L2TPTunnel
-		for _, t := range r.machine.l2tp.Tunnels() {
-			v := api.L2TPTunnel{
-				VR: r.name, LocalID: uint16(t.ID), RemoteID: uint16(t.Peer), State: t.State.String(), Initiator: "remote", Local: t.Local, Remote: t.Remote,
-				Connection: uint32(t.Conn), Profile: t.Profile, HostProfile: t.HostProfile, RemoteHost: t.PeerHost, RemoteVendor: t.PeerVendor,
-				PeerWindow: t.PeerWindow, Ns: t.Ns, Nr: t.Nr, Retransmits: t.Retransmits, Sessions: t.Sessions,
-				LastResult: t.LastResult, LastError: t.LastError, LastMessage: t.LastMessage, Since: t.Since,
-			}
-			if t.Initiated {
-				v.Initiator = "local"
-			}
-			if t.PeerFirmware != 0 {
-				v.RemoteFirmware = fmt.Sprintf("%04x", t.PeerFirmware)
-			}
-			out = append(out, v)
-		}
-		return out
-	})
-}
-
-// L2TPSessions implements [api.Source].
-func (p *Process) L2TPSessions(ctx context.Context) ([]api.L2TPSession, error) {
-	return each(ctx, p, func(r *router, _ time.Time) []api.L2TPSession {
-		users := map[subscriber.CallKey]string{}
-		for _, s := range r.machine.subs.Records() {
-			if s.Access != aaa.AccessXAuth {
-				users[s.Call] = s.User
-			}
-		}
-		var out []api.L2TPSession
-		for _, s := range r.machine.l2tp.Sessions() {
-			if s.State == l2tp.StateIdle { // a record
-				continue
-			}
-			out = append(out, api.L2TPSession{
-				VR: r.name, LocalTunnel: uint16(s.Tunnel), RemoteTunnel: uint16(s.PeerTunnel), LocalID: uint16(s.ID), RemoteID: uint16(s.Peer),
-				State: s.State.String(), CallType: "lac-incoming", User: users[callKey(s.Tunnel, s.ID)], RemoteHost: s.PeerHost, CallSerial: s.CallSerial,
-				CallingNumber: s.CallingNumber, CalledNumber: s.CalledNumber, TxSpeed: s.TxSpeed, RxSpeed: s.RxSpeed,
-				Sequencing: s.SequencingRequired, ProxyLCP: s.ProxyLCP, ProxyAuth: s.ProxyAuth, Since: s.Since,
-			})
-		}
-		return out
-	})
-}
-
 // Subscribers implements [api.Source].
 func (p *Process) Subscribers(ctx context.Context) ([]api.Subscriber, error) {
 	var out []api.Subscriber

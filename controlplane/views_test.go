@@ -43,7 +43,7 @@ func TestViews(t *testing.T) {
 			t.Errorf("IPsec %+v, %v", ipsec, err)
 		}
 		tunnels, err := w.p.L2TPTunnels(ctx)
-		if err != nil || len(tunnels) != 1 || tunnels[0].State != "established" || tunnels[0].RemoteHost != "bob" || tunnels[0].Sessions != 1 ||
+		if err != nil || len(tunnels) != 1 || tunnels[0].State != "established" || tunnels[0].RemoteHost != "bob" || tunnels[0].Sessions.Active != 1 ||
 			tunnels[0].Initiator != "remote" || tunnels[0].LocalID != s.LocalTunnel {
 			t.Errorf("tunnels %+v, %v", tunnels, err)
 		}

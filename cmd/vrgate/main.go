@@ -119,6 +119,7 @@ func command() *cobra.Command {
 	configDir := root.PersistentFlags().StringP("config", "c", defaultConfigDir, "configuration `directory`")
 	root.AddCommand(
 		runCommand(configDir), checkCommand(configDir), showCommand(configDir), explainCommand(configDir), disconnectCommand(configDir),
+		l2tpCommand(configDir),
 		schemaCommand(), versionCommand(),
 	)
 	return root

@@ -33,7 +33,8 @@ var up = time.Now().Add(-90 * time.Second)
 
 // fakePlane is a control plane that only remembers.
 type fakePlane struct {
-	fail error
+	admin []api.L2TPAdminRequest
+	fail  error
 
 	mu    sync.Mutex
 	ended []string
@@ -122,16 +123,49 @@ func (f *fakePlane) IPsec(context.Context) ([]api.IPsec, error) {
 	}}, nil
 }
 
+func (f *fakePlane) L2TPServices(context.Context) ([]api.L2TPService, error) {
+	return []api.L2TPService{
+		{VR: "office", AdminState: "enabled", DestructTimeoutSeconds: 600, IdleTimeoutSeconds: 60, HelloSeconds: 60, Destinations: 1,
+			Tunnels: api.L2TPCount{Total: 5, Failed: 2, AuthFailed: 1, Active: 1}, Sessions: api.L2TPCount{Total: 4, Active: 1}},
+		{VR: "red", AdminState: "drain", DestructTimeoutSeconds: 10, SwitchedSessions: 3},
+	}, nil
+}
+
+func (f *fakePlane) L2TPDestinations(context.Context) ([]api.L2TPDestination, error) {
+	return []api.L2TPDestination{
+		{VR: "office", Transport: "udp", Local: netip.MustParseAddr("192.0.2.1"), Remote: netip.MustParseAddr("198.51.100.7"), AdminState: "enabled", EffectiveState: "drain",
+			Tunnels: api.L2TPCount{Total: 5, Failed: 2, AuthFailed: 1, Active: 1}, Sessions: api.L2TPCount{Total: 4, Active: 1}, Lockout: "not-locked"},
+		{VR: "office", Transport: "udp", Remote: netip.MustParseAddr("203.0.113.9"), AdminState: "enabled", EffectiveState: "enabled", Lockout: "waiting", LockoutRemainingSeconds: 90},
+	}, nil
+}
+
+func (f *fakePlane) L2TPProfiles(context.Context) ([]api.L2TPDestinationProfile, error) {
+	return []api.L2TPDestinationProfile{{VR: "office", Name: "any", Transport: "udp", LACAddress: netip.MustParseAddr("0.0.0.0"), MaxSessions: 100, Sessions: 7, Hosts: []api.L2TPHostProfile{
+		{RemoteHost: "default", IPsecTransport: true, SingleShot: true, InterfaceProfile: "users", LocalHost: "office", Sessions: 4},
+		{RemoteHost: "lac1", InterfaceProfile: "users", LocalAddress: netip.MustParseAddr("192.0.2.1"), LocalHost: "lns", TunnelPassword: true, MaxSessions: 50, Sessions: 3},
+	}}, {VR: "red", Name: "other", LACAddress: netip.MustParseAddr("198.51.100.9")}}, nil
+}
+
+func (f *fakePlane) SetL2TPAdmin(_ context.Context, q api.L2TPAdminRequest) (api.L2TPAdminResponse, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.admin = append(f.admin, q)
+	return api.L2TPAdminResponse{Tunnels: 1, Sessions: 2}, nil
+}
+
 func (f *fakePlane) L2TPTunnels(context.Context) ([]api.L2TPTunnel, error) {
 	return []api.L2TPTunnel{{
-		VR: "office", LocalID: 20000, RemoteID: 1, State: "established", Local: netip.MustParseAddrPort("192.0.2.1:1701"),
+		VR: "office", LocalID: 20000, RemoteID: 1, State: "established", EffectiveState: "enabled", Local: netip.MustParseAddrPort("192.0.2.1:1701"),
 		Remote: netip.MustParseAddrPort("198.51.100.7:1701"), Connection: 7, Profile: "any", HostProfile: "default", RemoteHost: "PC1", RemoteVendor: "Microsoft",
-		PeerWindow: 8, Ns: 3, Nr: 4, Sessions: 1,
-	}, {VR: "office", LocalID: 20001}}, nil
+		PeerWindow: 8, Ns: 3, Nr: 4, Sessions: api.L2TPCount{Active: 1}, SingleShot: true, Control: api.L2TPTraffic{RxOctets: 12345},
+	}, {VR: "office", LocalID: 20001, Reason: "idle-timeout"}}, nil
 }
 
 func (f *fakePlane) L2TPSessions(context.Context) ([]api.L2TPSession, error) {
-	return []api.L2TPSession{{VR: "office", LocalTunnel: 20000, LocalID: 77, RemoteID: 1, State: "established", User: "alice", RemoteHost: "PC1", TxSpeed: 100000000}}, nil
+	return []api.L2TPSession{{
+		VR: "office", LocalTunnel: 20000, LocalID: 77, RemoteID: 1, State: "established", EffectiveState: "enabled", CallType: "lns-incoming", User: "alice", RemoteHost: "PC1",
+		TxSpeed: 100000000, CalledNumber: "0800", ProxyLCP: true, ProxyAuth: "chap", SwitchedTo: "30000/5",
+	}}, nil
 }
 
 func (f *fakePlane) Subscribers(context.Context) ([]api.Subscriber, error) {
@@ -635,12 +669,73 @@ office  8     connecting  l2tp     -        -               -                   
 office  9     up          dynamic  staff    -               -                   10.0.0.0/8, 172.16.0.0/12 - 10.0.1.7/32  -         -/-                -            0s         0      0    0
 `},
 		{"show l2tp", `
-VR      TUNNEL  PEER  STATE        LOCAL           REMOTE             CONN   PROFILE      HOST  VENDOR     NS/NR  WINDOW  RETRANS  SESSIONS  AGE
-office  20000   1     established  192.0.2.1:1701  198.51.100.7:1701  7      any/default  PC1   Microsoft  3/4    8       0        1         -
-office  20001   0     -            -               -                  clear  /            -     -          0/0    0       0        0         -
+VR      STATE    DESTINATIONS  TUNNELS  TOTAL  FAILED  AUTH FAILED  SESSIONS  TOTAL  FAILED  SWITCHED  IDLE      DESTRUCT  HELLO
+office  enabled  1             1        5      2       1            1         4      0       0         1m0s      10m0s     1m0s
+red     drain    0             0        0      0       0            0         0      0       3         for ever  10s       never
 
-VR      TUNNEL  SESSION  PEER  STATE        USER   HOST  SERIAL  CALLING  TX/RX BIT/S  SEQ  AGE
-office  20000   77       1     established  alice  PC1   0       -        100000000/0  off  -
+VR      TUNNEL  PEER  STATE        ADMIN    LOCAL           REMOTE             CONN   PROFILE      HOST  VENDOR     NS/NR  WINDOW  RETRANS  SESSIONS       AGE  ENDED BY
+office  20000   1     established  enabled  192.0.2.1:1701  198.51.100.7:1701  7      any/default  PC1   Microsoft  3/4    8       0        1 single-shot  -    -
+office  20001   0     -            -        -               -                  clear  /            -     -          0/0    0       0        0              -    idle-timeout
+
+VR      TUNNEL  SESSION  PEER  STATE        ADMIN    TYPE          USER   HOST  SERIAL  CALLING  CALLED  TX/RX BIT/S  SEQ  PROXY     SWITCHED TO  AGE  ENDED BY
+office  20000   77       1     established  enabled  lns-incoming  alice  PC1   0       -        0800    100000000/0  off  lcp+chap  30000/5      -    -
+`},
+		{"show l2tp destination", `
+VR      LOCAL      REMOTE        ADMIN    EFFECTIVE  TUNNELS  TOTAL  FAILED  AUTH FAILED  SESSIONS  TOTAL  FAILED  LOCKOUT
+office  192.0.2.1  198.51.100.7  enabled  drain      1        5      2       1            1         4      0       not-locked
+office  -          203.0.113.9   enabled  enabled    0        0      0       0            0         0      0       waiting 1m30s
+`},
+		{"show l2tp destination-profile", `
+VR      PROFILE  LAC      REMOTE HOST  IPSEC  SINGLE-SHOT  IP PROFILE  LOCAL ADDRESS  LOCAL HOST  PASSWORD  SESSIONS  OF         PROFILE'S  OF
+office  any      0.0.0.0  default      on     on           users       any            office      -         4         unlimited  7          100
+office  any      0.0.0.0  lac1         off    off          users       192.0.2.1      lns         set       3         50         7          100
+`},
+		{"show l2tp destination-profile any", `
+vr            office
+name          any
+transport     udp
+lac_address   0.0.0.0
+max_sessions  100
+sessions      7
+hosts 1:
+  remote_host            default
+  ipsec_transport        true
+  single_shot            true
+  interface_profile      users
+  local_address          -
+  local_host             office
+  tunnel_password        false
+  proxy_lcp              false
+  proxy_authentication   false
+  max_sessions           0
+  sessions               4
+  receive_window         0
+  disconnect_cause       false
+  hide_avps              false
+  tolerate_unknown_avps  false
+hosts 2:
+  remote_host            lac1
+  ipsec_transport        false
+  single_shot            false
+  interface_profile      users
+  local_address          192.0.2.1
+  local_host             lns
+  tunnel_password        true
+  proxy_lcp              false
+  proxy_authentication   false
+  max_sessions           50
+  sessions               3
+  receive_window         0
+  disconnect_cause       false
+  hide_avps              false
+  tolerate_unknown_avps  false
+
+`},
+		{"show l2tp tunnel --vr red", `
+VR  TUNNEL  PEER  STATE  ADMIN  LOCAL  REMOTE  CONN  PROFILE  HOST  VENDOR  NS/NR  WINDOW  RETRANS  SESSIONS  AGE  ENDED BY
+`},
+		{"l2tp drain --vr office --destination 198.51.100.7", `
+drain; ending 1 tunnel and 2 sessions
 `},
 		{"show subscribers --user alice", `
 ID    USER   TYPE        STATE  ADDRESS   SOURCE  VR      TERMINATES IN  INTERFACE  PROFILE  FROM                CLIENT      UP     IN     OUT
@@ -766,15 +861,15 @@ func TestJSONAndDetail(t *testing.T) {
 	dir, socket, _ := configure(t)
 	messages, _, _ := daemon(t, dir, &fakePlane{}, 0)
 	expect(t, messages, "READY=1\nSTATUS=serving")
-	for _, name := range []string{"vr", "ike-policy", "tunnel-profiles", "certificates", "licences", "ike-sa", "ipsec", "l2tp", "subscribers",
+	for _, name := range []string{"vr", "ike-policy", "tunnel-profiles", "certificates", "licences", "ike-sa", "ipsec", "l2tp", "l2tp destination", "l2tp destination-profile", "l2tp tunnel", "l2tp session", "subscribers",
 		"pools", "radius", "accounting", "aaa", "domain-maps", "traffic-policies", "terminate-codes"} {
-		status, out, stderr := vrgate(t, "show", name, "--json", "--socket", socket)
+		status, out, stderr := vrgate(t, append(append([]string{"show"}, strings.Fields(name)...), "--json", "--socket", socket)...)
 		var v any
 		if err := json.Unmarshal([]byte(out), &v); err != nil || status != 0 {
 			t.Errorf("show %s --json: %d %s %v", name, status, stderr, err)
 			continue
 		}
-		status, detail, stderr := vrgate(t, "show", name, "--detail", "-c", dir)
+		status, detail, stderr := vrgate(t, append(append([]string{"show"}, strings.Fields(name)...), "--detail", "-c", dir)...)
 		if status != 0 {
 			t.Errorf("show %s --detail: %d %s", name, status, stderr)
 		}

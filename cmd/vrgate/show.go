@@ -26,7 +26,7 @@ func showCommand(dir *string) *cobra.Command {
 		showing(ask, "certificates", "Certificates of ours, trusted authorities, revocation lists", (*api.Client).Certificates, certificateTable),
 		showing(ask, "ike-sa", "Phase 1 SAs", (*api.Client).IKESAs, ikeTable),
 		showing(ask, "ipsec", "IPsec connections and their phase 2 SAs", (*api.Client).IPsec, ipsecTable),
-		showing(ask, "l2tp", "L2TP tunnels and sessions", l2tpOf, l2tpTable),
+		showL2TP(ask),
 		showSubscribers(ask),
 		showing(ask, "radius", "RADIUS servers, CoA clients, attributes that were not used", (*api.Client).RADIUS, radiusTable),
 		showing(ask, "accounting", "The journal of accounting records", (*api.Client).Accounting, accountingTable),
@@ -83,22 +83,6 @@ func show[T any](c *cobra.Command, ask *asking, f api.Filter, detail bool,
 		return writeJSON(c.OutOrStdout(), v)
 	}
 	return table(c.OutOrStdout(), v, detail)
-}
-
-// l2tpView joins what `show l2tp` prints.
-type l2tpView struct {
-	Tunnels  []api.L2TPTunnel  `json:"tunnels"`
-	Sessions []api.L2TPSession `json:"sessions"`
-}
-
-func l2tpOf(client *api.Client, ctx context.Context, f api.Filter) (l2tpView, error) {
-	var out l2tpView
-	var err error
-	if out.Tunnels, err = client.L2TPTunnels(ctx, f); err != nil {
-		return out, err
-	}
-	out.Sessions, err = client.L2TPSessions(ctx, f)
-	return out, err
 }
 
 // licenceView is a row of `show licences`; VR is empty for the whole process.

@@ -255,35 +255,6 @@ func nat(c *api.IPsec) string {
 	return strings.Join(words, "+")
 }
 
-func l2tpTable(w io.Writer, l l2tpView, detail bool) error {
-	if detail {
-		if err := details(w, l.Tunnels); err != nil {
-			return err
-		}
-		return details(w, l.Sessions)
-	}
-	t := newTable(w, "VR", "TUNNEL", "PEER", "STATE", "LOCAL", "REMOTE", "CONN", "PROFILE", "HOST", "VENDOR", "NS/NR", "WINDOW", "RETRANS", "SESSIONS", "AGE")
-	for i := range l.Tunnels {
-		x := &l.Tunnels[i]
-		t.row(x.VR, number(x.LocalID), number(x.RemoteID), x.State, addrPort(x.Local), addrPort(x.Remote), connection(x.Connection),
-			x.Profile+"/"+x.HostProfile, x.RemoteHost, x.RemoteVendor, fmt.Sprintf("%d/%d", x.Ns, x.Nr), number(x.PeerWindow),
-			strconv.FormatUint(x.Retransmits, 10), strconv.Itoa(x.Sessions), age(x.Since))
-	}
-	if err := t.end(); err != nil {
-		return err
-	}
-	if _, err := fmt.Fprintln(w); err != nil {
-		return err
-	}
-	t = newTable(w, "VR", "TUNNEL", "SESSION", "PEER", "STATE", "USER", "HOST", "SERIAL", "CALLING", "TX/RX BIT/S", "SEQ", "AGE")
-	for i := range l.Sessions {
-		x := &l.Sessions[i]
-		t.row(x.VR, number(x.LocalTunnel), number(x.LocalID), number(x.RemoteID), x.State, x.User, x.RemoteHost,
-			strconv.FormatUint(uint64(x.CallSerial), 10), x.CallingNumber, fmt.Sprintf("%d/%d", x.TxSpeed, x.RxSpeed), onOff(x.Sequencing), age(x.Since))
-	}
-	return t.end()
-}
-
 func subscriberTable(w io.Writer, subs []api.Subscriber, detail bool) error {
 	if detail {
 		return details(w, subs)

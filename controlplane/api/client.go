@@ -70,6 +70,26 @@ func (c *Client) IPsec(ctx context.Context, f Filter) ([]IPsec, error) {
 	return call[[]IPsec](ctx, c, http.MethodGet, "/v1/ipsec"+query(f), nil)
 }
 
+// L2TPServices shows L2TP of virtual routers; the filter's VR is honoured.
+func (c *Client) L2TPServices(ctx context.Context, f Filter) ([]L2TPService, error) {
+	return call[[]L2TPService](ctx, c, http.MethodGet, "/v1/l2tp/services"+query(f), nil)
+}
+
+// L2TPDestinations lists LACs and LNSs by address; the filter's VR is honoured.
+func (c *Client) L2TPDestinations(ctx context.Context, f Filter) ([]L2TPDestination, error) {
+	return call[[]L2TPDestination](ctx, c, http.MethodGet, "/v1/l2tp/destinations"+query(f), nil)
+}
+
+// L2TPProfiles lists destination profiles; the filter's VR is honoured.
+func (c *Client) L2TPProfiles(ctx context.Context, f Filter) ([]L2TPDestinationProfile, error) {
+	return call[[]L2TPDestinationProfile](ctx, c, http.MethodGet, "/v1/l2tp/destination-profiles"+query(f), nil)
+}
+
+// SetL2TPAdmin sets an administrative state.
+func (c *Client) SetL2TPAdmin(ctx context.Context, q L2TPAdminRequest) (L2TPAdminResponse, error) {
+	return call[L2TPAdminResponse](ctx, c, http.MethodPost, "/v1/l2tp/admin", q)
+}
+
 // L2TPTunnels lists tunnels; the filter's VR is honoured.
 func (c *Client) L2TPTunnels(ctx context.Context, f Filter) ([]L2TPTunnel, error) {
 	return call[[]L2TPTunnel](ctx, c, http.MethodGet, "/v1/l2tp/tunnels"+query(f), nil)

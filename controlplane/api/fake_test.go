@@ -13,6 +13,7 @@ var since = time.Date(2026, 11, 21, 20, 0, 0, 0, time.UTC)
 
 // fakeSource is a control plane with two virtual routers.
 type fakeSource struct {
+	admin        []L2TPAdminRequest
 	mu           sync.Mutex
 	disconnected []string
 	err          error
@@ -79,6 +80,23 @@ func (f *fakeSource) L2TPTunnels(ctx context.Context) ([]L2TPTunnel, error) {
 
 func (f *fakeSource) L2TPSessions(ctx context.Context) ([]L2TPSession, error) {
 	return []L2TPSession{{VR: "blue", LocalTunnel: 20000, LocalID: 3}, {VR: "red"}}, f.result(ctx)
+}
+
+func (f *fakeSource) L2TPServices(ctx context.Context) ([]L2TPService, error) {
+	return []L2TPService{{VR: "blue", AdminState: "drain", Tunnels: L2TPCount{Total: 3, Failed: 1, AuthFailed: 1, Active: 2}}, {VR: "red", IdleTimeoutSeconds: 60}}, f.result(ctx)
+}
+
+func (f *fakeSource) L2TPDestinations(ctx context.Context) ([]L2TPDestination, error) {
+	return []L2TPDestination{{VR: "blue", Remote: netip.MustParseAddr("198.51.100.7"), Control: L2TPTraffic{RxOctets: 9}}, {VR: "red"}}, f.result(ctx)
+}
+
+func (f *fakeSource) L2TPProfiles(ctx context.Context) ([]L2TPDestinationProfile, error) {
+	return []L2TPDestinationProfile{{VR: "blue", Name: "any", Hosts: []L2TPHostProfile{{RemoteHost: "default", SingleShot: true}}}, {VR: "red", Name: "any"}}, f.result(ctx)
+}
+
+func (f *fakeSource) SetL2TPAdmin(ctx context.Context, q L2TPAdminRequest) (L2TPAdminResponse, error) {
+	f.admin = append(f.admin, q)
+	return L2TPAdminResponse{Tunnels: 1, Sessions: 2}, f.result(ctx)
 }
 
 func (f *fakeSource) Subscribers(ctx context.Context) ([]Subscriber, error) {

@@ -47,6 +47,10 @@ func NewServer(source Source, access Access, version string, log *zap.Logger) *S
 	s.mux.Handle("GET /v1/tunnel-profiles", list(s, source.TunnelProfiles, func(v *TunnelProfile, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
 	s.mux.Handle("GET /v1/ike-sas", list(s, source.IKESAs, func(v *IKESA, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
 	s.mux.Handle("GET /v1/ipsec", list(s, source.IPsec, func(v *IPsec, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
+	s.mux.Handle("GET /v1/l2tp/services", list(s, source.L2TPServices, func(v *L2TPService, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
+	s.mux.Handle("GET /v1/l2tp/destinations", list(s, source.L2TPDestinations, func(v *L2TPDestination, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
+	s.mux.Handle("GET /v1/l2tp/destination-profiles", list(s, source.L2TPProfiles, func(v *L2TPDestinationProfile, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
+	s.mux.Handle("POST /v1/l2tp/admin", s.handle(s.l2tpAdmin))
 	s.mux.Handle("GET /v1/l2tp/tunnels", list(s, source.L2TPTunnels, func(v *L2TPTunnel, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
 	s.mux.Handle("GET /v1/l2tp/sessions", list(s, source.L2TPSessions, func(v *L2TPSession, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
 	s.mux.Handle("GET /v1/subscribers", list(s, source.Subscribers, func(v *Subscriber, f Filter) bool { return f.Match(v) }))
@@ -297,6 +301,32 @@ func (s *Server) explain(r *http.Request) (any, error) {
 		return nil, badRequest("say whom: user")
 	}
 	return s.source.Explain(r.Context(), q)
+}
+
+// l2tpAdmin sets an administrative state (A8).
+func (s *Server) l2tpAdmin(r *http.Request) (any, error) {
+	var q L2TPAdminRequest
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&q); err != nil {
+		return nil, badRequest("the request is not one for an administrative state: " + err.Error())
+	}
+	switch {
+	case q.VR == "":
+		return nil, badRequest("say of which virtual router: vr")
+	case q.Session != 0 && q.Tunnel == 0:
+		return nil, badRequest("a session is named by its tunnel and its own number")
+	case q.Tunnel != 0 && q.Destination.IsValid():
+		return nil, badRequest("a destination and a tunnel exclude each other")
+	case q.State != "enabled" && q.State != "drain" && q.State != "disabled":
+		return nil, badRequest("an administrative state is enabled, drain or disabled")
+	}
+	resp, err := s.source.SetL2TPAdmin(r.Context(), q)
+	if err != nil {
+		return nil, err
+	}
+	s.log.Info("administrative state of L2TP", zap.Any("request", q), zap.Int("tunnels_ending", resp.Tunnels), zap.Int("sessions_ending", resp.Sessions))
+	return resp, nil
 }
 
 func (s *Server) disconnect(r *http.Request) (any, error) {

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"strings"
 	"testing"
@@ -93,6 +94,16 @@ func TestViews(t *testing.T) {
 	gotSessions, err := c.L2TPSessions(ctx, Filter{VR: "red"})
 	check("sessions of one", gotSessions, err, sessions[1:])
 
+	services, _ := source.L2TPServices(ctx)
+	gotServices, err := c.L2TPServices(ctx, Filter{VR: "blue"})
+	check("services of one", gotServices, err, services[:1])
+	destinations, _ := source.L2TPDestinations(ctx)
+	gotDestinations, err := c.L2TPDestinations(ctx, Filter{VR: "blue"})
+	check("destinations of one", gotDestinations, err, destinations[:1])
+	lns, _ := source.L2TPProfiles(ctx)
+	gotLNS, err := c.L2TPProfiles(ctx, Filter{VR: "red"})
+	check("destination profiles of one", gotLNS, err, lns[1:])
+
 	profiles, _ := source.TunnelProfiles(ctx)
 	gotProfiles, err := c.TunnelProfiles(ctx, Filter{VR: "blue"})
 	check("tunnel profiles of one", gotProfiles, err, profiles[:1])
@@ -175,6 +186,38 @@ func TestExplain(t *testing.T) {
 	var e *Error
 	if !errors.As(err, &e) || e.Reason != ReasonNotFound || e.Text != `there is no virtual router "green"` {
 		t.Errorf("error %#v", err)
+	}
+}
+
+// TestL2TPAdmin: a request for an administrative state names one object and a state (A8).
+func TestL2TPAdmin(t *testing.T) {
+	source := &fakeSource{}
+	c, _ := start(t, source)
+	lac := netip.MustParseAddr("198.51.100.7")
+	for _, good := range []L2TPAdminRequest{
+		{VR: "blue", State: "drain"}, {VR: "blue", Destination: lac, State: "disabled"}, {VR: "blue", Tunnel: 20000, State: "enabled"},
+		{VR: "blue", Tunnel: 20000, Session: 3, State: "disabled"},
+	} {
+		source.admin = nil
+		got, err := c.SetL2TPAdmin(t.Context(), good)
+		if err != nil || got != (L2TPAdminResponse{Tunnels: 1, Sessions: 2}) || !reflect.DeepEqual(source.admin, []L2TPAdminRequest{good}) {
+			t.Errorf("%+v: %+v %v, asked for %+v", good, got, err, source.admin)
+		}
+	}
+	source.admin = nil
+	for text, bad := range map[string]L2TPAdminRequest{
+		"say of which virtual router: vr":                       {State: "drain"},
+		"a session is named by its tunnel and its own number":   {VR: "blue", Session: 3, State: "drain"},
+		"a destination and a tunnel exclude each other":         {VR: "blue", Destination: lac, Tunnel: 20000, State: "drain"},
+		"an administrative state is enabled, drain or disabled": {VR: "blue", State: "off"},
+	} {
+		var e *Error
+		if _, err := c.SetL2TPAdmin(t.Context(), bad); !errors.As(err, &e) || e.Reason != ReasonBadRequest || e.Text != text {
+			t.Errorf("%+v: %v, want %q", bad, err, text)
+		}
+	}
+	if source.admin != nil {
+		t.Errorf("bad requests were passed on: %+v", source.admin)
 	}
 }
 

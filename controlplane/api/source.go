@@ -14,6 +14,10 @@ type Source interface {
 	TunnelProfiles(ctx context.Context) ([]TunnelProfile, error)
 	IKESAs(ctx context.Context) ([]IKESA, error)
 	IPsec(ctx context.Context) ([]IPsec, error)
+	L2TPServices(ctx context.Context) ([]L2TPService, error)
+	L2TPDestinations(ctx context.Context) ([]L2TPDestination, error)
+	L2TPProfiles(ctx context.Context) ([]L2TPDestinationProfile, error)
+	// L2TPTunnels and L2TPSessions list the records of ended ones too.
 	L2TPTunnels(ctx context.Context) ([]L2TPTunnel, error)
 	L2TPSessions(ctx context.Context) ([]L2TPSession, error)
 	Subscribers(ctx context.Context) ([]Subscriber, error)
@@ -32,4 +36,7 @@ type Source interface {
 	// Disconnect starts the polite end of the sessions with these IDs; unknown
 	// ones are ignored, because a session may end while it is being selected.
 	Disconnect(ctx context.Context, ids []string) error
+	// SetL2TPAdmin sets an administrative state. The error is an [*Error] if the request names
+	// what there is not.
+	SetL2TPAdmin(ctx context.Context, q L2TPAdminRequest) (L2TPAdminResponse, error)
 }

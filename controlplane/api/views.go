@@ -250,62 +250,6 @@ type IPsecSA struct {
 	AuthErrors         uint64 `json:"auth_errors"`
 }
 
-// L2TPTunnel is an L2TP tunnel.
-type L2TPTunnel struct {
-	VR       string `json:"vr"`
-	LocalID  uint16 `json:"local_id"`
-	RemoteID uint16 `json:"remote_id"`
-	// State is idle, connecting, established or disconnecting.
-	State string `json:"state"`
-	// Initiator is "local" or "remote".
-	Initiator string         `json:"initiator"`
-	Local     netip.AddrPort `json:"local"`
-	Remote    netip.AddrPort `json:"remote"`
-	// Connection is the IPsec connection that carries it, 0 for clear text.
-	Connection   uint32 `json:"connection,omitempty"`
-	Profile      string `json:"destination_profile"`
-	HostProfile  string `json:"host_profile"`
-	RemoteHost   string `json:"remote_host,omitempty"`
-	RemoteVendor string `json:"remote_vendor,omitempty"`
-	// RemoteFirmware is the Firmware Revision AVP in hexadecimal.
-	RemoteFirmware string `json:"remote_firmware,omitempty"`
-	PeerWindow     uint16 `json:"peer_window"`
-	Ns             uint16 `json:"ns"`
-	Nr             uint16 `json:"nr"`
-	Retransmits    uint64 `json:"retransmissions"`
-	Sessions       int    `json:"sessions"`
-	// LastResult, LastError and LastMessage are of the last StopCCN or CDN.
-	LastResult  uint16    `json:"last_result,omitempty"`
-	LastError   uint16    `json:"last_error,omitempty"`
-	LastMessage string    `json:"last_message,omitempty"`
-	Since       time.Time `json:"since"`
-}
-
-// L2TPSession is an L2TP session.
-type L2TPSession struct {
-	VR           string `json:"vr"`
-	LocalTunnel  uint16 `json:"local_tunnel"`
-	RemoteTunnel uint16 `json:"remote_tunnel"`
-	LocalID      uint16 `json:"local_id"`
-	RemoteID     uint16 `json:"remote_id"`
-	State        string `json:"state"`
-	// CallType is "lac-incoming" where the client called.
-	CallType      string `json:"call_type"`
-	User          string `json:"user,omitempty"`
-	RemoteHost    string `json:"remote_host,omitempty"`
-	CallSerial    uint32 `json:"call_serial"`
-	CallingNumber string `json:"calling_number,omitempty"`
-	CalledNumber  string `json:"called_number,omitempty"`
-	// TxSpeed and RxSpeed are connect speeds in bit/s.
-	TxSpeed uint32 `json:"tx_speed"`
-	RxSpeed uint32 `json:"rx_speed"`
-	// Sequencing is whether data messages carry sequence numbers.
-	Sequencing bool      `json:"sequencing"`
-	ProxyLCP   bool      `json:"proxy_lcp"`
-	ProxyAuth  bool      `json:"proxy_auth"`
-	Since      time.Time `json:"since"`
-}
-
 // Subscriber is one authenticated, or authenticating, user session.
 type Subscriber struct {
 	// ID names the session for the life of the daemon. It is text because
