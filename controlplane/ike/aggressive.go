@@ -89,7 +89,7 @@ func (e *Engine) aggressive1(pk Packet, h isakmp.Header, ps []isakmp.Payload, d 
 	n.SAi, n.GXi, n.Ni, n.PeerID = clone(ps[0].Body), clone(ke.Body), clone(ni.Body), clone(idp.Body)
 	n.Choice = c.answer(sa)
 	if p.Method.preShared() {
-		n.Key = e.cfg.keyFor(local, remote, p.Method, id, e.now)
+		n.Key = e.inTurn(e.cfg.keyFor(local, remote, p.Method, id, e.now), remote)
 		n.Ours = e.cfg.localID(n.Key, local).Payload()
 	}
 	e.certified(p, ps)
@@ -161,6 +161,7 @@ func (e *Engine) gaveUp(p *phase1) {
 		return
 	}
 	n.Notified = true
+	e.nextTurn(p.Remote.Addr())
 	e.count(ReasonPSKMismatch)
 	e.reportStranger(ReasonPSKMismatch, func() string {
 		return fmt.Sprintf("%s gives up at our proof: it has another key than %q", describe(n.PeerID), n.Key.Name)

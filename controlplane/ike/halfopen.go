@@ -23,6 +23,9 @@ const (
 	maxEager = 256
 	// repliesPerSource bounds clear-text error notifies per second and source.
 	repliesPerSource = 10
+	// turnKept is how long it is remembered that a source has another key than the
+	// newest: long enough for a user to try again.
+	turnKept = 10 * time.Minute
 	// reportEvery and reportsPerSecond bound the sentences about failed
 	// strangers that reach the log (targets.md row 13).
 	reportEvery      = 10 * time.Second
@@ -39,6 +42,8 @@ type source struct {
 	Reported time.Time
 	Replies  int
 	ReplyAt  time.Time // start of the second counted
+	Turn     int       // of keys that are rotated, see inTurn
+	TurnAt   time.Time
 }
 
 // guard limits what strangers can make us hold, with hysteresis.
@@ -230,7 +235,8 @@ func (e *Engine) sweep() {
 	g.sweepAt = e.now.Add(forgetFailures)
 	for k, s := range g.Sources {
 		s.decay(e.now)
-		if s.Pending == 0 && s.Failed == 0 && e.now.Sub(s.Reported) >= reportEvery && e.now.Sub(s.ReplyAt) >= time.Second {
+		if s.Pending == 0 && s.Failed == 0 && e.now.Sub(s.Reported) >= reportEvery && e.now.Sub(s.ReplyAt) >= time.Second &&
+			(s.Turn == 0 || e.now.Sub(s.TurnAt) >= turnKept) {
 			delete(g.Sources, k)
 		}
 	}

@@ -1,7 +1,6 @@
 package ike
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -17,6 +16,10 @@ import (
 //
 // A key out of force is tried all the same when no other fits, never to let the peer in but to
 // tell the operator why it is not: "wrong key" would send him looking for a typing error.
+//
+// In main mode each key of an overlap is tried against message 5. In aggressive mode we prove
+// ourselves first, by one key: the newest. A client that has the other gives up, and when it tries
+// again it is the other's turn.
 
 // maxOldKeys bounds the keys out of force that are tried against one message 5.
 const maxOldKeys = 4
@@ -104,11 +107,37 @@ func (c *Config) newestGroupKey(local netip.Addr, now time.Time) *PresharedKey {
 	var newest *PresharedKey
 	for i := range c.Keys {
 		k := &c.Keys[i]
-		if k.Group && k.inForce(now) && k.at(local) && (newest == nil || cmp.Compare(k.From.Unix(), newest.From.Unix()) > 0) {
+		if k.Group && k.inForce(now) && k.at(local) && (newest == nil || k.From.After(newest.From)) {
 			newest = k
 		}
 	}
 	return newest
+}
+
+// inTurn returns the key to prove ourselves with in aggressive mode, of those that are
+// rotated in the place of k.
+func (e *Engine) inTurn(k *PresharedKey, remote netip.Addr) *PresharedKey {
+	var same []*PresharedKey
+	rotated := false
+	for i := range e.cfg.Keys {
+		o := &e.cfg.Keys[i]
+		if o.Local == k.Local && o.Peer == k.Peer && o.ID == k.ID && o.Tunnel == k.Tunnel && o.Group == k.Group && o.inForce(e.now) {
+			same, rotated = append(same, o), rotated || o.bounded()
+		}
+	}
+	s := e.guard.source(remote)
+	if !rotated || s == nil {
+		return k
+	}
+	slices.SortStableFunc(same, func(a, b *PresharedKey) int { return b.From.Compare(a.From) })
+	return same[s.Turn%len(same)]
+}
+
+// nextTurn notes that a peer has given up at our proof.
+func (e *Engine) nextTurn(remote netip.Addr) {
+	if s := e.guard.source(remote); s != nil {
+		s.Turn, s.TurnAt = (s.Turn+1)%maxOpenKeys, e.now
+	}
 }
 
 // continues tells whether a phase 1 SA was authenticated by what its connection was: by the same

@@ -258,3 +258,61 @@ func TestOtherKeyOtherConn(t *testing.T) {
 		t.Errorf("%+v", r.e.Conns())
 	}
 }
+
+// TestAggressiveOverlap: in aggressive mode, where we prove ourselves first, a client with either key of an
+// overlap is in at its second attempt at the latest, and from then on at the first; one that says
+// nothing, which anybody could have sent, changes nothing.
+func TestAggressiveOverlap(t *testing.T) {
+	for _, k := range []PresharedKey{oldKey, newKey} {
+		r := serverRig(t, ProfileCompatible, oldKey, newKey)
+		for i := range r.e.cfg.Rules {
+			r.e.cfg.Rules[i].Aggressive = AggressiveAccepted
+		}
+		r.now = turn.Add(time.Minute)
+		attempt := func(silent bool) bool {
+			s := newScript(r, offers.AppleL2TP())
+			s.psk = k.Key
+			out := s.send(s.aggressiveMessage1())
+			if len(out) != 1 || silent {
+				return false
+			}
+			key := r.e.sas[cookiesOf(out[0].Data)].neg.Key.Name
+			if key == k.Name {
+				if !s.aggressive2(out[0].Data) {
+					t.Fatal("no message 2")
+				}
+				s.send(s.aggressiveMessage3(true, 500))
+				return r.e.Conns()[0].Key == k.Name
+			}
+			s.cookies = cookiesOf(out[0].Data)
+			h := s.header(isakmp.Informational, 1)
+			n := isakmp.Notify{DOI: isakmp.DOIIPsec, Protocol: isakmp.ProtocolISAKMP, Type: isakmp.AuthenticationFailed}
+			s.send(isakmp.Message{Header: h, Payloads: []isakmp.Payload{n.Payload()}}.Append(nil))
+			return false
+		}
+		for range 3 {
+			attempt(true)
+			r.pass(40 * time.Second)
+		}
+		first := attempt(false)
+		if want := k.Name == "g2"; first != want {
+			t.Errorf("%s: first attempt %v", k.Name, first)
+		}
+		for i := range 3 {
+			r.pass(2 * time.Minute)
+			if !attempt(false) {
+				t.Errorf("%s: not in at attempt %d\n%s", k.Name, i+2, words(r.reports))
+			}
+		}
+		r.pass(turnKept + 2*forgetFailures)
+		for _, s := range r.e.guard.Sources {
+			t.Errorf("%s: remembered for ever: %+v", k.Name, s)
+		}
+	}
+}
+
+// cookiesOf reads the cookies of a datagram.
+func cookiesOf(b []byte) cookies {
+	h, _, _ := isakmp.ParseHeader(b)
+	return cookies{h.Initiator, h.Responder}
+}
