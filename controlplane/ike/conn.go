@@ -478,13 +478,15 @@ func (e *Engine) heard(p *phase1) {
 
 // located follows a peer behind a NAT to where an authenticated message came from
 // (RFC 3947 section 6). It is called only for messages that cannot be replays: a
-// recorded one would let anybody move the peer.
+// recorded one would let anybody move the peer. A NAT that ESP passes forgets the port
+// between the messages of IKE, which are hours apart.
 func (e *Engine) located(p *phase1, pk Packet) {
 	c := e.conns[p.Conn]
 	if c == nil || pk.Remote == p.Remote {
 		return
 	}
-	if !p.NATPeer || pk.Marker != p.Marker {
+	passes := c.Info.NATPassthrough && pk.Remote.Addr() == p.Remote.Addr()
+	if !p.NATPeer && !passes || pk.Marker != p.Marker {
 		return
 	}
 	e.move(c, pk.Local, pk.Remote)

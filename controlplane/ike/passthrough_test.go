@@ -214,6 +214,7 @@ func TestPassthroughForADay(t *testing.T) {
 	}
 	for range 72 {
 		w.run(20 * time.Minute)
+		x.rebind()
 		b, err := server.e.Snapshot()
 		if err != nil {
 			t.Fatal(err)
