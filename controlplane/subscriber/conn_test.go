@@ -182,3 +182,61 @@ func TestInnerMTU(t *testing.T) {
 		t.Errorf("a path of 500 bytes gives %d, want IPv4's minimum %d", got, minimumMRU)
 	}
 }
+
+// TestTimeoutTable walks through the timeout table of requirements.md 1.8 after the last session has gone, for what concerns
+// IPsec: with a standard tunnel the connection is told to end when the destruct period ends, with a single-shot one when it
+// begins. The L2TP engine's idle period is over when it reports TunnelDown, which for a single-shot tunnel is at once.
+func TestTimeoutTable(t *testing.T) {
+	const idle, destruct = time.Minute, 10 * time.Minute
+	for name, tt := range map[string]struct {
+		singleShot, cameUp bool
+		closed             time.Duration // after the last session, or the failure
+		reason             Reason
+	}{
+		"standard":                   {false, true, idle + destruct, ReasonTunnelGone},
+		"single-shot":                {true, true, 0, ReasonSpent},
+		"single-shot, never came up": {true, false, 0, ReasonSpent},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBed(t)
+			b.connUp(1)
+			if tt.cameUp {
+				b.step(TunnelUp{Tunnel: 1, Conn: 1})
+				b.callUp(first, 1)
+				b.speak(first, testUser)
+				b.answerAll()
+				b.callDown(first, "l2tp-peer")
+				b.answerAll()
+			}
+			b.log = nil
+			if !tt.singleShot {
+				b.pass(idle)
+			}
+			b.step(TunnelDown{Tunnel: 1, Conn: 1})
+			if tt.singleShot {
+				b.step(ConnSpent{Conn: 1, Reason: "single-shot", Text: "the one tunnel is over"})
+				b.step(ConnSpent{Conn: 1})
+			}
+			if !tt.singleShot {
+				b.pass(tt.closed - idle - time.Second)
+				b.assertLog("")
+				b.pass(time.Second)
+			}
+			b.assertLog("close connection 1: " + string(tt.reason))
+			b.restart()
+			b.step(TunnelDown{Tunnel: 1, Conn: 1})
+			b.pass(time.Hour)
+			b.assertLog("") // once
+			b.connDown(1, string(tt.reason))
+			b.assertLog("drop tunnels of 1")
+			b.assertEmpty()
+		})
+	}
+}
+
+// TestSpentBeforeUp: a tunnel can fail before IKE has reported its connection, which is ended all the same (H5).
+func TestSpentBeforeUp(t *testing.T) {
+	b := newBed(t)
+	b.step(ConnSpent{Conn: 5, Reason: "single-shot"})
+	b.assertLog("close connection 5: single-shot-over")
+}

@@ -35,6 +35,26 @@ func FuzzRestore(f *testing.F) {
 		}
 		f.Add(data)
 	}
+	for n := range 4 {
+		b := newBed(f)
+		b.tunnels, b.slow = []aaa.Tunnel{lnsA, lnsB}, n == 2
+		b.connUp(1)
+		b.step(ConnSpent{Conn: 1})
+		b.callUp(first, 0)
+		b.speak(first, testUser)
+		b.decide("")
+		if n > 0 {
+			b.farUp()
+		}
+		if n == 3 {
+			b.answerAll()
+		}
+		data, err := b.e.Snapshot()
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(data)
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		e, err := Restore(testConfig(), rand.NewChaCha8([32]byte{2}), data)
 		if err != nil {
@@ -62,6 +82,10 @@ func FuzzRestore(f *testing.F) {
 			e.Step(now, SessionClosed{ID: r.ID})
 			e.Step(now, AccountStarted{ID: r.ID})
 			e.Step(now, TrafficSet{ID: r.ID})
+			e.Step(now, FarFailed{Ref: uint64(r.ID)})
+			e.Step(now, FarDown{Call: r.Far, Reason: "over"})
+			e.Step(now, Bridged{ID: r.ID})
+			e.Step(now, BridgeClosed{ID: r.ID})
 		}
 		for range 100 {
 			now = now.Add(time.Minute)
