@@ -208,6 +208,54 @@ func TestBuildAAA(t *testing.T) {
 	}
 }
 
+// TestBuildSwitching follows the LNSs of a domain map and what an IP profile says into AAA.
+func TestBuildSwitching(t *testing.T) {
+	c := loadFiles(t, map[string]string{"vrgate.yaml": "", "vr/lns.yaml": `
+server-addresses: [192.0.2.1]
+l2tp:
+  tunnel-switching: true
+  destination-profiles: [{name: any, host-profiles: [{ipsec-required: false}]}]
+ip-profiles:
+  - {name: i, address: 10.0.0.1, idle-timeout: 10m, idle-ingress-only: true, traffic: {rate-in: 1M, burst-in: 2000, policy-out: slow}}
+pools: [{name: p, ranges: [10.0.0.0/24]}]
+traffic-policies: [{name: slow, rate: 1M}]
+aaa:
+  domain-maps:
+    - domain: x.example
+      session-timeout: 1h
+      tunnel-servers:
+        - {address: 198.51.100.9, preference: 7, tunnel-password: another}
+        - {address: 198.51.100.1, local-address: 192.0.2.1, preference: 3, tunnel-password: the secret, local-host: us, remote-host: them, max-sessions: 9}
+`})
+	p, a := buildPolicies(c)["lns"], netip.MustParseAddr
+	d := p.Domains["x.example"]
+	want := []aaa.Tunnel{
+		{Preference: 3, Server: a("198.51.100.1"), Client: a("192.0.2.1"), Secret: keymat.Secret("the secret"), ClientName: "us", ServerName: "them", MaxSessions: 9},
+		{Preference: 7, Server: a("198.51.100.9"), Secret: keymat.Secret("another")},
+	}
+	if diff := cmp.Diff(want, d.Tunnels, compareAAA); diff != "" || d.SessionTimeout != time.Hour {
+		t.Errorf("LNSs (-want +got):\n%s", diff)
+	}
+	place := aaa.Place{
+		Terminating: "lns", Gateway: a("10.0.0.1"), Pool: "p", IdleTimeout: 10 * time.Minute, IdleIngress: true,
+		Traffic: aaa.Traffic{In: 1_000_000, InBurst: 2000, OutPolicy: "slow"},
+	}
+	if diff := cmp.Diff(place, p.Profiles["i"], compareAAA); diff != "" {
+		t.Errorf("place (-want +got):\n%s", diff)
+	}
+	for what, v := range map[string]struct {
+		config any
+		except string // what a server alone can say
+	}{"LNS": {d.Tunnels[0], "Assignment PrivateGroup"}, "place": {p.Profiles["i"], ""}} {
+		rv := reflect.ValueOf(v.config)
+		for i := range rv.NumField() {
+			if name := rv.Type().Field(i).Name; rv.Field(i).IsZero() && !strings.Contains(v.except, name) {
+				t.Errorf("%s: %s has no value", what, name)
+			}
+		}
+	}
+}
+
 // TestBuildCoASockets: requests are taken where there is somebody to send them.
 func TestBuildCoASockets(t *testing.T) {
 	for _, test := range []struct{ section, want string }{

@@ -21,6 +21,9 @@ var exampleClients = map[string][]struct {
 	address                             string // prefix of the address
 	kernel                              string // line of the kernel's text
 }{
+	"carrier": {
+		{"lns", "ivan", "the password of ivan", "192.0.2.1", "the long random key of the staff", "10.60.0.", "in lns mtu 1400"},
+	},
 	"home-lab": {
 		{"home", "alice", "replace me too", "192.0.2.1", "replace me with a long random key", "10.10.0.", "in home mtu 1400"},
 		{"home", "bob", "replace me as well", "192.0.2.1", "replace me with a long random key", "10.10.0.50", "in home mtu 1400"},

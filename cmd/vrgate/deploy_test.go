@@ -68,6 +68,8 @@ func TestInstallAndUninstall(t *testing.T) {
 		"-rwxr-xr-x usr/sbin/vrgate",
 		"-rw-r--r-- usr/share/bash-completion/completions/vrgate",
 		"-rw-r--r-- usr/share/doc/vrgate/configuration.md",
+		"-rw-r--r-- usr/share/doc/vrgate/examples/carrier/vr/lns.yaml",
+		"-rw-r--r-- usr/share/doc/vrgate/examples/carrier/vrgate.yaml",
 		"-rw-r--r-- usr/share/doc/vrgate/examples/home-lab/vr/home.yaml",
 		"-rw-r--r-- usr/share/doc/vrgate/examples/home-lab/vrgate.yaml",
 		"-rw-r--r-- usr/share/doc/vrgate/examples/legacy-clients/vr/main.yaml",

@@ -334,6 +334,42 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestCheckCarrier is all that check says about the example for carriers, which has most of what an LNS can be given.
+func TestCheckCarrier(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "carrier")
+	if err := os.CopyFS(dir, os.DirFS("../../deploy/examples/carrier")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(filepath.Join(dir, "vr", "lns.yaml"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, out, stderr := vrgate(t, "check", "-c", dir)
+	file := filepath.Join(dir, "vr", "lns.yaml")
+	want := file + `:9:15: warning: whoever knows the group key "staff" can pose as this server to its clients; give a client a key of its own where its address is known` + "\n"
+	for _, at := range []string{"25:27", "33:27", "43:27"} {
+		want += file + ":" + at + ": warning: tunnels in clear text are accepted\n"
+	}
+	if status != 0 || out != "the configuration is good: 1 virtual router, 3 local users\n" || stderr != want {
+		t.Errorf("%d %q\ngot  %s\nwant %s", status, out, stderr, want)
+	}
+	// The three mistakes that are made most easily when such a file is changed.
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := strings.NewReplacer("lac-address: \"2001:db8:10::10\"", "lac-address: 203.0.113.10", "single-shot: true", "single-shot: yes", "address: 198.51.100.1", "address: 192.0.2.1").Replace(string(text))
+	if err := os.WriteFile(file, []byte(bad), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, out, stderr = vrgate(t, "check", "-c", dir)
+	want += file + ":40:20: the LAC 203.0.113.10 has a destination profile already, in line 19\n" +
+		file + ":51:24: \"single-shot\" is \"yes\" but must be true or false\n" +
+		file + ":78:20: the LNS 192.0.2.1 is this virtual router itself\n"
+	if status != exitConfig || out != "" || !strings.HasPrefix(stderr, want) {
+		t.Errorf("%d %q\ngot  %s\nwant %s", status, out, stderr, want)
+	}
+}
+
 func TestExamplesPassCheck(t *testing.T) {
 	dirs, err := filepath.Glob("../../deploy/examples/*")
 	if err != nil || len(dirs) < 4 {

@@ -388,6 +388,15 @@ func checkAAA(t *testing.T, c *Config, r *Router) {
 			}
 			continue
 		}
+		if n := len(m.TunnelServers); n > 8 || n > 0 && (m.Router != "" || m.Gateway.IsValid() || m.Pool != "" || m.Traffic != Traffic{} || len(r.Destinations) == 0) {
+			t.Errorf("domain map %+v", m)
+		}
+		for j, s := range m.TunnelServers {
+			if !s.Server.IsValid() || s.Server.IsUnspecified() || slices.Contains(r.ServerAddresses, s.Server) || s.Client.IsValid() && (s.Client.Is4() != s.Server.Is4() || !slices.Contains(r.ServerAddresses, s.Client)) ||
+				s.Preference > 1<<24-1 || j > 0 && s.Preference < m.TunnelServers[j-1].Preference || s.MaxSessions < 0 || s.MaxSessions > 65535 || len(s.Password) > 256 {
+				t.Errorf("LNS %+v", s)
+			}
+		}
 		of := c.Router(m.AuthenticationRouter)
 		if of == nil {
 			t.Fatalf("domain map %+v", m)

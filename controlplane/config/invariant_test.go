@@ -291,6 +291,8 @@ func FuzzParse(f *testing.F) {
 	f.Add("log: {level: debug}\nhalf-open: {total: 3}\n", "namespace: {name: x, create: true}\nvrf: {device: d, table: 7}\n"+good)
 	f.Add("licences: {subscribers: 3}\n", tunnels)
 	f.Add("default-router: r\n", aaaOut)
+	f.Add("", clear+"aaa: {domain-maps: [{domain: x, tunnel-servers: [{address: \"2001:db8::9\"}, {address: 198.51.100.1, preference: 1, tunnel-password: p}, ~]}]}\n")
+	f.Add("", strings.Replace(good, "key: 0123456789abcdef", "valid-from: 2026-08-01T00:00:00Z\n              valid-until: 2026-07-01T00:00:00Z\n              key-file: key", 1))
 	f.Add(aaaProcess, strings.ReplaceAll(strings.ReplaceAll(aaaFiles()["out"], "virtual-router: in", "virtual-router: r"), "authentication-router: in", "authentication-router: r"))
 	f.Add("", "users: [~]\nradius: {servers: [~], groups: [~]}\naaa: {domain-maps: [~, {domain: x, override-user: ~}]}\ntraffic-policies: [~, {rules: [~]}]\n")
 	f.Add("workers: {dh: -1}\n", "users: [{name: 1, password: ~}]\n")
