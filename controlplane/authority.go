@@ -232,6 +232,7 @@ func (a *authority) encode(kind accounting.Kind, rec subscriber.Record, x accoun
 	out.Call, out.Conn = [2]uint16{rec.Call.Tunnel, rec.Call.Session}, rec.Conn
 	out.Local, out.Remote, out.PeerHost, out.Peer, out.PeerID = rec.Local, rec.Remote, rec.PeerHost, rec.Peer, rec.PeerID
 	out.CallingNumber, out.Address, out.Netmask, out.Class = rec.CallingNumber, rec.Address, rec.Netmask, rec.Class
+	out.LocalHost = rec.LocalHost
 	out.CalledNumber, out.TxSpeed, out.RxSpeed = rec.CalledNumber, rec.TxSpeed, rec.RxSpeed
 	out.Server, out.Far = rec.Server, [2]uint16{rec.Far.Tunnel, rec.Far.Session}
 	out.InPolicy, out.OutPolicy = rec.Traffic.InPolicy, rec.Traffic.OutPolicy

@@ -244,7 +244,7 @@ func callKey(t l2tp.TunnelID, s l2tp.SessionID) subscriber.CallKey {
 func callUp(s l2tp.SessionInfo) subscriber.CallUp {
 	return subscriber.CallUp{
 		Call: callKey(s.Tunnel, s.ID), PeerTunnel: uint16(s.PeerTunnel), PeerSession: uint16(s.Peer), Conn: uint32(s.Conn),
-		Local: s.Local, Remote: s.Remote, Profile: s.Profile, HostProfile: s.HostProfile, PeerHost: s.PeerHost,
+		Local: s.Local, Remote: s.Remote, Profile: s.Profile, HostProfile: s.HostProfile, PeerHost: s.PeerHost, LocalHost: s.LocalHost,
 		CallingNumber: s.CallingNumber, Sequencing: s.SequencingRequired, SingleShot: s.SingleShot,
 		CalledNumber: s.CalledNumber, SubAddress: s.Info.SubAddress, TxSpeed: s.TxSpeed, RxSpeed: s.RxSpeed,
 		PrivateGroup: s.Info.PrivateGroup, Proxy: proxyOf(s.Proxy),

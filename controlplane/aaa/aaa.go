@@ -98,6 +98,8 @@ type Request struct {
 	Local    netip.AddrPort
 	PeerHost string // L2TP host name of the peer
 	Peer     string // its IKE implementation
+	// LocalHost is our L2TP host name, as the peer was told.
+	LocalHost string
 	// EAP is the peer's EAP packet where Protocol is EAP, at most [MaxEAP] bytes. It may hold a password in clear.
 	EAP []byte
 	// MRU is the largest packet that the peer takes over PPP, in bytes, and so the largest EAP packet that a

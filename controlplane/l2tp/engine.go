@@ -437,7 +437,7 @@ type SessionInfo struct {
 	State                       State
 	Ref                         uint64 // of Dial
 	Profile, HostProfile        string
-	PeerHost                    string
+	PeerHost, LocalHost         string // by which the two ends call themselves
 	CallSerial                  uint32
 	CallingNumber, CalledNumber string
 	TxSpeed, RxSpeed            uint32 // bit/s

@@ -27,7 +27,7 @@ type session struct {
 func (s *session) info(t *tunnel) SessionInfo {
 	return SessionInfo{
 		Tunnel: t.ID, ID: s.ID, Peer: s.Peer, PeerTunnel: t.Peer, Conn: t.Conn, Local: t.Local, Remote: t.Remote, State: s.State,
-		Ref: s.Ref, Profile: t.Profile, HostProfile: t.HostProfile, PeerHost: t.PeerHost, CallSerial: s.Serial,
+		Ref: s.Ref, Profile: t.Profile, HostProfile: t.HostProfile, PeerHost: t.PeerHost, LocalHost: t.LocalHost, CallSerial: s.Serial,
 		CallingNumber: s.Info.CallingNumber, CalledNumber: s.Info.CalledNumber, TxSpeed: s.Info.TxSpeed, RxSpeed: s.Info.RxSpeed,
 		SequencingRequired: s.Sequenced, ProxyLCP: s.Proxy.hasLCP(), ProxyAuth: s.Proxy.hasAuth(), Since: s.Since, Info: s.Info, Proxy: s.Proxy,
 		Incoming: !t.Initiated, SingleShot: t.SingleShot, Admin: s.Admin, EffectiveAdmin: max(s.Admin, t.Admin), Established: s.UpAt,

@@ -53,6 +53,7 @@ func (e *Engine) authenticate(now time.Time, s *session, r pppd.AuthRequest) {
 func (e *Engine) decide(s *session, r aaa.Request) {
 	r.Router, r.Access, r.Local, r.Remote, r.CallingNumber, r.IPProfile = e.cfg.Router, s.Access, s.Local, s.Remote, s.CallingNumber, s.profile.Name
 	r.CalledNumber, r.SubAddress, r.TxSpeed, r.RxSpeed = s.CalledNumber, s.said.SubAddress, s.TxSpeed, s.RxSpeed
+	r.LocalHost = s.LocalHost
 	r.Session, r.Conn, r.Call, r.PeerHost, r.Peer, r.Profile = s.ID.String(), s.Conn, [2]uint16{s.Call.Tunnel, s.Call.Session}, s.PeerHost, s.Peer, s.Profile
 	r.Again = s.leased
 	if !s.leased {

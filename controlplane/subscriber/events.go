@@ -120,7 +120,7 @@ type CallUp struct {
 	Conn                    uint32
 	Local, Remote           netip.AddrPort
 	Profile, HostProfile    string
-	PeerHost                string
+	PeerHost, LocalHost     string // L2TP host names, of the peer and ours
 	CallingNumber           string
 	Sequencing              bool
 	SingleShot              bool
@@ -350,6 +350,7 @@ type Record struct {
 	Conn                    uint32
 	Local, Remote           netip.AddrPort
 	PeerHost                string // L2TP host name of the client
+	LocalHost               string // ours, as the client was told
 	Peer                    string // IKE implementation
 	CallingNumber           string
 	CalledNumber            string

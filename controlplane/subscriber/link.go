@@ -16,7 +16,7 @@ func (e *Engine) callUp(now time.Time, ev CallUp) {
 	s := &session{Record: Record{
 		Router: e.cfg.Router, Access: aaa.AccessL2TP, Call: ev.Call,
 		PeerTunnel: ev.PeerTunnel, PeerSession: ev.PeerSession, Conn: ev.Conn, Local: ev.Local, Remote: ev.Remote,
-		PeerHost: ev.PeerHost, CallingNumber: ev.CallingNumber, CalledNumber: ev.CalledNumber, TxSpeed: ev.TxSpeed, RxSpeed: ev.RxSpeed,
+		PeerHost: ev.PeerHost, LocalHost: ev.LocalHost, CallingNumber: ev.CallingNumber, CalledNumber: ev.CalledNumber, TxSpeed: ev.TxSpeed, RxSpeed: ev.RxSpeed,
 		SingleShot: ev.SingleShot, Called: now,
 	}, sequencing: ev.Sequencing, said: said{ev.SubAddress, ev.PrivateGroup}}
 	e.add(s)

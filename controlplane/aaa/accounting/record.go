@@ -185,6 +185,7 @@ var texts = map[string]func(*subscriber.Record) *string{
 	"Access":        func(r *subscriber.Record) *string { return (*string)(&r.Access) },
 	"Pool":          func(r *subscriber.Record) *string { return &r.Pool },
 	"PeerHost":      func(r *subscriber.Record) *string { return &r.PeerHost },
+	"LocalHost":     func(r *subscriber.Record) *string { return &r.LocalHost },
 	"Peer":          func(r *subscriber.Record) *string { return &r.Peer },
 	"CallingNumber": func(r *subscriber.Record) *string { return &r.CallingNumber },
 	"CalledNumber":  func(r *subscriber.Record) *string { return &r.CalledNumber },

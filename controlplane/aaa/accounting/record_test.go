@@ -131,7 +131,7 @@ func fullRecord() subscriber.Record {
 	ap := netip.MustParseAddrPort("192.0.2.1:4500")
 	return subscriber.Record{
 		ID: 1<<63 + 5, Router: "a", Terminating: "t", User: "u", Access: aaa.AccessXAuth, Call: subscriber.CallKey{Tunnel: 1, Session: 2},
-		PeerTunnel: 3, PeerSession: 4, Conn: 5, Local: ap, Remote: ap, PeerHost: "h", Peer: "p", CallingNumber: "c", CalledNumber: "n", TxSpeed: 1, RxSpeed: 2, SingleShot: true,
+		PeerTunnel: 3, PeerSession: 4, Conn: 5, Local: ap, Remote: ap, PeerHost: "h", LocalHost: "l", Peer: "p", CallingNumber: "c", CalledNumber: "n", TxSpeed: 1, RxSpeed: 2, SingleShot: true,
 		Far: subscriber.CallKey{Tunnel: 9, Session: 8}, Server: ap.Addr(), Protocol: aaa.PAP, Profile: "f",
 		PeerID: "i", Address: ap.Addr(), Gateway: ap.Addr(), Routes: []aaa.Route{{Prefix: netip.MustParsePrefix("10.0.0.0/8"), Metric: 1, Tag: 2}},
 		Traffic:   aaa.Traffic{In: 1, Out: 2, InBurst: 3, OutBurst: 4, InPolicy: "x", OutPolicy: "y"},

@@ -59,6 +59,7 @@ type AcctRecord struct {
 	// Local and Remote are the outer addresses and ports, Remote as its NAT has mapped it.
 	Local, Remote netip.AddrPort
 	PeerHost      string
+	LocalHost     string
 	Peer          string
 	PeerID        string
 	// What the LAC has said about the call; speeds are bit/s, 0: nothing.
@@ -116,7 +117,7 @@ func AccountingAttributes(a AcctRecord) rad.Attributes {
 	}
 	l := line{
 		Router: a.Router, Access: a.Access, Proven: a.Protocol == aaa.Proven, Call: a.Call, Conn: a.Conn,
-		Local: a.Local, Remote: a.Remote, PeerHost: a.PeerHost, Peer: a.Peer, PeerID: a.PeerID, CallingNumber: a.CallingNumber,
+		Local: a.Local, Remote: a.Remote, PeerHost: a.PeerHost, LocalHost: a.LocalHost, Peer: a.Peer, PeerID: a.PeerID, CallingNumber: a.CallingNumber,
 		CalledNumber: a.CalledNumber, TxSpeed: a.TxSpeed, RxSpeed: a.RxSpeed,
 	}
 	if a.Terminating != "" {

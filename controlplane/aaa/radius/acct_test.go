@@ -17,7 +17,7 @@ func exampleRecord(kind AcctKind) AcctRecord {
 	return AcctRecord{
 		Kind: kind, NAS: testNAS, At: time.Unix(1_700_000_000, 999), Session: "s1", Router: "vr1", Terminating: "vr2", User: "ann@example.net",
 		Access: aaa.AccessL2TPIPsec, Protocol: aaa.MSCHAPv2, Call: [2]uint16{12, 34}, Conn: 9,
-		Local: l2tpRequest.Local, Remote: l2tpRequest.Remote, PeerHost: "pc", Peer: "Windows 10",
+		Local: l2tpRequest.Local, Remote: l2tpRequest.Remote, PeerHost: "pc", LocalHost: "gate.example", Peer: "Windows 10",
 		Address: netip.MustParseAddr("10.0.0.7"), InPolicy: "basic", Class: [][]byte{[]byte("one"), {0}, []byte("two")},
 		Duration: time.Hour + 999*time.Millisecond, InBytes: 5<<32 + 7, OutBytes: 1<<32 - 1, InPackets: 11, OutPackets: 2<<32 + 3,
 		Cause: 4, Reason: "idle-timeout", Text: "no traffic for 10 minutes", Disconnect: DisconnectCause{Code: 3, Protocol: 0xc021, Direction: 2},
@@ -154,6 +154,7 @@ Connect-Info "2048/1024 L2TP 198.51.100.9:1701"
 func TestLargestRecord(t *testing.T) {
 	long := strings.Repeat("x", 300)
 	a := exampleRecord(AcctStop)
+	a.LocalHost, a.CalledNumber, a.TxSpeed, a.Server = long, long, 1<<32-1, netip.MustParseAddr("2001:db8::7")
 	a.NAS.Identifier, a.User, a.PeerHost, a.Peer, a.CallingNumber, a.Router, a.Terminating, a.Text = long, long[:253], long, long, long, long, long, long
 	a.InPolicy, a.OutPolicy, a.Duration, a.InPackets = long, long, -time.Second, 1<<63
 	a.Class = nil

@@ -439,6 +439,7 @@ Tunnel-Medium-Type:0 = IPv4
 Tunnel-Client-Endpoint:0 = "203.0.113.5"
 Tunnel-Server-Endpoint:0 = "192.0.2.1"
 Tunnel-Client-Auth-Id:0 = "pc"
+Tunnel-Server-Auth-Id:0 = "gate.example"
 ERX-Virtual-Router-Name = "ROUTER"
 ERX-Tunnel-Interface-Id = "l2tp local 192.0.2.1:4500 peer 203.0.113.5:61234 tunnel 12 session 34"
 Acct-Tunnel-Connection = "000c0022"

@@ -106,6 +106,7 @@ type line struct {
 	Conn          uint32
 	Local, Remote netip.AddrPort
 	PeerHost      string
+	LocalHost     string
 	Peer          string
 	PeerID        string
 	// What the LAC has said about the call; speeds are bit/s, 0: nothing.
@@ -167,6 +168,7 @@ func (l line) packTunnel(p *packer) {
 	}
 	if l.l2tp() {
 		p.tagged(typeTunnelClientAuthID, l.PeerHost)
+		p.tagged(typeTunnelServerAuthID, l.LocalHost)
 	} else {
 		p.tagged(typeTunnelClientAuthID, l.PeerID)
 	}

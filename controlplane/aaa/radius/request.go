@@ -44,7 +44,7 @@ func (m *Method) exchange(r aaa.Request) (Exchange, error) {
 	p.add(typeState, r.State)
 	l := line{
 		Router: r.Router, Access: r.Access, Proven: r.Protocol == aaa.Proven, Call: r.Call, Conn: r.Conn,
-		Local: r.Local, Remote: r.Remote, PeerHost: r.PeerHost, Peer: r.Peer, PeerID: r.PeerID, CallingNumber: r.CallingNumber,
+		Local: r.Local, Remote: r.Remote, PeerHost: r.PeerHost, LocalHost: r.LocalHost, Peer: r.Peer, PeerID: r.PeerID, CallingNumber: r.CallingNumber,
 		CalledNumber: r.CalledNumber, TxSpeed: r.TxSpeed, RxSpeed: r.RxSpeed,
 	}
 	m.NAS.pack(p, r.Access, r.Remote.Addr())

@@ -30,7 +30,7 @@ func (c *asked) Do(_ context.Context, group string, x Exchange) (Answer, error) 
 var (
 	l2tpRequest = aaa.Request{
 		Router: "vr1", Access: aaa.AccessL2TPIPsec, User: "ann@example.net", Remote: netip.MustParseAddrPort("203.0.113.5:61234"),
-		Local: netip.MustParseAddrPort("192.0.2.1:4500"), Session: "s1", Conn: 9, Call: [2]uint16{12, 34}, PeerHost: "pc", Peer: "Windows 10",
+		Local: netip.MustParseAddrPort("192.0.2.1:4500"), Session: "s1", Conn: 9, Call: [2]uint16{12, 34}, PeerHost: "pc", LocalHost: "gate.example", Peer: "Windows 10",
 	}
 	xauthRequest = aaa.Request{
 		Router: "vr1", Access: aaa.AccessXAuth, User: "bob", Remote: netip.MustParseAddrPort("[2001:db8::5]:500"),
@@ -56,6 +56,7 @@ Tunnel-Medium-Type 1
 Tunnel-Client-Endpoint "203.0.113.5"
 Tunnel-Server-Endpoint "192.0.2.1"
 Tunnel-Client-Auth-Id "pc"
+Tunnel-Server-Auth-Id "gate.example"
 ERX-Virtual-Router-Name "vr1"
 ERX-Tunnel-Interface-Id "l2tp local 192.0.2.1:4500 peer 203.0.113.5:61234 tunnel 12 session 34"
 Acct-Tunnel-Connection "000c0022"
@@ -203,6 +204,7 @@ func TestLargestRequest(t *testing.T) {
 	long := strings.Repeat("x", 253)
 	r := l2tpRequest
 	r.Protocol, r.EAP, r.State, r.User = aaa.EAP, eapPacket(eapResponse, aaa.MaxEAP), []byte(long), long
+	r.LocalHost, r.CalledNumber = long, long
 	r.PeerHost, r.CallingNumber, r.Session, r.Peer, r.Router = long, long, "0123456789abcdef", long, long
 	client := &asked{}
 	m := Method{Client: client, NAS: NAS{Identifier: long, Address: testNAS.Address}}
