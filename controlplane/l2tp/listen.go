@@ -131,6 +131,9 @@ func (e *Engine) opening(now time.Time, p Packet, h header, body []byte) {
 	if failed == nil {
 		failed = e.tunnelBarred(p.Remote.Addr())
 	}
+	if failed == nil && e.ownTunnel(p, m.tunnel) {
+		failed = &wireError{StopNotAuthorized, 0, ReasonOwnTunnel, "both ends of the tunnel are here"}
+	}
 	if failed != nil {
 		e.turnAway(now, p, &host, m.tunnel, failed, len(body))
 		return
@@ -273,6 +276,13 @@ func (e *Engine) restarted(now time.Time, t *tunnel) bool {
 		t.Channel.queue(0, build(msgHello).b)
 	}
 	return false
+}
+
+// ownTunnel tells whether an SCCRQ is one of ours: a router cannot terminate both ends of a tunnel (A8), and a session that is switched to
+// the router itself would be switched again and again.
+func (e *Engine) ownTunnel(p Packet, peer TunnelID) bool {
+	t := e.tunnels[peer]
+	return t != nil && t.Initiated && t.Phase == phaseWaitReply && t.Remote.Addr() == p.Local.Addr() && t.Local.Addr() == p.Remote.Addr()
 }
 
 // lostByPeer tells that an SCCRQ for this tunnel is no late copy of the one that opened it.

@@ -3,6 +3,7 @@ package l2tp
 import (
 	"bytes"
 	"fmt"
+	"net/netip"
 	"testing"
 	"time"
 )
@@ -356,4 +357,27 @@ func TestPeerRestart(t *testing.T) {
 			t.Errorf("acknowledged %d", h.nr)
 		}
 	})
+}
+
+// A8: the router does not terminate both ends of one tunnel; a LAC that happens to use the same tunnel id is welcome.
+func TestOwnTunnel(t *testing.T) {
+	s := newScript(t, profiles(""))
+	eff := s.step(Dial{Ref: 5, Share: true, Local: netip.MustParseAddrPort("192.0.2.2:1701"), Remote: s.local})
+	open, request := find[OpenSocket](eff), sends(eff)
+	if len(open) != 1 || len(request) != 1 {
+		t.Fatalf("%v", eff)
+	}
+	if eff := s.peer(0, "203.0.113.5:1701", 1).say(0, sccrq(open[0].Tunnel, "pc").b); order(eff) != "[SCCRP]" {
+		t.Errorf("another LAC: %v", eff)
+	}
+	eff = s.step(Packet{Local: s.local, Remote: netip.MustParseAddrPort("192.0.2.2:1701"), Data: request[0]})
+	if order(eff) != "[Refuse]" {
+		t.Fatalf("%v", eff)
+	}
+	s.counted(ReasonOwnTunnel, 1)
+	// Its own refusal ends the call.
+	eff = s.step(Packet{Socket: open[0].Tunnel, Local: netip.MustParseAddrPort("192.0.2.2:1701"), Remote: s.local, Data: find[Refuse](eff)[0].Data})
+	if f := find[DialFailed](eff); len(f) != 1 || f[0].Ref != 5 {
+		t.Errorf("%v", eff)
+	}
 }

@@ -103,6 +103,7 @@ const (
 	ReasonDrain          Reason = "administratively-draining" // A8
 	ReasonDisabled       Reason = "administratively-disabled" // A8; also of an end
 	ReasonDestinations   Reason = "destination-limit"
+	ReasonOwnTunnel      Reason = "own-tunnel" // the LAC is this router itself
 )
 
 // wireError is a failure that knows its answer: the result and error code of the StopCCN or CDN that refuses.

@@ -117,6 +117,26 @@ func TestSequencedData(t *testing.T) {
 	}
 }
 
+// What a host profile says about the disconnect cause goes before what the service says.
+func TestDisconnectCausePerHost(t *testing.T) {
+	yes, no := true, false
+	for _, c := range []struct {
+		service bool
+		host    *bool
+		want    bool
+	}{{false, nil, false}, {true, nil, true}, {false, &yes, true}, {true, &no, false}} {
+		cfg := profiles("")
+		cfg.DisconnectCause, cfg.Profiles[0].Hosts[0].DisconnectCause = c.service, c.host
+		s := newScript(t, cfg)
+		p := s.peer(1, "203.0.113.5:1701", 5)
+		p.up()
+		got := p.hear(s.step(CloseSession{Tunnel: p.lns, Session: p.call(1), Cause: &DisconnectCause{Code: 3}}))
+		if len(got) != 1 || (got[0].cause != nil) != c.want {
+			t.Errorf("service %v, host %v: %+v", c.service, c.host, got)
+		}
+	}
+}
+
 func TestDisconnectCause(t *testing.T) {
 	cfg := profiles("")
 	cfg.DisconnectCause = true

@@ -130,6 +130,7 @@ var defaultCodes = []TerminateCode{
 	{Application: "l2tp", Reason: "connection-spent", Description: "the one tunnel of the IPsec connection has been", Code: CauseNASError},
 	{Application: "l2tp", Reason: "administratively-draining", Description: "the administrator takes nothing new", Code: CauseAdminReset},
 	{Application: "l2tp", Reason: "administratively-disabled", Description: "the administrator has disabled it", Code: CauseAdminReset},
+	{Application: "l2tp", Reason: "own-tunnel", Description: "both ends of the tunnel are here", Code: CauseNASError},
 	{Application: "l2tp", Reason: "destination-limit", Description: "too many destinations", Code: CauseNASError},
 	{Application: "l2tp", Reason: "too-many-calls-waiting", Description: "too many calls wait for the tunnel", Code: CauseNASError},
 	{Application: "l2tp", Reason: "cancelled", Description: "the call was given up", Code: CauseNASRequest},
