@@ -3,12 +3,15 @@ package controlplane
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"reflect"
 	"slices"
 	"time"
 
+	"vrgate/controlplane/aaa"
 	"vrgate/controlplane/api"
 	"vrgate/controlplane/config"
+	"vrgate/controlplane/l2tp"
 	"vrgate/controlplane/subscriber"
 )
 
@@ -30,7 +33,9 @@ func (p *Process) forecast(ctx context.Context, cfg *config.Config) (api.Plan, *
 		}
 		plan.Drops = append(plan.Drops, drops...)
 	}
-	slices.SortFunc(plan.Drops, func(a, b api.PlanDrop) int { return cmp.Or(cmp.Compare(a.VR, b.VR), cmp.Compare(a.What, b.What)) })
+	slices.SortFunc(plan.Drops, func(a, b api.PlanDrop) int {
+		return cmp.Or(cmp.Compare(a.VR, b.VR), cmp.Compare(a.What, b.What), cmp.Compare(a.Reason, b.Reason))
+	})
 	for _, d := range plan.Drops {
 		plan.Dropped.Add(d.PlanCounts)
 	}
@@ -87,21 +92,90 @@ func (r *router) drops(ctx context.Context, b *built) ([]api.PlanDrop, error) {
 
 // counts is all that a router has; in its loop.
 func (r *router) counts() (c api.PlanCounts) {
-	c.Connections = len(r.machine.ike.Conns())
-	c.Tunnels = r.machine.l2tp.Live()
+	c.Connections, c.Tunnels = len(r.machine.ike.Conns()), r.machine.l2tp.Live()
+	for _, s := range r.machine.l2tp.Sessions() {
+		if s.Ended.IsZero() {
+			c.Sessions++
+		}
+	}
 	for _, s := range r.machine.subs.Records() {
 		if s.State != subscriber.StateEnding {
 			c.Subscribers++
 		}
 	}
-	for _, s := range r.machine.l2tp.Sessions() {
-		_ = s
-		c.Sessions++
-	}
 	return c
 }
 
-// drops says what of the engines ends with a configuration.
+// cause is why something ends.
+type cause struct{ what, reason string }
+
+func hostCause(profile, host string, reason l2tp.Reason) cause {
+	return cause{fmt.Sprintf("destination profile %s host profile %s", profile, host), string(reason)}
+}
+
+// drops says what of the engines ends with a configuration, by causes. What ends with something else that ends counts
+// for the cause of that.
 func (m *machine) drops(router string, next machineConfig) []api.PlanDrop {
-	return nil
+	counts := map[cause]*api.PlanCounts{}
+	of := func(c cause) *api.PlanCounts {
+		if counts[c] == nil {
+			counts[c] = &api.PlanCounts{}
+		}
+		return counts[c]
+	}
+	calls, tunnels, conns := map[subscriber.CallKey]cause{}, map[l2tp.TunnelID]bool{}, map[uint32]cause{}
+	endedTunnels, endedCalls := m.l2tp.Affected(next.l2tp)
+	for _, s := range endedCalls {
+		c := hostCause(s.Profile, s.HostProfile, s.Reason)
+		calls[callKey(s.Tunnel, s.ID)] = c
+		of(c).Sessions++
+	}
+	for _, t := range endedTunnels {
+		c := hostCause(t.Profile, t.HostProfile, t.Reason)
+		tunnels[t.ID] = true
+		of(c).Tunnels++
+		if _, counted := conns[uint32(t.Conn)]; t.SingleShot && t.Conn != 0 && !counted { // H4
+			conns[uint32(t.Conn)] = c
+			of(c).Connections++
+		}
+	}
+	for _, a := range m.ike.Affected(next.ike) {
+		id := uint32(a.Conn.ID)
+		if _, counted := conns[id]; counted {
+			continue
+		}
+		kind := "transport profile "
+		if a.Conn.Dynamic {
+			kind = "tunnel profile "
+		}
+		conns[id] = cause{kind + a.Conn.Profile, string(a.Reason)}
+		of(conns[id]).Connections++
+	}
+	for _, t := range m.l2tp.Tunnels() {
+		if c, ends := conns[uint32(t.Conn)]; ends && t.Ended.IsZero() && !tunnels[t.ID] {
+			of(c).Tunnels++
+		}
+	}
+	for _, s := range m.l2tp.Sessions() {
+		key := callKey(s.Tunnel, s.ID)
+		_, counted := calls[key]
+		if c, ends := conns[uint32(s.Conn)]; ends && s.Ended.IsZero() && !counted && !tunnels[s.Tunnel] {
+			calls[key] = c
+			of(c).Sessions++
+		}
+	}
+	for _, s := range m.subs.Records() {
+		c, ends := calls[s.Call]
+		if s.Access == aaa.AccessXAuth || !ends {
+			c, ends = conns[s.Conn]
+		}
+		if ends && s.State != subscriber.StateEnding {
+			of(c).Subscribers++
+		}
+	}
+	var out []api.PlanDrop
+	for c, n := range counts {
+		out = append(out, api.PlanDrop{VR: router, What: c.what, Reason: c.reason, PlanCounts: *n})
+	}
+	return out
 }

@@ -112,3 +112,80 @@ func TestReloadRouters(t *testing.T) {
 		assertEndings(t, w, "alice: shutdown", "bob: router-removed", "carol: reconfigured", "dave: shutdown")
 	})
 }
+
+// TestReloadProfiles: a profile that is removed or changed ends exactly its own (G4), with the right words for the
+// clients and the log, and the others go on, over their next rekeys too.
+func TestReloadProfiles(t *testing.T) {
+	hosts := "host-profiles: [{remote-host: default}]"
+	files := edited(redAndBlue, "vr/red.yaml", hosts, "host-profiles: [{remote-host: default}, {remote-host: carol}]")
+	for name, tc := range map[string]struct {
+		edit []string
+		drop api.PlanDrop
+		want []string // who ends
+	}{
+		"host profile removed": {
+			[]string{"{remote-host: default}, {remote-host: carol}", "{remote-host: carol}"},
+			api.PlanDrop{VR: "red", What: "destination profile anybody host profile default", Reason: "profile-removed", PlanCounts: api.PlanCounts{Tunnels: 2, Sessions: 2, Subscribers: 2}},
+			[]string{"alice: profile-removed", "bob: profile-removed"},
+		},
+		"host profile changed": {
+			[]string{"{remote-host: carol}", "{remote-host: carol, local-host: other}"},
+			api.PlanDrop{VR: "red", What: "destination profile anybody host profile carol", Reason: "profile-changed", PlanCounts: api.PlanCounts{Tunnels: 1, Sessions: 1, Subscribers: 1}},
+			[]string{"carol: profile-changed"},
+		},
+		"transport profile changed": {
+			[]string{"- name: clients\n", "- name: clients\n      lifetime: 7200s\n"},
+			api.PlanDrop{VR: "red", What: "transport profile clients", Reason: "profile-changed", PlanCounts: api.PlanCounts{Connections: 3, Tunnels: 3, Sessions: 3, Subscribers: 3}},
+			[]string{"alice: profile-changed", "bob: profile-changed", "carol: profile-changed"},
+		},
+		"tunnel profile changed": {
+			[]string{"networks: [10.0.0.0/8]", "networks: [10.0.0.0/8]\n      lifetime: 7200s"},
+			api.PlanDrop{VR: "red", What: "tunnel profile road", Reason: "profile-changed", PlanCounts: api.PlanCounts{Connections: 1, Subscribers: 1}},
+			[]string{"dave: profile-changed"},
+		},
+		"destination profile renamed": {
+			[]string{"- name: anybody", "- name: everybody"},
+			api.PlanDrop{},
+			[]string{"alice: profile-removed", "bob: profile-removed", "carol: profile-removed"},
+		},
+		"what running sessions do not have of it": {
+			[]string{"{remote-host: carol}", "{remote-host: carol, max-sessions: 7}", "key: " + testKey, "key: another"},
+			api.PlanDrop{},
+			nil,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, loadConfig(t, files))
+				clients := map[string]*station{
+					"alice": w.connect("red", "alice", "198.51.100.1", nil),
+					"bob":   w.connect("red", "bob", "198.51.100.2", nil),
+					"carol": w.connect("red", "carol", "198.51.100.3", nil),
+					"dave":  w.connect("red", "dave", "198.51.100.4", byXAuth),
+					"erin":  w.connect("blue", "erin", "198.51.100.5", nil),
+				}
+				for _, s := range clients {
+					s.assertUp()
+				}
+				plan := w.reload(edited(files, "vr/red.yaml", tc.edit...))
+				if tc.drop != (api.PlanDrop{}) && !slices.Equal(plan.Drops, []api.PlanDrop{tc.drop}) {
+					t.Errorf("drops %+v, want %+v", plan.Drops, tc.drop)
+				}
+				if plan.Dropped.Subscribers != len(tc.want) {
+					t.Errorf("%+v dropped, want %d subscribers", plan.Dropped, len(tc.want))
+				}
+				time.Sleep(10 * time.Second)
+				assertEndings(t, w, tc.want...)
+				for name, s := range clients {
+					ends := slices.ContainsFunc(tc.want, func(e string) bool { return strings.HasPrefix(e, name+":") })
+					if a, failed := s.state(); a.IsValid() == ends {
+						t.Errorf("%s has %v, was told %q", name, a, failed)
+					}
+				}
+				if err := w.finish(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
