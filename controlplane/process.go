@@ -24,7 +24,6 @@ type Process struct {
 	book   *leaseBook
 	shared *shared
 	now    atomic.Pointer[present]
-	stats  reloadStats
 
 	// changing is held by whoever changes which routers there are: it has room for the one.
 	changing chan struct{}

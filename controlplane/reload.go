@@ -6,9 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -21,12 +19,6 @@ import (
 
 // ErrNotServing says that a process does not take over a configuration, because it has not begun to serve or ends.
 var ErrNotServing = errors.New("vrgate takes over no configuration now: it starts or stops")
-
-// reloadStats count reloads, for metrics.
-type reloadStats struct {
-	succeeded, failed atomic.Uint64
-	last              atomic.Int64 // when one succeeded last, in nanoseconds since 1970; 0: never
-}
 
 // Plan says what taking over a configuration would change and end. Nothing is touched. The errors are those of
 // Reload.
@@ -56,19 +48,12 @@ func (p *Process) Reload(ctx context.Context, cfg *config.Config) (api.Plan, err
 	began := time.Now()
 	plan, b, err := p.forecast(ctx, cfg)
 	if err != nil {
-		p.stats.failed.Add(1)
-		mistakes := strings.Split(err.Error(), "\n")
-		for _, m := range mistakes {
-			p.log.Error("configuration not taken over", zap.String("mistake", m))
-		}
 		return api.Plan{}, err
 	}
 	a := p.shared.authority()
 	r := &reloading{Process: p, built: b, plan: &plan, live: a.live.Load(), formerGroups: a.groups}
 	r.run()
 	plan.Applied = true
-	p.stats.succeeded.Add(1)
-	p.stats.last.Store(time.Now().UnixNano())
 	r.report(time.Since(began))
 	return plan, nil
 }

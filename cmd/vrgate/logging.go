@@ -9,14 +9,16 @@ import (
 	"vrgate/controlplane/config"
 )
 
-// newLogger returns the daemon's logger. Lines go to w whole, one at a time.
-func newLogger(c config.Log, w io.Writer) *zap.Logger {
-	levels := map[config.LogLevel]zapcore.Level{
-		config.LogDebug: zapcore.DebugLevel,
-		config.LogInfo:  zapcore.InfoLevel,
-		config.LogWarn:  zapcore.WarnLevel,
-		config.LogError: zapcore.ErrorLevel,
-	}
+var levels = map[config.LogLevel]zapcore.Level{
+	config.LogDebug: zapcore.DebugLevel,
+	config.LogInfo:  zapcore.InfoLevel,
+	config.LogWarn:  zapcore.WarnLevel,
+	config.LogError: zapcore.ErrorLevel,
+}
+
+// newLogger returns the daemon's logger, and its level, which may change. Lines go to w whole, one at a time.
+func newLogger(c config.Log, w io.Writer) (*zap.Logger, zap.AtomicLevel) {
+	level := zap.NewAtomicLevelAt(levels[c.Level])
 	var enc zapcore.Encoder
 	if c.Format == config.LogJSON {
 		e := zap.NewProductionEncoderConfig()
@@ -30,6 +32,6 @@ func newLogger(c config.Log, w io.Writer) *zap.Logger {
 		e.EncodeLevel = zapcore.LowercaseLevelEncoder
 		enc = zapcore.NewConsoleEncoder(e)
 	}
-	core := zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), levels[c.Level])
-	return zap.New(core)
+	core := zapcore.NewCore(enc, zapcore.Lock(zapcore.AddSync(w)), level)
+	return zap.New(core), level
 }

@@ -118,8 +118,8 @@ func command() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	configDir := root.PersistentFlags().StringP("config", "c", defaultConfigDir, "configuration `directory`")
 	root.AddCommand(
-		runCommand(configDir), checkCommand(configDir), showCommand(configDir), explainCommand(configDir), disconnectCommand(configDir),
-		l2tpCommand(configDir),
+		runCommand(configDir), checkCommand(configDir), reloadCommand(configDir), diffCommand(configDir), showCommand(configDir),
+		explainCommand(configDir), disconnectCommand(configDir), l2tpCommand(configDir),
 		schemaCommand(), versionCommand(),
 	)
 	return root

@@ -35,6 +35,8 @@ var up = time.Now().Add(-90 * time.Second)
 type fakePlane struct {
 	admin []api.L2TPAdminRequest
 	fail  error
+	fail error
+	plan api.Plan // of Plan and, applied, of Reload
 
 	mu    sync.Mutex
 	ended []string
@@ -974,7 +976,7 @@ func TestPrintable(t *testing.T) {
 
 func TestLogger(t *testing.T) {
 	var out bytes.Buffer
-	log := newLogger(config.Log{Level: config.LogWarn, Format: config.LogConsole}, &out)
+	log, _ := newLogger(config.Log{Level: config.LogWarn, Format: config.LogConsole}, &out)
 	log.Info("not this")
 	log.Warn("but this", zap.Stringer("key", config.Secret("hunter2")), zap.Any("user", config.User{Name: "u", Password: config.Secret("hunter2")}))
 	if s := out.String(); strings.Contains(s, "not this") || !strings.Contains(s, "warn\tbut this") || strings.Contains(s, "hunter2") || strings.Count(s, "[redacted]") != 2 {
@@ -1039,4 +1041,12 @@ func TestCheckTerminateCodes(t *testing.T) {
 			t.Errorf("%s: %d %q %q", command, status, out, stderr)
 		}
 	}
+}
+
+func (f *fakePlane) Plan(context.Context, *config.Config) (api.Plan, error) { return f.plan, nil }
+
+func (f *fakePlane) Reload(context.Context, *config.Config) (api.Plan, error) {
+	plan := f.plan
+	plan.Applied = true
+	return plan, nil
 }

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
@@ -25,6 +28,10 @@ type controlPlane interface {
 	// Run brings all virtual routers up, calls ready, serves until ctx ends,
 	// and then ends every session politely within the configured time.
 	Run(ctx context.Context, ready func()) error
+	// Plan says what taking over a configuration would change and end.
+	Plan(context.Context, *config.Config) (api.Plan, error)
+	// Reload takes it over while it runs.
+	Reload(context.Context, *config.Config) (api.Plan, error)
 }
 
 // newControlPlane makes the control plane of a configuration on this machine's
@@ -36,6 +43,7 @@ func runCommand(dir *string) *cobra.Command {
 		Use:   "run",
 		Short: "Serve clients until told to stop",
 		Long: "Serve clients until SIGTERM or SIGINT; then every session is ended politely.\n" +
+			"SIGHUP takes over the configuration as vrgate reload does.\n" +
 			"Needs root, or the capabilities of the systemd unit.",
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
@@ -52,11 +60,14 @@ func run(ctx context.Context, dir string, stderr io.Writer, manager notifier, bu
 			_ = manager.failed(err)
 		}
 	}()
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	cfg, warnings, err := config.Load(dir)
 	if err != nil {
 		return err
 	}
-	log := newLogger(cfg.Process.Log, stderr)
+	log, level := newLogger(cfg.Process.Log, stderr)
 	for _, w := range warnings {
 		log.Warn(w.Message, zap.Stringer("at", w.Pos))
 	}
@@ -87,6 +98,8 @@ func run(ctx context.Context, dir string, stderr io.Writer, manager notifier, bu
 		return err
 	}
 	server := api.NewServer(plane, access, versionText(), log.Named("api"))
+	reload := &reloader{dir: dir, plane: plane, manager: manager, log: log, level: level, status: api.ReloadStatus{Last: time.Now()}}
+	server.ServeReloads(reload)
 
 	// The socket answers as long as the control plane lives, so that its end
 	// can be watched too; hence the order of contexts.
@@ -102,6 +115,14 @@ func run(ctx context.Context, dir string, stderr io.Writer, manager notifier, bu
 		})
 	})
 	g.Go(func() error { return server.Run(apiCtx, socket) })
+	g.Go(func() error {
+		select {
+		case <-serving:
+			reload.onSignal(apiCtx, hangups)
+		case <-apiCtx.Done():
+		}
+		return nil
+	})
 	g.Go(func() error {
 		// The manager watches from readiness until it has been told of the end.
 		select {

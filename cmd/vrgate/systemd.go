@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // notifier speaks sd_notify(3): one datagram per message to the socket that the
@@ -38,6 +40,15 @@ func newNotifier(getenv func(string) string) notifier {
 // ready, stopping and status are the messages that a manager knows.
 func (n notifier) ready(status string) error {
 	return n.send("READY=1\nSTATUS=" + status)
+}
+
+// reloading is followed by ready, whatever became of it.
+func (n notifier) reloading() error {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return fmt.Errorf("service manager: monotonic clock: %w", err)
+	}
+	return n.send("RELOADING=1\nMONOTONIC_USEC=" + strconv.FormatInt(now.Nano()/1000, 10) + "\nSTATUS=taking over the configuration")
 }
 
 func (n notifier) stopping() error {

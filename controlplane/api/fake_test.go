@@ -174,7 +174,7 @@ func (f *fakeSource) TerminateCodes(ctx context.Context) ([]TerminateCode, error
 
 func (f *fakeSource) Explain(ctx context.Context, q ExplainRequest) ([]ExplainStep, error) {
 	if q.VR == "green" {
-		return nil, &Error{http.StatusNotFound, ReasonNotFound, "there is no virtual router \"green\""}
+		return nil, &Error{Status: http.StatusNotFound, Reason: ReasonNotFound, Text: "there is no virtual router \"green\""}
 	}
 	return []ExplainStep{{"user", q.User, q.VR + " " + q.Access}, {"proof", q.Authentication, q.Profile}}, f.result(ctx)
 }

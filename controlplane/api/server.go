@@ -25,20 +25,21 @@ const (
 
 // Server answers API requests from a Source.
 type Server struct {
-	source  Source
-	log     *zap.Logger
-	version string
-	started time.Time
-	access  Access
-	mux     *http.ServeMux
+	source   Source
+	log      *zap.Logger
+	version  string
+	started  time.Time
+	access   Access
+	mux      *http.ServeMux
+	registry *prometheus.Registry
 }
 
 // NewServer returns a server that answers from source to those whom access
 // lets in.
 func NewServer(source Source, access Access, version string, log *zap.Logger) *Server {
 	s := &Server{source: source, log: log, version: version, started: time.Now(), access: access, mux: http.NewServeMux()}
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(newCollector(source, version))
+	s.registry = prometheus.NewRegistry()
+	s.registry.MustRegister(newCollector(source, version))
 
 	s.mux.Handle("GET /v1/health", s.handle(s.health))
 	s.mux.Handle("GET /v1/vrs", list(s, source.VRs, func(v *VR, f Filter) bool { return f.VR == "" || f.VR == v.Name }))
@@ -63,11 +64,11 @@ func NewServer(source Source, access Access, version string, log *zap.Logger) *S
 	s.mux.Handle("GET /v1/terminate-codes", list(s, source.TerminateCodes, func(v *TerminateCode, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
 	s.mux.Handle("GET /v1/explain", s.handle(s.explain))
 	s.mux.Handle("POST /v1/disconnect", s.handle(s.disconnect))
-	s.mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+	s.mux.Handle("GET /metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{
 		ErrorHandling: promhttp.HTTPErrorOnError, Timeout: answerTimeout,
 	}))
 	s.mux.Handle("/", s.handle(func(*http.Request) (any, error) {
-		return nil, &Error{http.StatusNotFound, ReasonNotFound, "there is no such resource"}
+		return nil, &Error{Status: http.StatusNotFound, Reason: ReasonNotFound, Text: "there is no such resource"}
 	}))
 	return s
 }
@@ -106,7 +107,7 @@ func (s *Server) Run(ctx context.Context, l net.Listener) error {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := allowed(r.Context()); err != nil {
 		s.log.Debug("control request refused", zap.String("path", r.URL.Path), zap.Error(err))
-		s.fail(w, &Error{http.StatusForbidden, ReasonForbidden, err.Error()})
+		s.fail(w, &Error{Status: http.StatusForbidden, Reason: ReasonForbidden, Text: err.Error()})
 		return
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxRequestBody)
@@ -140,7 +141,7 @@ func (s *Server) write(w http.ResponseWriter, status int, v any) {
 func (s *Server) fail(w http.ResponseWriter, err error) {
 	var e *Error
 	if !errors.As(err, &e) {
-		e = &Error{http.StatusServiceUnavailable, ReasonUnavailable, err.Error()}
+		e = &Error{Status: http.StatusServiceUnavailable, Reason: ReasonUnavailable, Text: err.Error()}
 	}
 	s.write(w, e.Status, e)
 }
@@ -198,7 +199,7 @@ func filterOf(r *http.Request) (Filter, error) {
 }
 
 func badRequest(text string) error {
-	return &Error{http.StatusBadRequest, ReasonBadRequest, text}
+	return &Error{Status: http.StatusBadRequest, Reason: ReasonBadRequest, Text: text}
 }
 
 func (s *Server) health(r *http.Request) (any, error) {

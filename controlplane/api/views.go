@@ -414,6 +414,8 @@ type Error struct {
 	Reason Reason `json:"reason"`
 	// Text is a sentence.
 	Text string `json:"text"`
+	// Mistakes of a configuration, each with its place.
+	Mistakes []string `json:"mistakes,omitempty"`
 }
 
 // Error returns the sentence.
@@ -430,4 +432,6 @@ const (
 	ReasonUnavailable  Reason = "unavailable"
 	ReasonNotRunning   Reason = "not-running"
 	ReasonNoPermission Reason = "no-permission"
+	// ReasonBadConfiguration: a reload was asked for, and there are mistakes.
+	ReasonBadConfiguration Reason = "bad-configuration"
 )
