@@ -35,8 +35,7 @@ var up = time.Now().Add(-90 * time.Second)
 type fakePlane struct {
 	admin []api.L2TPAdminRequest
 	fail  error
-	fail error
-	plan api.Plan // of Plan and, applied, of Reload
+	plan  api.Plan // of Plan and, applied, of Reload
 
 	mu    sync.Mutex
 	ended []string
