@@ -27,7 +27,7 @@ func (m *machine) dial(f subscriber.Dial) l2tp.Dial {
 	}
 	return l2tp.Dial{
 		Ref: f.Ref, Local: netip.AddrPortFrom(local, portL2TP), Remote: netip.AddrPortFrom(t.Server, portL2TP), Secret: t.Secret,
-		HostName: t.ClientName, PeerHost: t.ServerName, Assignment: t.Assignment, Share: true, MaxSessions: t.MaxSessions,
+		HostName: t.ClientName, PeerHost: t.ServerName, Assignment: t.Assignment, Share: true, MaxSessions: t.MaxSessions, Timeout: f.Timeout,
 		Info: l2tp.CallInfo{
 			CallingNumber: f.CallingNumber, CalledNumber: f.CalledNumber, SubAddress: f.SubAddress, TxSpeed: f.TxSpeed, RxSpeed: f.RxSpeed,
 			PrivateGroup: t.PrivateGroup,

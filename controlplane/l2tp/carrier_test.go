@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -449,6 +450,31 @@ func TestIgnoreSequencing(t *testing.T) {
 		if len(up) != 1 || up[0].Session.SequencingRequired == ignore {
 			t.Errorf("ignore %v: %+v", ignore, up)
 		}
+	}
+}
+
+// The next process knows what a LAC has said, passwords included, and the snapshot alone holds them.
+func TestCarrierSnapshot(t *testing.T) {
+	s := newScript(t, profiles(""))
+	p := s.peer(1, "203.0.113.5:1701", 5)
+	p.up()
+	got := p.hear(p.say(0, build(msgICRQ).u16(attrSessionID, 1).u32(attrCallSerial, 1).number(attrCalledNumber, "0800").b))
+	p.say(got[0].session, iccn().proxy(pap()).number(attrPrivateGroup, "acme").b)
+	p.call(2)
+	before := s.e.Sessions()
+	data, err := s.e.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := Restore(profiles(""), chacha(9), data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, e.Sessions(), revealed, cmp.Comparer(func(a, b netip.AddrPort) bool { return a == b })); diff != "" {
+		t.Error(diff)
+	}
+	if again, err := e.Snapshot(); err != nil || !bytes.Equal(again.Reveal(), data.Reveal()) {
+		t.Errorf("a second snapshot differs (%v)", err)
 	}
 }
 

@@ -430,10 +430,18 @@ func FuzzMessage(f *testing.F) {
 	secret := keymat.Secret("geheim")
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, failed := decode(b, secret)
+		if lax, trouble := decodeAVPs(b, secret, true); lax.present != m.present || failed == nil && (trouble != nil || lax.tolerated > 0) {
+			t.Errorf("tolerated %d, %v; strict %v", lax.tolerated, trouble, failed)
+		}
 		if failed != nil && (failed.reason == "" || failed.result == 0 || failed.text == "" || len(failed.text) > 200) {
 			t.Errorf("%+v", failed)
 		}
-		for _, s := range []string{m.hostName, m.vendorName, m.text, m.calling, m.called} {
+		for _, s := range []string{m.calling, m.called, m.subAddress, m.group} {
+			if len(s) > maxNumber || strings.ContainsAny(s, "\n\x00") {
+				t.Errorf("number %q", s)
+			}
+		}
+		for _, s := range []string{m.hostName, m.vendorName, m.text} {
 			if len(s) > maxText || strings.ContainsAny(s, "\n\x00") {
 				t.Errorf("text %q", s)
 			}

@@ -117,6 +117,7 @@ func FuzzStep(f *testing.F) {
 	f.Add([]byte{3, 1, 3, 2, 4, 5, 6, 7, 8})
 	f.Add([]byte{0, 10, 1, 10, 13, 11, 0, 9, 10, 2, 8, 3})
 	f.Add([]byte{1, 4, 3, 9, 6, 11, 1, 10, 6, 5})
+	f.Add([]byte{0, 8 + 12*8, 8 + 12*14, 9, 8 + 12*15, 8 + 12*8, 8 + 12*4, 3, 9, 27, 6})
 	f.Fuzz(func(t *testing.T, in []byte) {
 		if len(in) == 0 {
 			return
@@ -136,9 +137,18 @@ func FuzzStep(f *testing.F) {
 		p := s.peer(1, "203.0.113.5:1701", 5)
 		p.up()
 		session := p.call(50)
-		sent, received := 0, 0
+		sent, received, dials := 0, 0, 0
+		settled := map[uint64]int{} // results of shared Dials by Ref
 		spent := map[ConnID]bool{}
 		count := func(eff []Effect) {
+			for _, f := range find[DialFailed](eff) {
+				settled[f.Ref]++
+			}
+			for _, f := range find[SessionUp](eff) {
+				if f.Session.Ref&1 != 0 {
+					settled[f.Session.Ref]++
+				}
+			}
 			for _, c := range find[ConnSpent](eff) {
 				if spent[c.Conn] || c.Conn == 0 || c.Reason == "" {
 					t.Errorf("connection %d is spent again: %+v", c.Conn, c)
@@ -187,8 +197,22 @@ func FuzzStep(f *testing.F) {
 				delete(spent, ConnID(kind/10))
 			case 7:
 				count(s.step(SendFrame{p.lns, session, []byte{0xc0, 0x21}}))
-			case 8:
-				count(s.step(Dial{Remote: p.remote, Conn: ConnID(kind / 10)}))
+			case 8: // calls of ours: in a tunnel of its own, in shared ones, and given up
+				how := kind / 12
+				dials += 2
+				d := Dial{Ref: uint64(dials), Local: s.local, Remote: p.remote, Conn: ConnID(how & 1), HideAVPs: how&2 != 0}
+				if how&4 != 0 {
+					d.Secret, d.Proxy, d.MaxSessions, d.Timeout = []byte("geheim"), pap(), 2, time.Second
+				}
+				if how&8 != 0 {
+					d.Share = true
+					d.Ref++
+					settled[d.Ref] = 0
+				}
+				count(s.step(d))
+				if how&16 != 0 {
+					count(s.step(CancelDial{d.Ref}))
+				}
 			case 9:
 				data, err := s.e.Snapshot()
 				if err != nil {
@@ -235,6 +259,11 @@ func FuzzStep(f *testing.F) {
 		count(s.wait(5 * time.Minute))
 		if len(s.e.tunnels) != 0 || len(s.open) != 0 || len(s.e.timers) != 0 {
 			t.Errorf("left over: %+v, sockets %v", s.e.Tunnels(), s.open)
+		}
+		for ref, n := range settled {
+			if n != 1 {
+				t.Errorf("call %d has %d results", ref, n)
+			}
 		}
 	})
 }
