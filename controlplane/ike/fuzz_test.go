@@ -62,9 +62,14 @@ func FuzzAuthenticated(f *testing.F) {
 	sa := quickOffer().QuickSA(0x12345, isakmp.NATTNone)
 	f.Add(uint8(1), uint8(isakmp.TypeSA), isakmp.AppendPayloads(nil, []isakmp.Payload{sa.Payload(), {Type: isakmp.TypeNonce, Body: make([]byte, 16)},
 		isakmp.AddrID(netip.MustParseAddr("198.51.100.7"), udp, 1701).Payload(), isakmp.AddrID(netip.MustParseAddr("192.0.2.1"), udp, 1701).Payload()}))
+	f.Add(uint8(0x80|1), uint8(isakmp.TypeSA), isakmp.AppendPayloads(nil, []isakmp.Payload{sa.Payload(), {Type: isakmp.TypeNonce, Body: make([]byte, 16)},
+		isakmp.AddrID(netip.MustParseAddr("10.0.0.5"), udp, 1701).Payload(), isakmp.AddrID(netip.MustParseAddr("192.0.2.1"), udp, 1701).Payload()}))
 	f.Add(uint8(2), uint8(0), []byte{})
 	f.Fuzz(func(t *testing.T, kind, first uint8, rest []byte) {
 		r := serverRig(t, ProfileCompatible)
+		if kind&0x80 != 0 {
+			r = passRig(t)
+		}
 		other := newLadder(r, quickOffer())
 		other.s.remote = netip.MustParseAddrPort("198.51.100.8:500")
 		other.s.inner = other.s.remote.Addr()

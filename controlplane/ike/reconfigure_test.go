@@ -213,6 +213,43 @@ func TestReconfigureHalfOpen(t *testing.T) {
 	}
 }
 
+// TestReconfigureSubscribers: a tunnel profile changes or goes at each moment of a subscriber's way in.
+// Whoever was announced is ended once, with that reason, and nothing is left on either side.
+func TestReconfigureSubscribers(t *testing.T) {
+	ended := 0
+	for at := time.Duration(0); at < 250*time.Millisecond; at += 4 * time.Millisecond {
+		for _, removed := range []bool{false, true} {
+			w, client, server := dynPair(t)
+			client.subscribe()
+			w.run(at)
+			ups := len(server.decide.ups)
+			cfg := server.e.cfg
+			cfg.Tunnels = slices.Clone(cfg.Tunnels)
+			cfg.Tunnels[0].Revision = "changed"
+			want := ReasonProfileChanged
+			if removed {
+				cfg.Tunnels, want = nil, ReasonProfileRemoved
+			}
+			server.step(Reconfigure{Config: cfg})
+			if len(server.down) != ups || ups > 0 && (server.down[0].Reason != want || server.down[0].Conn.ID == 0) {
+				t.Fatalf("after %v: %d announced, down %+v", at, ups, server.down)
+			}
+			ended += ups
+			w.run(time.Minute)
+			client.step(CloseAll{Reason: ReasonShutdown})
+			client.step(Reconfigure{})
+			w.run(5 * time.Minute)
+			if up, down := len(server.decide.ups), len(server.down); up != down {
+				t.Errorf("after %v: %d announced, %d ended", at, up, down)
+			}
+			empty(t, client, server)
+		}
+	}
+	if ended < 50 {
+		t.Errorf("only %d had come far enough", ended)
+	}
+}
+
 // TestReconfigureTimers: peers that were not probed are when the timers come, and no longer when they go
 // (K10); sequence numbers go on.
 func TestReconfigureTimers(t *testing.T) {
