@@ -54,12 +54,16 @@ func (p *Process) L2TPDestinations(ctx context.Context) ([]api.L2TPDestination, 
 		var rows []api.L2TPDestination
 		var calls []l2tp.SessionInfo
 		if !r.do(ctx, func(now time.Time) {
+			lockouts := r.machine.subs.Lockouts(now)
 			for _, d := range r.machine.l2tp.Destinations() {
 				v := api.L2TPDestination{
 					VR: r.name, Transport: "udp", Local: d.Local, Remote: d.Remote, AdminState: d.Admin.String(), EffectiveState: d.EffectiveAdmin.String(),
 					Tunnels:  api.L2TPCount{Total: d.TunnelsTotal, Failed: d.TunnelsFailed, AuthFailed: d.TunnelsAuthFailed, Active: d.TunnelsActive},
 					Sessions: api.L2TPCount{Total: d.SessionsTotal, Failed: d.SessionsFailed, Active: d.SessionsActive},
 					Lockout:  "not-locked", Control: l2tpTraffic(d.Control),
+				}
+				if l, locked := lockouts[d.Remote]; locked {
+					v.Lockout, v.LockoutRemainingSeconds = l.State, inSeconds(l.Remaining)
 				}
 				rows = append(rows, v)
 			}

@@ -364,11 +364,21 @@ func TestLockout(t *testing.T) {
 					t.Errorf("%s: session %d gets LNS %d, want %d", why, id, got, want)
 				}
 			}
+			shows := func(now time.Time, want Lockout) {
+				t.Helper()
+				if got := e.Lockouts(now)[lnsA.Server]; got != want {
+					t.Errorf("after %v the lockout is %+v, want %+v", now.Sub(minute(0)), got, want)
+				}
+			}
 			choose(minute(0), 1, both, 0, "nothing is known")
+			shows(minute(0), Lockout{})
 			e.wasSilent(minute(0), lnsA.Server)
+			shows(minute(1), Lockout{State: "waiting", Remaining: 4 * time.Minute})
+			shows(minute(5), map[bool]Lockout{true: {State: "waiting-for-test"}}[test])
 			choose(minute(1), 2, both, 1, "locked out")
 			choose(minute(1), 3, onlyA, 0, "no other")
 			choose(minute(1), 4, onlyA, -1, "no other, and somebody tries it")
+			shows(minute(1), Lockout{State: "testing", Remaining: 4 * time.Minute})
 			e.gaveUp(4, lnsA.Server) // who does not try it changes nothing
 			choose(minute(1), 5, onlyA, -1, "no other, and somebody tries it")
 			e.gaveUp(3, lnsA.Server)

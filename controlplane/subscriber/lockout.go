@@ -83,3 +83,29 @@ func (e *Engine) gaveUp(id ID, server netip.Addr) {
 		q.trial = 0
 	}
 }
+
+// Lockout is how an LNS that did not answer is passed over, for show.
+type Lockout struct {
+	// State is "waiting" until the lockout is over, "waiting-for-test" after that where a session has to try the LNS first, and
+	// "testing" while one does.
+	State     string
+	Remaining time.Duration // of the lockout
+}
+
+// Lockouts are the LNSs that are passed over.
+func (e *Engine) Lockouts(now time.Time) map[netip.Addr]Lockout {
+	out := make(map[netip.Addr]Lockout, len(e.silent))
+	for server, q := range e.silent {
+		l := Lockout{State: "waiting", Remaining: max(q.until.Sub(now), 0)}
+		switch {
+		case q.trial != 0:
+			l.State = "testing"
+		case l.Remaining == 0 && !e.cfg.LockoutTest:
+			continue
+		case l.Remaining == 0:
+			l.State = "waiting-for-test"
+		}
+		out[server] = l
+	}
+	return out
+}
