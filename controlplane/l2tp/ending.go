@@ -58,7 +58,7 @@ func (e *Engine) end(now time.Time, t *tunnel, why ending) {
 		t.Channel.RetransmitAt = time.Time{}
 		t.Channel.Queue, t.Channel.Sent, t.Channel.InFlight = nil, 0, 0 // the peer listens no more
 		t.LingerUntil = now.Add(lingerTime)
-		if t.SingleShot { // IPsec ends now, not half a minute later (H4)
+		if t.SingleShot && t.Conn != 0 { // IPsec ends now, not half a minute later (H4)
 			t.LingerUntil = now.Add(t.Params.Drain)
 		}
 		t.enter(now, phaseLingering)

@@ -34,11 +34,11 @@ func recording(t *testing.T) [][]byte {
 }
 
 // replayed feeds the recording to a fresh engine like the one recorded, with one datagram changed, and checks the engine all the way.
-func replayed(t *testing.T, sent [][]byte, at int, changed []byte) *script {
+func replayed(t *testing.T, cfg Config, sent [][]byte, at int, changed []byte) *script {
 	t.Helper()
-	s := newScript(t, profiles("geheim"))
+	s := newScript(t, cfg)
 	w := newWorld(t, 7) // the recorded LNS drew its ids from the same source
-	s.e = New(profiles("geheim"), chacha(w.rnd.Uint64()))
+	s.e = New(cfg, chacha(w.rnd.Uint64()))
 	p := s.peer(1, "198.51.100.7:1701", 0)
 	for i, data := range sent {
 		if i == at {
@@ -53,7 +53,9 @@ func replayed(t *testing.T, sent [][]byte, at int, changed []byte) *script {
 // challenge response.
 func TestBitFlips(t *testing.T) {
 	sent := recording(t)
-	if s := replayed(t, sent, -1, nil); s.e.Counters()[ReasonPeerStop] != 1 {
+	cfg, single := profiles("geheim"), profiles("geheim")
+	single.Profiles[0].Hosts[0].SingleShot = true
+	if s := replayed(t, cfg, sent, -1, nil); s.e.Counters()[ReasonPeerStop] != 1 {
 		t.Fatalf("the recording does not replay: %v", s.e.Counters())
 	}
 	for at, data := range sent {
@@ -66,7 +68,7 @@ func TestBitFlips(t *testing.T) {
 		for bit := range 8 * len(data) {
 			bad := bytes.Clone(data)
 			bad[bit/8] ^= 1 << (bit % 8)
-			s := replayed(t, sent, at, bad)
+			s := replayed(t, cfg, sent, at, bad)
 			if response >= 0 && bit/8 >= response && s.e.Counters()[ReasonAuthentication] != 1 {
 				t.Fatalf("bit %d of the challenge response changed, and nobody minded", bit-8*response)
 			}
@@ -74,9 +76,14 @@ func TestBitFlips(t *testing.T) {
 			if len(s.e.tunnels) != 0 {
 				t.Fatalf("datagram %d bit %d: %+v are left", at, bit, s.e.Tunnels())
 			}
+			s = replayed(t, single, sent, at, bad)
+			s.wait(3 * time.Minute)
+			if u := s.e.uses[1]; len(s.e.tunnels) != 0 || u != nil && !(u.Spent && u.Told) || u == nil && s.e.past.Tunnels > 0 {
+				t.Fatalf("datagram %d bit %d, single-shot: %+v are left, connection %+v", at, bit, s.e.Tunnels(), u)
+			}
 		}
 		for n := range data {
-			replayed(t, sent, at, data[:n])
+			replayed(t, cfg, sent, at, data[:n])
 		}
 	}
 }
