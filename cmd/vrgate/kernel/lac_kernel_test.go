@@ -26,6 +26,8 @@ type lac struct {
 	l2tp   *l2tpnl.Kernel
 	net    *unit.Net
 	tunnel *l2tpnl.Tunnel
+	own    l2tp.TunnelID // at the router
+	peer   uint16        // at the peer
 	ends   []func() error
 }
 
@@ -48,18 +50,26 @@ func (n named) NetNS() int               { return n.fd }
 func (w *world) lac(t *testing.T) *lac {
 	t.Helper()
 	p := w.peers[0]
-	l := &lac{w: w, space: p.space}
-	place := named{t: t, in: p.space}
-	inSpace(t, p.space, func() (err error) {
+	return w.tunnel(t, p.space, p.outer, netip.MustParseAddr(serverAddress), lacTunnel, lnsTunnel)
+}
+
+// tunnel makes a tunnel between an address in a peer's namespace and one of the router's, with the ids of either end.
+func (w *world) tunnel(t *testing.T, space string, remote, local netip.Addr, peer uint16, own l2tp.TunnelID) *lac {
+	t.Helper()
+	l := &lac{w: w, space: space, own: own, peer: peer}
+	place := named{t: t, in: space}
+	inSpace(t, space, func() (err error) {
 		if place.fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
 			return err
 		}
-		if l.fd, err = unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
+		family, address := unix.AF_INET, func(a netip.Addr) unix.Sockaddr { return &unix.SockaddrInet4{Addr: a.As4(), Port: 1701} }
+		if remote.Is6() {
+			family, address = unix.AF_INET6, func(a netip.Addr) unix.Sockaddr { return &unix.SockaddrInet6{Addr: a.As16(), Port: 1701} }
+		}
+		if l.fd, err = unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err != nil {
 			return err
 		}
-		return errors.Join(
-			unix.Bind(l.fd, &unix.SockaddrInet4{Addr: p.outer.As4(), Port: 1701}),
-			unix.Connect(l.fd, &unix.SockaddrInet4{Addr: netip.MustParseAddr(serverAddress).As4(), Port: 1701}))
+		return errors.Join(unix.Bind(l.fd, address(remote)), unix.Connect(l.fd, address(local)))
 	})
 	t.Cleanup(func() { unix.Close(place.fd) })
 	var err error
@@ -67,10 +77,10 @@ func (w *world) lac(t *testing.T) *lac {
 	w.check(err)
 	l.net, err = unit.OpenNet(place)
 	w.check(err)
-	l.tunnel, err = l.l2tp.Tunnel(l.fd, lacTunnel, uint16(lnsTunnel))
+	l.tunnel, err = l.l2tp.Tunnel(l.fd, peer, uint16(own))
 	w.check(err)
 	w.check(w.plane.OpenTunnel(l2tp.OpenSocket{
-		Tunnel: lnsTunnel, Local: netip.MustParseAddrPort(serverAddress + ":1701"), Remote: netip.AddrPortFrom(p.outer, 1701),
+		Tunnel: own, Local: netip.AddrPortFrom(local, 1701), Remote: netip.AddrPortFrom(remote, 1701),
 	}))
 	return l
 }
