@@ -21,6 +21,13 @@ func (l *ledger) pool() string {
 	return cmp.Or(l.grants.Pool, "main")
 }
 
+func (b *bed) trafficOf(l *ledger) aaa.Traffic {
+	if b.profile != nil {
+		return *b.profile
+	}
+	return l.grants.Traffic
+}
+
 func (l *ledger) gateway() netip.Addr {
 	if l.grants.Gateway.IsValid() {
 		return l.grants.Gateway

@@ -41,6 +41,8 @@ type bed struct {
 	slow bool
 	// tunnels, when there are any, has AAA hand everybody on.
 	tunnels []aaa.Tunnel
+	// profile, when not nil, is the traffic that IP profile and grants come to.
+	profile *aaa.Traffic
 	eap     bool   // the peers speak EAP if they are asked to
 	token   uint64 // of the last change
 
@@ -333,7 +335,7 @@ func (b *bed) perform(f Effect) {
 		b.note("release %v", f.Address)
 	case OpenSession:
 		l := of(f.ID)
-		if l.open || l.opening || !l.held.IsValid() || f.Terminating != l.terminating() || f.Traffic != l.grants.Traffic {
+		if l.open || l.opening || !l.held.IsValid() || f.Terminating != l.terminating() || f.Traffic != b.trafficOf(l) {
 			b.t.Errorf("session %d: %+v: opened twice, or not what was granted: %+v", f.ID, f, *l)
 		}
 		if r := b.e.byID[f.ID].Reason; r != "" {

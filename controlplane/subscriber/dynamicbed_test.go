@@ -126,7 +126,7 @@ func (b *bed) performDynamic(f Effect, of func(ID) *ledger) {
 		b.leave(f.Conn)
 	case OpenAccess:
 		l := of(f.ID)
-		if l.open || l.opening || l.left || f.Conn != l.conn || !l.held.IsValid() || f.Address != l.held || f.Gateway != l.gateway() || f.Terminating != l.terminating() || f.Traffic != l.grants.Traffic || f.Local != testLocal {
+		if l.open || l.opening || l.left || f.Conn != l.conn || !l.held.IsValid() || f.Address != l.held || f.Gateway != l.gateway() || f.Terminating != l.terminating() || f.Traffic != b.trafficOf(l) || f.Local != testLocal {
 			b.t.Errorf("%+v, ledger %+v", f, *l)
 		}
 		l.opening = true

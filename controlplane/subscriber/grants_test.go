@@ -244,8 +244,12 @@ func TestRequestIsComplete(t *testing.T) {
 	b.calls[id] = &ledger{call: first}
 	b.step(CallUp{
 		Call: first, Conn: 1, Local: testLocal, Remote: netip.MustParseAddrPort("198.51.100.7:1701"), Profile: "any", HostProfile: "default",
-		PeerHost: "PC", CallingNumber: "4711",
+		PeerHost: "PC", CallingNumber: "4711", CalledNumber: "0800", SubAddress: "slot 3", TxSpeed: 16_000_000, RxSpeed: 1_000_000, SingleShot: true,
 	})
+	if r := b.e.Records()[0]; r.CalledNumber != "0800" || r.TxSpeed != 16_000_000 || r.RxSpeed != 1_000_000 || !r.SingleShot {
+		t.Errorf("record %+v", r)
+	}
+	b.restart()
 	b.speak(first, testUser)
 	check := func(got, want aaa.Request) {
 		t.Helper()
@@ -257,6 +261,7 @@ func TestRequestIsComplete(t *testing.T) {
 	want := aaa.Request{
 		Router: "outside", Access: aaa.AccessL2TPIPsec, User: testUser, Protocol: aaa.MSCHAPv2, Remote: testRemote, Local: testLocal, CallingNumber: "4711",
 		IPProfile: "users", Session: id.String(), MRU: 1400, Conn: 1, Call: [2]uint16{1, 1}, PeerHost: "PC", Peer: "Windows 11",
+		CalledNumber: "0800", SubAddress: "slot 3", TxSpeed: 16_000_000, RxSpeed: 1_000_000,
 	}
 	check(b.decides[0].Request, want)
 	b.answerAll()
