@@ -41,6 +41,7 @@ type simWorld struct {
 	server  *simServer
 	clients []*simClient
 	byAddr  map[netip.Addr]*simClient
+	lns     map[netip.Addr]*simLNS // to which sessions are handed on
 	wake    map[any]time.Time
 	// clientIKE changes what new clients' IKE is configured with.
 	clientIKE func(*ike.Config)
@@ -171,6 +172,7 @@ type simServer struct {
 	tunnels  map[l2tp.TunnelID]l2tp.OpenSocket
 	sessions map[subscriber.ID]subscriber.OpenSession
 	access   map[subscriber.ID]subscriber.OpenAccess
+	bridges  map[subscriber.ID]subscriber.Bridge
 	byCall   map[subscriber.CallKey]subscriber.ID
 	ended    []subscriber.Record
 	started  map[subscriber.ID]int
@@ -187,7 +189,7 @@ func newSimWorld(t testing.TB, seed uint64, network simNetwork, change func(*mac
 	binary.LittleEndian.PutUint64(key[:], seed)
 	w := &simWorld{
 		t: t, start: simStart, now: simStart, rand: rand.New(rand.NewPCG(seed, 1)), network: network,
-		byAddr: map[netip.Addr]*simClient{}, wake: map[any]time.Time{},
+		byAddr: map[netip.Addr]*simClient{}, lns: map[netip.Addr]*simLNS{}, wake: map[any]time.Time{},
 	}
 	rules, esp, err := ike.ProposalProfile("compatible")
 	if err != nil {
@@ -236,7 +238,7 @@ func newSimWorld(t testing.TB, seed uint64, network simNetwork, change func(*mac
 		leases:  l,
 		inbound: map[uint32]ike.SA{}, outbound: map[ike.ConnID]simOutbound{}, all: map[SAKey]ike.SA{},
 		tunnels: map[l2tp.TunnelID]l2tp.OpenSocket{}, sessions: map[subscriber.ID]subscriber.OpenSession{},
-		access: map[subscriber.ID]subscriber.OpenAccess{}, carried: map[subscriber.ID]subscriber.Counters{},
+		access: map[subscriber.ID]subscriber.OpenAccess{}, bridges: map[subscriber.ID]subscriber.Bridge{}, carried: map[subscriber.ID]subscriber.Counters{},
 		byCall: map[subscriber.CallKey]subscriber.ID{}, started: map[subscriber.ID]int{},
 		reports: map[string]int{}, failing: map[string]int{},
 	}
@@ -367,6 +369,10 @@ func (s *simServer) perform(f any) {
 		}
 		delete(s.access, f.ID)
 		s.answer(subscriber.AccessClosed{ID: f.ID, Counters: s.carried[f.ID]})
+	case subscriber.Bridge:
+		s.bridge(f)
+	case subscriber.CloseBridge:
+		s.closeBridge(f)
 	case subscriber.ReadCounters:
 		s.answer(subscriber.CountersRead{ID: f.ID, Counters: s.carried[f.ID]})
 	case ike.ReadTraffic:
@@ -442,6 +448,10 @@ func (o simOutbound) newest() (ike.SA, bool) {
 
 // throughTunnel sends by the tunnel's socket: its policy demands an SA of its connection.
 func (s *simServer) throughTunnel(t l2tp.OpenSocket, data []byte) {
+	if t.Conn == 0 {
+		s.toLNS(t, data)
+		return
+	}
 	sa, ok := s.outbound[ike.ConnID(t.Conn)].newest()
 	if !ok {
 		return
@@ -477,6 +487,9 @@ func (s *simServer) esp(from netip.AddrPort, spi uint32, data []byte) {
 				s.step(subscriber.Frame{Call: call, Data: data[8:]})
 				return
 			}
+			if s.acrossBridge(call, data) {
+				return
+			}
 		}
 	}
 	s.step(p)
@@ -499,6 +512,7 @@ func (s *simServer) left() string {
 	add("tunnel sockets", len(s.tunnels))
 	add("kernel sessions", len(s.sessions))
 	add("accesses", len(s.access))
+	add("bridges", len(s.bridges))
 	add("addresses held", len(s.leases.holders["sim"]))
 	used, _ := s.leases.pools[poolKey{"sim", "main"}].Usage()
 	add("pool leases", used)

@@ -70,17 +70,18 @@ func proxyOf(p *l2tp.Proxy) *pppd.Proxy {
 	return out
 }
 
-// proxyFor is what we say to the LNS that takes a session over. What there is no number for, such as MS-CHAPv2, it asks
-// the client itself.
+// proxyFor is what we say to the LNS that takes a session over: LCP and how the peer has answered, or nothing. Where there is no
+// number for the way to authenticate, such as MS-CHAPv2, the LNS negotiates LCP anew, which every peer takes part in: if it believed
+// LCP and only asked again, its challenge could have the identifier of ours, and peers may then repeat their answer to
+// ours (RFC 1994 section 4.1).
 func proxyFor(p pppd.Proxy) *l2tp.Proxy {
-	out := &l2tp.Proxy{
-		InitialLCP: p.LastReceivedLCP, LastSentLCP: p.LastSentLCP, LastReceivedLCP: p.LastReceivedLCP, AuthType: l2tp.ProxyNone,
-	}
 	for number, auth := range proxyTypes {
 		if auth == p.Auth {
-			out.AuthType, out.AuthName, out.AuthID, out.AuthChallenge = number, p.User, p.ID, p.Challenge
-			out.AuthResponse = []byte(p.Response)
+			return &l2tp.Proxy{
+				InitialLCP: p.LastReceivedLCP, LastSentLCP: p.LastSentLCP, LastReceivedLCP: p.LastReceivedLCP,
+				AuthType: number, AuthName: p.User, AuthID: p.ID, AuthChallenge: p.Challenge, AuthResponse: []byte(p.Response),
+			}
 		}
 	}
-	return out
+	return nil
 }
