@@ -53,10 +53,10 @@ func (y lcp) fsm() *fsm        { return &y.l.s.LCP.FSM }
 // lcpBegin chooses what the first Configure-Request asks for.
 func (l *Link) lcpBegin() {
 	s := &l.s.LCP
+	s.Ask = LCPOptions{Magic: l.rand32()}
 	if l.cfg.MRU != defaultMRU {
 		s.Ask.MRU = l.cfg.MRU
 	}
-	s.Ask.Magic = l.rand32()
 	s.Ask.Auth, _ = l.nextAuth(AuthNone)
 	l.lcpLimit()
 }
@@ -369,10 +369,9 @@ func (y lcp) down() {
 		return
 	}
 	l.s.Phase = PhaseEstablish
-	if s := &l.s.LCP; s.Taken != nil {
-		// From now on we ask, and for what we can do with.
-		s.Taken, s.Ask.ACCM, s.Ask.PFC, s.Ask.ACFC = nil, 0, false, false
-		s.Ask.Magic = l.rand32()
+	if l.s.LCP.Taken != nil { // from now on we ask, and not the LAC
+		l.s.LCP.Taken = nil
+		l.lcpBegin()
 	}
 	l.lcpLimit()
 	l.s.Counters.Renegotiations++

@@ -52,15 +52,23 @@ func (l *Link) takeOver(p *Proxy) bool {
 	return true
 }
 
-// proxyAsk reads what the LAC asked of the peer. It is ours from now on, so it must be what we could have asked for:
-// packets that we can receive, an authentication that we want, and nothing unknown, such as multilink, whose frames we
-// could not read. Compressed headers can be read, although we never ask for them.
+// proxyAsk reads what the LAC asked of the peer. It is ours from now on, so it must be what we can do with: packets that
+// can be received, an authentication that we want, and nothing unknown, such as multilink, whose frames we could not
+// read. Compressed headers can be read, although we never ask for them.
+//
+// Up to 1500 octets can be received whatever Config.MRU says (RFC 1661 section 6.1). LACs of access networks ask for 1492,
+// which is more than fits a path of 1500 in L2TP: what we send is smaller (NetworkUp.MTU), and the peer's largest packets
+// come in fragments of the LAC, as they would have from any other LNS.
 func (l *Link) proxyAsk(options []byte) (a LCPOptions, ok bool) {
-	mru := uint16(defaultMRU)
+	mru, seen := uint16(defaultMRU), map[uint8]bool{}
 	for len(options) > 0 {
 		var o option
 		o, options = nextOption(options)
 		good := true
+		if seen[o.kind] {
+			return LCPOptions{}, false // whose values differ, perhaps
+		}
+		seen[o.kind] = true
 		switch o.kind {
 		case lcpMRU:
 			mru, good = o.uint16()
@@ -85,7 +93,7 @@ func (l *Link) proxyAsk(options []byte) (a LCPOptions, ok bool) {
 		}
 	}
 	hint, ok := l.nextAuth(a.Auth)
-	return a, ok && hint == a.Auth && mru >= minPeerMRU && mru <= l.cfg.MRU
+	return a, ok && hint == a.Auth && mru >= minPeerMRU && mru <= defaultMRU
 }
 
 // proxied is the question to AAA that follows from what the peer has answered the LAC; false: it has answered nothing that

@@ -84,6 +84,17 @@ func TestProxiedAnswerIsRefused(t *testing.T) {
 	}
 }
 
+// RFC 1661 section 6.1: the LAC's MRU may be larger than ours, up to 1500. What we send is no larger than ever.
+func TestProxyWithALargerMRU(t *testing.T) {
+	for _, lac := range []Config{{Auth: []AuthProtocol{AuthPAP}}, {Auth: []AuthProtocol{AuthPAP}, MRU: 1492}} {
+		s, _ := relay(t, lac, dialer(), Config{Auth: []AuthProtocol{AuthPAP}, MRU: 1400}, nil)
+		s.run(s.settled)
+		if i := s.ends[0].link.Info(); !s.bothUp() || !i.ProxyLCP || i.MTU != 1400 || s.ends[0].ups[0].MTU != 1400 {
+			t.Errorf("%v", s)
+		}
+	}
+}
+
 // What this end would not have agreed to is negotiated anew, and the client agrees.
 func TestProxyThatDoesNotSuitIsNegotiatedAnew(t *testing.T) {
 	lns := Config{Auth: []AuthProtocol{AuthPAP, AuthCHAPMD5}, MRU: 1400}
@@ -93,7 +104,7 @@ func TestProxyThatDoesNotSuitIsNegotiatedAnew(t *testing.T) {
 		lac    Config
 		change func(p *Proxy)
 	}{
-		{"MRU", Config{Auth: lns.Auth}, nil},
+		{"MRU beyond what all can receive", lns, func(p *Proxy) { p.LastSentLCP[2], p.LastSentLCP[3] = 0x23, 0x28 }},
 		{"authentication", Config{Auth: []AuthProtocol{AuthMSCHAPv2}, MRU: 1400}, nil},
 		{"no authentication", Config{MRU: 1400}, nil},
 		{"no LCP", lns, func(p *Proxy) { p.LastSentLCP = nil }},
@@ -103,6 +114,7 @@ func TestProxyThatDoesNotSuitIsNegotiatedAnew(t *testing.T) {
 		{"more than a packet", lns, func(p *Proxy) {
 			p.LastReceivedLCP = append(p.LastReceivedLCP, bytes.Repeat(append([]byte{2, 50}, make([]byte, 48)...), 31)...)
 		}},
+		{"an option twice", lns, func(p *Proxy) { p.LastSentLCP = append(p.LastSentLCP, 1, 4, 0, 64) }},
 		{"multilink of the LAC", lns, func(p *Proxy) { p.LastSentLCP = append(p.LastSentLCP, 17, 4, 6, 0x4e) }},
 		{"multilink of the client", lns, func(p *Proxy) { p.LastReceivedLCP = append(p.LastReceivedLCP, 17, 4, 6, 0x4e) }},
 		{"the client wants us to log in", lns, func(p *Proxy) { p.LastReceivedLCP = append(p.LastReceivedLCP, 3, 4, 0xc0, 0x23) }},
@@ -166,8 +178,8 @@ func TestClientOfAProxyNegotiatesAnew(t *testing.T) {
 		LastSentLCP: []byte("\x01\x04\x05\x78\x03\x04\xc0\x23\x05\x06\x01\x02\x03\x04\x07\x02\x08\x02"), LastReceivedLCP: []byte(peerMagic),
 		Auth: AuthPAP, User: "al\x00ce", ID: 7, Response: Secret("pw"),
 	}
-	s := newScript(t, Config{Auth: []AuthProtocol{AuthPAP}, Proxy: proxy})
-	if r := s.asked(); r.User != "al\x00ce" || string(r.Password) != "pw" || r.ID != 7 || r.PeerMRU != 1500 || s.frames() != 0 {
+	s := newScript(t, Config{Auth: []AuthProtocol{AuthPAP}, MRU: 1300, Proxy: proxy})
+	if r := s.asked(); r.User != "al\x00ce" || string(r.Password) != "pw" || r.ID != 7 || r.PeerMRU != 1300 || s.frames() != 0 {
 		t.Fatalf("%v", s.out)
 	}
 	if i := s.link.Info(); !i.ProxyLCP || !i.Ask.PFC || !i.Ask.ACFC || i.Ask.MRU != 1400 || i.Peer.Magic != 0xcafebabe || i.Ask.Magic != 0x01020304 {
@@ -175,7 +187,7 @@ func TestClientOfAProxyNegotiatesAnew(t *testing.T) {
 	}
 	s.frame(ProtocolLCP, codeConfigureRequest, 1, []byte("\x05\x06\x11\x22\x33\x44")...)
 	request := s.sent(ProtocolLCP, codeConfigureRequest)
-	if i := s.link.Info(); i.ProxyLCP || i.Ask.PFC || i.Ask.ACFC || i.Ask.Magic == 0x01020304 {
+	if i := s.link.Info(); i.ProxyLCP || i.Ask.PFC || i.Ask.ACFC || i.Ask.Magic == 0x01020304 || i.Ask.MRU != 1300 {
 		t.Errorf("%+v", i)
 	}
 	if bytes.Contains(request.data, []byte{7, 2}) {
@@ -293,7 +305,7 @@ func FuzzProxy(f *testing.F) {
 			s.openLCP(peerMagic)
 			return
 		}
-		if i.LCP != Opened || i.Ask.MRU == 0 || i.Ask.MRU > 1400 || i.Ask.Auth == AuthNone || i.Peer.Auth != AuthNone || i.MTU > 1400 ||
+		if i.LCP != Opened || i.Ask.MRU > 1500 || i.Ask.Auth == AuthNone || i.Peer.Auth != AuthNone || i.MTU > 1400 ||
 			i.Ask.Magic != 0 && i.Ask.Magic == i.Peer.Magic {
 			t.Fatalf("%+v", i)
 		}
@@ -315,7 +327,7 @@ func FuzzProxy(f *testing.F) {
 		if _, ok := s.link.Handover(); ok {
 			t.Fatal("handed over without a question to AAA")
 		}
-		s.frame(ProtocolLCP, codeConfigureRequest, 1, []byte(peerMagic)...)
+		s.frame(ProtocolLCP, codeConfigureRequest, 1) // without a magic number, which could be the LAC's
 		s.ack(ProtocolLCP)
 		if i := s.link.Info(); i.ProxyLCP || i.LCP != Opened {
 			t.Fatalf("%+v", i)
