@@ -19,6 +19,10 @@
 // Both are sessions of package subscriber with the same life, records, timeouts and ends; they differ
 // in what carries them.
 //
+// A PPP session can go on to another LNS instead (tunnel switching). It is authenticated here, called on there, and the kernel
+// joins the two calls; PPP's other end is then that LNS, which gives it its address. Here it has its places within limits
+// and licences, its accounting and its end.
+//
 // A machine joins the three engines of one virtual router into one value. What one of them reports and
 // another must know is passed on inside, before anything later is looked at; so no two of them ever
 // disagree about who exists. What concerns the outside comes out as a list of effects.

@@ -13,6 +13,15 @@
 //	DynamicUp ─► AskUser ─► Decide ─► OpenAccess (policies and route exist from here
 //	on) ─► Admit ─► ConnUp ─► AccountStart ─► Started … ─► ConnDown ─► CloseAccess ─► Ended
 //
+// A session that AAA hands on to another LNS (tunnel switching) has no kernel objects of its own, no address and, from then
+// on, no PPP here:
+//
+//	CallUp ─► PPP link: LCP, authentication ─► Decide ─► Dial (the next LNS after FarFailed) ─► FarUp ─► AccountStart ─►
+//	Bridge (both calls joined in the kernel) ─► Started … ─► CloseBridge ─► Ended
+//
+// Either call's end ends the other. Until the bridge is there PPP's control frames pass through the process (handover.go);
+// LNSs that do not answer are passed over for a while (lockout.go).
+//
 // Every session that was reported by CallUp or DynamicUp ends in exactly one Ended with
 // one typed reason, whichever side ended it. Nothing of a subscriber exists in the kernel
 // before AAA has said yes. Lease, kernel objects, timeouts and the end are common to both
@@ -28,5 +37,9 @@
 //
 // Coupling rules (K12): when IPsec has gone its tunnels end at once; when the last
 // tunnel of an IPsec connection has gone, the connection is closed at the end of the
-// destruct period (timeout table of requirements.md 1.8, standard tunnels).
+// destruct period (timeout table of requirements.md 1.8, standard tunnels), and at its
+// beginning where the tunnel was single-shot (H4, ConnSpent).
+//
+// A reload touches nobody but the dynamic subscribers of tunnel profiles that it removes or
+// changes (reload.go).
 package subscriber
