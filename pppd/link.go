@@ -224,7 +224,9 @@ func (l *Link) open() {
 		return
 	}
 	l.s.Phase = PhaseEstablish
-	if p := l.cfg.Proxy; p != nil && l.takeOver(p) {
+	p := l.cfg.Proxy
+	l.cfg.Proxy = nil // it may hold a password, and is not needed any more
+	if p != nil && l.takeOver(p) {
 		return
 	}
 	l.lcpBegin()
