@@ -182,6 +182,38 @@ func TestAdminElsewhere(t *testing.T) {
 	}
 }
 
+// Calls of ours go into no tunnel, old or new, at a drained destination; beside a drained tunnel they open another. What is there
+// goes on.
+func TestAdminShared(t *testing.T) {
+	s := newScript(t, Config{})
+	s.step(s.dialTo(1))
+	p := s.answering()
+	p.say(0, sccrp().u16(attrReceiveWindow, 8).b)
+	p.nr++ // SCCCN
+	p.take(1, p.hear(p.ack())[0], 91)
+	lac := p.remote.Addr()
+	for i, ev := range []SetAdmin{{Destination: lac, State: AdminDrain}, {State: AdminDrain}} {
+		s.step(ev)
+		want := fmt.Sprintf("[%d %s]", i+2, ReasonDrain)
+		if eff := s.step(s.dialTo(uint64(i + 2))); len(eff) != 1 || fmt.Sprint(failures(eff)) != want {
+			t.Errorf("%v, want %s", eff, want)
+		}
+		ev.State = AdminEnabled
+		s.step(ev)
+	}
+	s.step(SetAdmin{Tunnel: p.lns, State: AdminDrain})
+	if open := find[OpenSocket](s.step(s.dialTo(4))); len(open) != 1 || open[0].Tunnel == p.lns {
+		t.Errorf("%+v", open)
+	}
+	eff := s.step(SetAdmin{Destination: lac, State: AdminDisabled})
+	if d := find[SessionDown](eff); len(d) != 1 || d[0].Session.Ref != 1 || d[0].Reason != ReasonDisabled {
+		t.Errorf("%+v", d)
+	}
+	if got := fmt.Sprint(failures(eff)); got != fmt.Sprintf("[4 %s]", ReasonDisabled) {
+		t.Errorf("%s", got)
+	}
+}
+
 // The configured state counts when it changes; what an operator has set since lives over a reload that does not concern it.
 func TestAdminConfigured(t *testing.T) {
 	cfg := profiles("")

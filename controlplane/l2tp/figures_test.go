@@ -191,6 +191,25 @@ func TestDestinationFlood(t *testing.T) {
 	}
 }
 
+// In clear text without a password only a session that came up is worth a record: anybody can have calls refused or time out.
+func TestRecordsOfStrangers(t *testing.T) {
+	for _, c := range []struct {
+		conn ConnID
+		want int
+	}{{0, 1}, {1, 2}} {
+		s := newScript(t, profiles(""))
+		p := s.peer(c.conn, "203.0.113.5:1701", 5)
+		p.up()
+		id := p.call(1)
+		p.hear(p.say(0, icrq(2)))
+		p.say(0, build(msgCDN).result(1, 0, "").u16(attrSessionID, 2).b)
+		s.step(CloseSession{Tunnel: p.lns, Session: id})
+		if list := s.e.Sessions(); len(list) != c.want {
+			t.Errorf("connection %d: %+v", c.conn, list)
+		}
+	}
+}
+
 // Records are reclaimed before their time when there are too many, the oldest first.
 func TestRecordsBounded(t *testing.T) {
 	cfg := profiles("")

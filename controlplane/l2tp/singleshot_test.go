@@ -105,7 +105,7 @@ func TestSingleShotEnds(t *testing.T) {
 		{"session id used twice", nil, called, func(p *peer) []Effect {
 			return p.say(0, icrq(9))
 		}, "[SessionDown TunnelDown CDN StopCCN]", ReasonDuplicateCall, 2 * time.Second},
-		{"no session at all", nil, up, func(p *peer) []Effect {
+		{"no session at all", func(c *Config) { c.IdleTimeout = 5 * time.Second }, up, func(p *peer) []Effect {
 			return p.s.wait(60 * time.Second)
 		}, "[TunnelDown StopCCN]", ReasonSetupTimeout, 2 * time.Second},
 		{"tunnel not established in time", func(c *Config) { c.RetransmitMaxOpening, c.SetupTimeout = 7, 2500*time.Millisecond }, opening, func(p *peer) []Effect {
