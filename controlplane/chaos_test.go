@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-// TestChaos: for an hour users come by L2TP or XAuth, hang up, fall silent and come back from the same address
+// TestChaos: for an hour users come by L2TP, whose tunnels are single-shot at one virtual router, or XAuth, some of them to be
+// handed on from one virtual router to the other, hang up, fall silent and come back from the same address
 // before anybody has noticed, the operator disconnects some of them, and every twentieth
 // kernel call fails. Everybody who is left alone and meets no failure is served, and when all
 // have gone nothing is left but what failed calls could not remove.
@@ -24,7 +26,9 @@ func TestChaos(t *testing.T) {
 func chaos(t *testing.T, r *rand.Rand) {
 	const places = 30 // addresses from which users come
 	ctx := context.Background()
-	w := newWorld(t, loadConfig(t, redAndBlue))
+	files := switching()
+	files["vr/red.yaml"] = strings.Replace(files["vr/red.yaml"], "[{remote-host: default}]", "[{remote-host: default, single-shot: true}]", 1)
+	w := newWorld(t, loadConfig(t, files))
 	calls := len(w.kernel.Calls())
 	for n := range 50_000 {
 		if r.IntN(20) == 0 {
@@ -49,7 +53,7 @@ func chaos(t *testing.T, r *rand.Rand) {
 		case s == nil:
 			came++
 			router := []string{"red", "blue"}[r.IntN(2)]
-			user := []string{"alice", "bob", "carol", "mallory"}[r.IntN(4)]
+			user := []string{"alice", "bob", "carol", "mallory", "zoe@far.example"}[r.IntN(5)]
 			change := byXAuth
 			if r.IntN(2) == 0 {
 				change = nil

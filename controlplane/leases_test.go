@@ -296,3 +296,34 @@ func TestLeasesConcurrently(t *testing.T) {
 		t.Errorf("%+v and %d holders after all have released", used, len(l.holders["red"]))
 	}
 }
+
+// TestHandedOn: who is handed on to another LNS has its places, and no address or route even where AAA names some; it gives
+// the places back like everybody.
+func TestHandedOn(t *testing.T) {
+	l := testLeases(t)
+	limits := l.limits.routers["red"]
+	limits.PerUser = 1
+	l.limits.routers["red"] = limits
+	d := accepted("alice")
+	d.Tunnels = []aaa.Tunnel{{Server: netip.MustParseAddr("203.0.113.1")}}
+	d.Terminating, d.Address, d.Pool = "nowhere", netip.MustParseAddr("10.0.0.2"), "none"
+	d.Routes = []aaa.Route{{Prefix: netip.MustParsePrefix("10.77.0.0/16")}}
+	got, a, _ := l.lease(holder{"red", 1}, testDecide, d)
+	if !got.Accept || a.IsValid() || len(got.Tunnels) != 1 || len(l.holders["red"]) != 0 || len(l.routes) != 0 || l.usage("red")[0].Used != 0 {
+		t.Errorf("%+v, %v; addresses %v, routes %v", got, a, l.holders["red"], l.routes)
+	}
+	if again, _, _ := l.lease(holder{"red", 2}, testDecide, d); again.Accept || again.Reason != aaa.ReasonUserLimit {
+		t.Errorf("a second session: %+v", again)
+	}
+	l.release("red", subscriber.ReleaseAddress{ID: 1, Terminating: "blue", User: "alice"}) // not what it holds
+	if again, _, _ := l.lease(holder{"red", 3}, testDecide, d); again.Accept {
+		t.Errorf("a second session: %+v", again)
+	}
+	l.release("red", subscriber.ReleaseAddress{ID: 1, Terminating: "red", User: "alice"})
+	if again, _, _ := l.lease(holder{"red", 4}, testDecide, accepted("alice")); !again.Accept {
+		t.Errorf("after the first has gone: %+v", again)
+	}
+	if len(l.grants) != 1 {
+		t.Errorf("%d sessions hold something", len(l.grants))
+	}
+}

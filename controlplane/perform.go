@@ -355,6 +355,9 @@ func recordFields(s subscriber.Record) []zap.Field {
 	if s.Access == aaa.AccessXAuth {
 		return append(out, zap.String("profile", s.Profile), zap.String("peer_id", s.PeerID))
 	}
+	if s.Server.IsValid() {
+		out = append(out, zap.Stringer("lns", s.Server))
+	}
 	return append(out, zap.Uint16("tunnel", s.Call.Tunnel), zap.Uint16("session", s.Call.Session))
 }
 
