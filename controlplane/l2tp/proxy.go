@@ -24,11 +24,8 @@ type proxyAVPs struct {
 	authName, authChallenge, authReply []byte
 }
 
-// proxyLCP and proxyAuth are the attributes of the two halves.
-var (
-	proxyLCP  = attributes(attrInitialLCP, attrLastSentLCP, attrLastReceivedLCP)
-	proxyAuth = attributes(attrProxyAuthType, attrProxyAuthName, attrProxyAuthChallenge, attrProxyAuthID, attrProxyAuthResponse)
-)
+// proxyAuth are the attributes of proxied authentication.
+var proxyAuth = attributes(attrProxyAuthType, attrProxyAuthName, attrProxyAuthChallenge, attrProxyAuthID, attrProxyAuthResponse)
 
 // take stores an attribute whose length has been checked, if it is one of a proxy's. Values alias the message.
 func (p *proxyAVPs) take(a avp) {
