@@ -44,6 +44,10 @@ func (g *Generator) start() {
 	n := len(g.clients)
 	c := &client{n: n, user: g.cfg.User(n), started: time.Now()}
 	g.clients = append(g.clients, c)
+	if g.cfg.Carrier != nil {
+		g.call(c)
+		return
+	}
 	var err error
 	if c.addr, err = g.cfg.address(n); err != nil {
 		c.fail(err.Error())
@@ -58,6 +62,10 @@ func (g *Generator) start() {
 
 // take turns a packet into events.
 func (g *Generator) take(p packet) {
+	if p.l2tp {
+		g.takeL2TP(p)
+		return
+	}
 	if !p.esp {
 		g.post(ike.Packet{Local: netip.AddrPortFrom(p.local, ikePort), Remote: netip.AddrPortFrom(p.remote, ikePort), Data: p.data})
 		return
@@ -74,14 +82,8 @@ func (g *Generator) take(p packet) {
 		return
 	}
 	data := datagram[udpHeader:]
-	// The engine wants to know whose socket received it: the header says (RFC 2661
-	// section 3.1), behind an optional length.
-	at := 2
-	if data[0]&0x40 != 0 {
-		at = 4
-	}
 	ev := l2tp.Packet{
-		Socket: l2tp.TunnelID(binary.BigEndian.Uint16(data[at:])), Local: netip.AddrPortFrom(p.local, l2tpPort),
+		Socket: tunnelOf(data), Local: netip.AddrPortFrom(p.local, l2tpPort),
 		Remote: netip.AddrPortFrom(p.remote, l2tpPort), Conn: l2tp.ConnID(in.c.conn), Data: data,
 	}
 	if c := in.c; data[0]&0x80 == 0 && c.link == nil && !c.settled() {
@@ -198,7 +200,7 @@ func (g *Generator) performL2TP(f l2tp.Effect) {
 			return
 		}
 		c.call = f.Session
-		c.link = pppd.NewLink(pppd.Config{Dialer: &pppd.Dialer{User: c.user, Password: pppd.Secret(g.cfg.Password)}}, rand.Reader)
+		c.link = g.newLink(c)
 		g.post(linkEvent{c, pppd.Open{}})
 		for _, ev := range c.early {
 			g.post(ev)
@@ -213,19 +215,28 @@ func (g *Generator) performL2TP(f l2tp.Effect) {
 			g.clients[f.Tunnel.Ref].fail("l2tp: " + string(f.Reason))
 		}
 	case l2tp.FrameReceived:
-		c := g.tunnels[f.Tunnel]
-		if c == nil || len(f.Frame) < 2 {
-			return
-		}
-		protocol, data := binary.BigEndian.Uint16(f.Frame), f.Frame[2:]
-		if protocol == pppIPv4 {
-			if isReply(data, c.address, uint16(c.n), uint16(g.pinged)) {
-				c.answered = g.pinged
-			}
-			return
-		}
-		g.post(linkEvent{c, pppd.Frame{Protocol: protocol, Data: data}})
+		g.frameReceived(g.tunnels[f.Tunnel], f.Frame)
 	}
+}
+
+// newLink is a client's end of PPP.
+func (g *Generator) newLink(c *client) *pppd.Link {
+	return pppd.NewLink(pppd.Config{Dialer: &pppd.Dialer{User: c.user, Password: pppd.Secret(g.cfg.Password)}}, rand.Reader)
+}
+
+// frameReceived takes a PPP frame for a client, nil for nobody's.
+func (g *Generator) frameReceived(c *client, frame []byte) {
+	if c == nil || len(frame) < 2 {
+		return
+	}
+	protocol, data := binary.BigEndian.Uint16(frame), frame[2:]
+	if protocol == pppIPv4 {
+		if isReply(data, c.address, uint16(c.n), uint16(g.pinged)) {
+			c.answered = g.pinged
+		}
+		return
+	}
+	g.post(linkEvent{c, pppd.Frame{Protocol: protocol, Data: data}})
 }
 
 // frame sends a PPP frame.

@@ -8,6 +8,9 @@
 // same clients can be turned on any server. What a stock client would spend on
 // processes and netlink is left out of the measurement.
 //
+// Or it is one LAC of an Internet provider ([Carrier]): the clients are sessions of one plain L2TP tunnel, with numbers, speeds
+// and, when wanted, LCP and authentication led by the LAC, as carriers do.
+//
 // The goroutine that calls the methods of a Generator owns it. Between two calls
 // nothing is answered; servers forgive that for as long as their keepalives do.
 package loadgen

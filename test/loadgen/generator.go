@@ -16,7 +16,7 @@ import (
 	"vrgate/pppd"
 )
 
-// Config says what the clients of a Generator are like. Every field is needed.
+// Config says what the clients of a Generator are like. Every field is needed but Carrier, and with it neither PSK nor Group.
 type Config struct {
 	// Do runs a function where the sockets are to be opened, such as
 	// (*topo.Namespace).Do. It needs CAP_NET_RAW and CAP_NET_BIND_SERVICE there.
@@ -29,6 +29,8 @@ type Config struct {
 	Group    keymat.Group // of main mode, with AES-256 and SHA-256
 	User     func(client int) string
 	Password string // of all
+	// Carrier has all clients call through one LAC instead, in one tunnel and without IPsec.
+	Carrier *Carrier
 }
 
 // Names of the one transport profile and key of the IKE engine.
@@ -49,7 +51,8 @@ type Generator struct {
 	cfg     Config
 	sockets *sockets
 	packets chan packet
-	readers chan struct{} // one token from each reader that has ended
+	reading []func(func(packet))
+	readers chan struct{} // one token from each of reading that has ended
 
 	ike     *ike.Engine
 	l2tp    *l2tp.Engine
@@ -58,9 +61,12 @@ type Generator struct {
 	byConn  map[ike.ConnID]*client
 	bySPI   map[uint32]inbound
 	tunnels map[l2tp.TunnelID]*client
-	queue   []any // events of engines and links that are to be worked off
+	calls   map[callKey]*client // of a carrier
+	queue   []any               // events of engines and links that are to be worked off
 	links   time.Time
 	pinged  int
+	// carrierAddr is the LAC's.
+	carrierAddr netip.Addr
 	// sendErrors counts packets that the sockets did not take.
 	sendErrors int
 }
@@ -82,8 +88,8 @@ func New(cfg Config) (*Generator, error) {
 	g := &Generator{
 		cfg: cfg, packets: make(chan packet, queueLen), readers: make(chan struct{}, 2),
 		byAddr: map[netip.Addr]*client{}, byConn: map[ike.ConnID]*client{}, bySPI: map[uint32]inbound{},
-		tunnels: map[l2tp.TunnelID]*client{},
-		l2tp:    l2tp.New(l2tp.Config{HostName: "loadgen"}, rand.Reader),
+		tunnels: map[l2tp.TunnelID]*client{}, calls: map[callKey]*client{},
+		l2tp: l2tp.New(l2tp.Config{HostName: "loadgen"}, rand.Reader),
 		ike: ike.New(ike.Config{
 			Rules: []ike.PolicyRule{{
 				Name: "clients", Priority: 1, Auth: ike.AuthPSK, Encryption: []ike.Encryption{{Cipher: keymat.AES, KeyBits: 256}},
@@ -93,13 +99,27 @@ func New(cfg Config) (*Generator, error) {
 			Transports: []ike.TransportProfile{{Name: profileName, ESP: []ike.ESPProposal{espProposal}}},
 		}, rand.Reader),
 	}
+	if cfg.Carrier != nil {
+		var err error
+		if g.carrierAddr, err = cfg.address(0); err != nil {
+			return nil, err
+		}
+	}
 	if err := cfg.Do(func() (err error) {
-		g.sockets, err = openSockets()
+		if cfg.Carrier != nil {
+			g.sockets, err = openCarrier(g.carrierAddr)
+		} else {
+			g.sockets, err = openSockets()
+		}
 		return err
 	}); err != nil {
 		return nil, err
 	}
-	for _, read := range []func(func(packet)){g.sockets.readIKE, g.sockets.readESP} {
+	g.reading = []func(func(packet)){g.sockets.readIKE, g.sockets.readESP}
+	if cfg.Carrier != nil {
+		g.reading = []func(func(packet)){g.sockets.readL2TP}
+	}
+	for _, read := range g.reading {
 		go func() {
 			read(g.receive)
 			g.readers <- struct{}{}
@@ -119,8 +139,9 @@ func (g *Generator) receive(p packet) {
 // Close closes the sockets, without a word to the server.
 func (g *Generator) Close() error {
 	err := g.sockets.close()
-	<-g.readers
-	<-g.readers
+	for range g.reading {
+		<-g.readers
+	}
 	return err
 }
 
@@ -283,7 +304,11 @@ func (g *Generator) work() {
 			}
 		case l2tp.Event:
 			for _, f := range g.l2tp.Step(now, ev) {
-				g.performL2TP(f)
+				if g.cfg.Carrier != nil {
+					g.performCarrier(f)
+				} else {
+					g.performL2TP(f)
+				}
 			}
 		case linkEvent:
 			if ev.c.link != nil {

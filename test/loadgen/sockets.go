@@ -24,17 +24,18 @@ const (
 	l2tpPort = 1701
 )
 
-// packet is one received IKE message or ESP packet.
+// packet is one received IKE message, ESP packet or, by a carrier, L2TP datagram.
 type packet struct {
-	esp           bool
+	esp, l2tp     bool
 	local, remote netip.Addr
 	data          []byte
 }
 
-// sockets are the generator's two, for all source addresses.
+// sockets are the generator's two, for all source addresses, or a carrier's one.
 type sockets struct {
-	ike *net.UDPConn
-	esp *net.IPConn
+	ike  *net.UDPConn
+	esp  *net.IPConn
+	l2tp *net.UDPConn
 }
 
 // openSockets opens both where the caller's thread is.
@@ -75,6 +76,9 @@ func (s *sockets) close() error {
 	}
 	if s.esp != nil {
 		errs = append(errs, s.esp.Close())
+	}
+	if s.l2tp != nil {
+		errs = append(errs, s.l2tp.Close())
 	}
 	return errors.Join(errs...)
 }
