@@ -206,7 +206,7 @@ const (
 	dialFraming = 1 // synchronous
 )
 
-// callReplied takes ICRP: ICCN. The session is up when that is acknowledged.
+// callReplied takes ICRP: ICCN. The session is up when that is acknowledged, or when data comes.
 func (e *Engine) callReplied(now time.Time, t *tunnel, s *session, m *message) {
 	if m.session == 0 {
 		e.refuseCall(now, t, s.ID, m, &wireError{CallError, ErrorRange, ReasonMalformed, "ICRP with session id 0"})
@@ -239,11 +239,16 @@ func (e *Engine) callsAcknowledged(now time.Time, t *tunnel) {
 			t.Confirming = nil
 		}
 		if waits {
-			s.AwaitsConfirm = false
-			e.forgetCall(t, s)
-			e.sessionUp(now, t, s)
+			e.callUp(now, t, s)
 		}
 	}
+}
+
+// callUp brings up a call of ours.
+func (e *Engine) callUp(now time.Time, t *tunnel, s *session) {
+	s.AwaitsConfirm = false
+	e.forgetCall(t, s)
+	e.sessionUp(now, t, s)
 }
 
 // takePeer keeps what SCCRQ or SCCRP says about the peer.

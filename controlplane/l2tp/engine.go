@@ -288,7 +288,7 @@ type TunnelDown struct {
 	ByPeer bool
 }
 
-// SessionUp: ICCN received (or sent and acknowledged for Dial): PPP may start.
+// SessionUp: ICCN received (for Dial: sent, and acknowledged or followed by data): PPP may start.
 type SessionUp struct{ Session SessionInfo }
 
 // SessionDown: the session is over; emitted once for each SessionUp.

@@ -47,7 +47,7 @@ func (e *Engine) packet(now time.Time, p Packet) {
 	case t.over():
 		e.count(ReasonUnknownSession)
 	default:
-		e.frame(t, h.session, body, len(p.Data))
+		e.frame(now, t, h.session, body, len(p.Data))
 	}
 }
 

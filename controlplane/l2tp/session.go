@@ -371,13 +371,19 @@ func (e *Engine) callTimeouts(now time.Time, t *tunnel) {
 }
 
 // frame takes a data packet that the kernel handed up (kernel.md section 1.2).
-func (e *Engine) frame(t *tunnel, id SessionID, payload []byte, octets int) {
+func (e *Engine) frame(now time.Time, t *tunnel, id SessionID, payload []byte, octets int) {
 	t.Payload.received(octets)
 	s := t.Sessions[id]
 	if s == nil {
 		e.count(ReasonUnknownSession)
 		t.Payload.RxDiscards++
 		return
+	}
+	if s.AwaitsConfirm {
+		// The LNS has our ICCN, or it would send nothing: data overtook the acknowledgement. What it says first may be all
+		// that it ever says, such as the verdict on an authentication that we have handed on.
+		e.callUp(now, t, s)
+		e.schedule(t)
 	}
 	if s.State != StateEstablished {
 		e.count(ReasonEarlyFrame) // LCP overtook ICCN; it is repeated

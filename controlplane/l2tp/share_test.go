@@ -431,6 +431,32 @@ func TestDialTimeouts(t *testing.T) {
 	}
 }
 
+// Data that overtakes the acknowledgement of ICCN brings the call up, and is not lost: an LNS says the verdict on a proxied
+// authentication once.
+func TestDataBeforeAcknowledgement(t *testing.T) {
+	s := newScript(t, Config{})
+	s.step(s.dialTo(1))
+	p := s.answering()
+	p.say(0, sccrp().b)
+	p.nr++
+	call := p.hear(p.ack())[0]
+	frame := []byte{0xc2, 0x23, 3, 1, 0, 4}
+	if eff := p.raw(appendData(nil, p.lns, call.session, false, 0, frame)); len(eff) != 0 {
+		t.Errorf("before ICRP: %v", eff)
+	}
+	if got := p.hear(p.say(call.session, build(msgICRP).u16(attrSessionID, 9).b)); kinds(got) != "[ICCN]" {
+		t.Fatalf("%s", kinds(got))
+	}
+	eff := p.raw(appendData(nil, p.lns, call.session, false, 0, frame))
+	up, got := find[SessionUp](eff), find[FrameReceived](eff)
+	if len(up) != 1 || up[0].Session.Ref != 1 || len(got) != 1 || len(eff) != 2 {
+		t.Errorf("%v", eff)
+	}
+	if eff := p.ack(); len(eff) != 0 {
+		t.Errorf("up again: %v", eff)
+	}
+}
+
 // A call that is up is not cancelled, and nobody's call is not either.
 func TestCancelDialLate(t *testing.T) {
 	s := newScript(t, Config{})

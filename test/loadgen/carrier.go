@@ -130,7 +130,7 @@ func (g *Generator) negotiate(c *client) (*l2tp.Proxy, bool) {
 			ev, toClient = toClient[0], toClient[1:]
 			for _, f := range c.link.Step(now, ev) {
 				if s, ok := f.(pppd.Send); ok {
-					toLAC = append(toLAC, pppd.Frame{Protocol: s.Protocol, Data: s.Data})
+					toLAC = append(toLAC, pppd.Frame(s))
 				}
 			}
 		}
@@ -141,7 +141,7 @@ func (g *Generator) negotiate(c *client) (*l2tp.Proxy, bool) {
 		for _, f := range lac.Step(now, ev) {
 			switch f := f.(type) {
 			case pppd.Send:
-				toClient = append(toClient, pppd.Frame{Protocol: f.Protocol, Data: f.Data})
+				toClient = append(toClient, pppd.Frame(f))
 			case pppd.Authenticate:
 				p, ok := lac.Handover()
 				return proxy(p), ok
