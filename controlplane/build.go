@@ -221,6 +221,7 @@ func buildSubscribers(r *config.Router) subscriber.Config {
 		for _, h := range d.Hosts {
 			out.HostProfiles[d.Name+"/"+hostProfileName(h)] = subscriber.HostProfile{
 				IPProfile: h.IPProfile, ProxyLCP: h.ProxyLCP, ProxyAuth: h.ProxyAuth,
+				Carrier: len(h.TunnelPassword) > 0 && !h.IPsecRequired,
 			}
 		}
 	}

@@ -202,6 +202,8 @@ func TestBuild(t *testing.T) {
 	s := got.subs
 	equal("switching", []any{s.Switching, s.Lockout, s.LockoutTest}, []any{true, 70 * time.Second, true})
 	equal("host profiles", s.HostProfiles, map[string]subscriber.HostProfile{"d/lac": {IPProfile: "p", ProxyLCP: true}, "d/default": {IPProfile: "q", ProxyAuth: true}})
+	r.Destinations[0].Hosts[0].IPsecRequired, r.Destinations[0].Hosts[0].TunnelPassword = false, config.Secret("x")
+	equal("carriers", []bool{buildSubscribers(r).HostProfiles["d/lac"].Carrier, buildSubscribers(r).HostProfiles["d/default"].Carrier}, []bool{true, false})
 	equal("terminating", []string{s.Profiles["p"].Terminating, s.Profiles["q"].Terminating}, []string{"blue", "red"})
 	equal("profile", []any{s.Profiles["p"].MTU, s.Profiles["p"].Pool, s.Profiles["p"].Gateway, s.Profiles["p"].DNS[0], s.Profiles["p"].DNS[1].IsValid()}, []any{1300, "main", "10.0.0.1", "10.0.0.53", false})
 	equal("link policy", s.Profiles["p"].Link, subscriber.LinkPolicy{MSSClamp: true, MSS: 1200, SourceValidation: true, AccessRoutes: true})

@@ -36,7 +36,7 @@ func (e *Engine) authenticate(now time.Time, s *session, r pppd.AuthRequest) {
 		e.end(now, s, ReasonUserChanged, "the peer authenticated again as another user", true)
 		return
 	}
-	if ok, text := e.mayGuess(now, s.Remote, r.User); !ok {
+	if ok, text := e.mayGuess(now, s, r.User); !ok {
 		e.refusePeer(now, s, aaa.Decision{Reason: aaa.Reason(ReasonGuessing), Text: text})
 		return
 	}

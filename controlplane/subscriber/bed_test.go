@@ -235,7 +235,7 @@ func (b *bed) peerStep(p *peer, ev pppd.Event) {
 					return
 				}
 				if other := b.across(p.call); other != nil { // in the kernel
-					b.peerStep(other, pppd.Frame{Protocol: f.Protocol, Data: f.Data})
+					b.peerStep(other, pppd.Frame(f))
 				} else {
 					b.step(Frame{Call: p.call, Data: append([]byte{byte(f.Protocol >> 8), byte(f.Protocol)}, f.Data...)})
 				}

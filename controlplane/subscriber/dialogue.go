@@ -66,7 +66,7 @@ func (e *Engine) userAnswered(now time.Time, ev UserAnswered) {
 		e.refused(now, s, aaa.Decision{Reason: aaa.ReasonUnknownUser, Text: fmt.Sprintf("a user name of %d bytes", len(name))})
 		return
 	}
-	if ok, text := e.mayGuess(now, s.Remote, name); !ok {
+	if ok, text := e.mayGuess(now, s, name); !ok {
 		e.end(now, s, ReasonGuessing, text, false)
 		return
 	}

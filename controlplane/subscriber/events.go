@@ -53,6 +53,9 @@ type HostProfile struct {
 	IPProfile string // name (G7)
 	// ProxyLCP and ProxyAuth take over what the LAC has negotiated, and how the peer has answered it; else PPP begins anew.
 	ProxyLCP, ProxyAuth bool
+	// Carrier: the LAC has proved itself and carries many subscribers, so that who guesses passwords is told apart by Calling
+	// Number and not by the LAC's address.
+	Carrier bool
 }
 
 // IPProfile says what a subscriber's interface gets (G7).

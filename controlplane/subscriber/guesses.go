@@ -32,7 +32,19 @@ const (
 type guesser struct {
 	source netip.Addr
 	user   string
+	line   line
 }
+
+// line is what tells the subscribers of a carrier's LAC apart, who all come from its address: a few hundred of them that dial
+// again and again with old passwords must not keep thousands of others out.
+type line struct {
+	carrier bool
+	number  string // Calling Number AVP; a LAC that proves itself is believed
+}
+
+// knowsSource says whether there is a source to be bounded: a carrier that names no numbers is one for all its subscribers, who
+// are bounded one by one.
+func (g guesser) knowsSource() bool { return !g.line.carrier || g.line.number != "" }
 
 // guesses are the wrong answers that still count, and the answers that may be wrong. The
 // former are no part of snapshots: a restart forgives them.
@@ -55,7 +67,16 @@ func guesserOf(remote netip.AddrPort, user string) guesser {
 			a = p.Addr()
 		}
 	}
-	return guesser{a, user}
+	return guesser{source: a, user: user}
+}
+
+// guesserAs is who asks about a user by this session.
+func (s *session) guesserAs(user string) guesser {
+	g := guesserOf(s.Remote, user)
+	if s.said.Carrier {
+		g.line = line{true, s.CallingNumber}
+	}
+	return g
 }
 
 // count returns how many wrong answers of a guesser still count.
@@ -97,7 +118,7 @@ func (g *guesses) add(now time.Time, who guesser) {
 
 // asking notes that AAA is deciding about a user.
 func (e *Engine) asking(s *session, user string) {
-	s.guesser = guesserOf(s.Remote, user)
+	s.guesser = s.guesserAs(user)
 	e.guesses.asked[s.guesser]++
 }
 
@@ -112,14 +133,16 @@ func (g *guesses) guessed(now time.Time, who guesser, d aaa.Decision) {
 		delete(g.wrong, who)
 	case d.Prompt == nil && d.Round == nil && answerHelps(d.Reason):
 		g.add(now, who)
-		g.add(now, guesser{source: who.source})
+		if who.knowsSource() {
+			g.add(now, guesser{source: who.source, line: who.line})
+		}
 	}
 }
 
 // mayGuess says whether AAA is asked about a user at a source; else text says why not.
-func (e *Engine) mayGuess(now time.Time, remote netip.AddrPort, user string) (ok bool, text string) {
-	who := guesserOf(remote, user)
-	if n := e.guesses.count(now, guesser{source: who.source}); n >= maxSourceGuesses {
+func (e *Engine) mayGuess(now time.Time, s *session, user string) (ok bool, text string) {
+	who, remote := s.guesserAs(user), s.Remote
+	if n := e.guesses.count(now, guesser{source: who.source, line: who.line}); n >= maxSourceGuesses && who.knowsSource() {
 		return false, fmt.Sprintf("%d wrong answers from %v in the last minutes", n, remote.Addr())
 	}
 	n, asked := e.guesses.count(now, who), e.guesses.asked[who]

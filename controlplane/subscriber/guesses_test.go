@@ -145,12 +145,12 @@ func TestGuessesBounded(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	g := guesses{wrong: map[guesser]*wrongAnswers{}, asked: map[guesser]int{}}
 	for n := range 2 * maxGuessers {
-		g.add(now, guesser{testRemote.Addr(), fmt.Sprint(n)})
+		g.add(now, guesser{source: testRemote.Addr(), user: fmt.Sprint(n)})
 	}
 	if len(g.wrong) != maxGuessers {
 		t.Errorf("%d entries", len(g.wrong))
 	}
-	g.add(now.Add(guessPeriod), guesser{testRemote.Addr(), "x"})
+	g.add(now.Add(guessPeriod), guesser{source: testRemote.Addr(), user: "x"})
 	if len(g.wrong) != 1 {
 		t.Errorf("%d entries when all but one are forgiven", len(g.wrong))
 	}
@@ -318,6 +318,46 @@ func TestFloodKeepsNobodyOutElsewhere(t *testing.T) {
 				b.answerAll()
 				b.assertEmpty()
 			})
+		}
+	}
+}
+
+// TestCarrierGuesses: wrong answers of subscribers behind a carrier's LAC keep nobody else behind it out: the bound is that of a
+// line, or of each user where the LAC names no numbers.
+func TestCarrierGuesses(t *testing.T) {
+	for _, c := range []struct {
+		carrier         bool
+		guesser, number string
+		out             bool // the other is kept out
+	}{
+		{false, "1", "2", true}, // a stranger can name any number
+		{true, "1", "2", false},
+		{true, "1", "1", true},
+		{true, "", "", false},
+	} {
+		e := New(testConfig(), nil)
+		guess := func(number, user string) (*session, bool) {
+			s := &session{Record: Record{Remote: testRemote, CallingNumber: number}, said: said{Carrier: c.carrier}}
+			ok, _ := e.mayGuess(time.Unix(0, 0), s, user)
+			return s, ok
+		}
+		for n := range 2 * maxSourceGuesses {
+			user := fmt.Sprint("guess", n)
+			if s, ok := guess(c.guesser, user); ok {
+				e.asking(s, user)
+				e.guesses.guessed(time.Unix(0, 0), s.guesser, aaa.Decision{Reason: aaa.ReasonWrongPassword})
+			}
+		}
+		if _, ok := guess(c.number, testUser); ok == c.out {
+			t.Errorf("%+v: asked about the other: %t", c, ok)
+		}
+		for range maxUserGuesses {
+			s, _ := guess("9", "mallory")
+			e.asking(s, "mallory")
+			e.guesses.guessed(time.Unix(0, 0), s.guesser, aaa.Decision{Reason: aaa.ReasonWrongPassword})
+		}
+		if _, ok := guess("9", "mallory"); ok {
+			t.Errorf("%+v: one user is guessed at without end", c)
 		}
 	}
 }

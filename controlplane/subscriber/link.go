@@ -18,7 +18,7 @@ func (e *Engine) callUp(now time.Time, ev CallUp) {
 		PeerTunnel: ev.PeerTunnel, PeerSession: ev.PeerSession, Conn: ev.Conn, Local: ev.Local, Remote: ev.Remote,
 		PeerHost: ev.PeerHost, LocalHost: ev.LocalHost, CallingNumber: ev.CallingNumber, CalledNumber: ev.CalledNumber, TxSpeed: ev.TxSpeed, RxSpeed: ev.RxSpeed,
 		SingleShot: ev.SingleShot, Called: now,
-	}, sequencing: ev.Sequencing, said: said{ev.SubAddress, ev.PrivateGroup}}
+	}, sequencing: ev.Sequencing, said: said{SubAddress: ev.SubAddress, PrivateGroup: ev.PrivateGroup}}
 	e.add(s)
 	e.byCall[s.Call] = s
 	var esp *ESP
@@ -28,6 +28,7 @@ func (e *Engine) callUp(now time.Time, ev CallUp) {
 		c.calls[s.Call] = true
 	}
 	host := e.cfg.HostProfiles[ev.Profile+"/"+ev.HostProfile]
+	s.said.Carrier = host.Carrier
 	profile, ok := e.cfg.Profiles[host.IPProfile]
 	if !ok {
 		e.end(now, s, ReasonNoProfile, fmt.Sprintf("host profile %s/%s has no IP profile", ev.Profile, ev.HostProfile), false)

@@ -98,7 +98,7 @@ func proxied(t *testing.T, b *bed, auth pppd.AuthProtocol) (*pppd.Link, pppd.Pro
 		for _, f := range from.Step(b.now, ev) {
 			switch f := f.(type) {
 			case pppd.Send:
-				wire = append(wire, func() { step(to, from, pppd.Frame{Protocol: f.Protocol, Data: f.Data}) })
+				wire = append(wire, func() { step(to, from, pppd.Frame(f)) })
 			case pppd.Authenticate:
 				asked = true
 			}

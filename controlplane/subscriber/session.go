@@ -46,7 +46,10 @@ type session struct {
 }
 
 // said is what a LAC says about a call, and the next LNS is told. Its fields are those of the snapshot.
-type said struct{ SubAddress, PrivateGroup string }
+type said struct {
+	SubAddress, PrivateGroup string
+	Carrier                  bool // the LAC carries many subscribers, see HostProfile
+}
 
 type kernelState uint8
 
