@@ -18,14 +18,13 @@ import (
 // forecast builds a configuration and says what taking it over changes and ends. The engines say what ends by the
 // code that ends it.
 func (p *Process) forecast(ctx context.Context, cfg *config.Config) (api.Plan, *built, error) {
-	plan := api.Plan{Changes: []api.PlanChange{}, Drops: []api.PlanDrop{}, Failed: []api.PlanFailure{}}
-	now := p.cfg()
-	cfg, plan.Restart = lasts(cfg, now)
+	plan := api.Plan{Drops: []api.PlanDrop{}, Failed: []api.PlanFailure{}}
+	cfg, plan.Restart = lasts(cfg, p.cfg())
 	b, err := p.build(cfg)
 	if err != nil {
 		return api.Plan{}, nil, err
 	}
-	plan.Changes = append(plan.Changes, changes(now, cfg)...)
+	plan.Changes = p.changes(b)
 	for _, r := range p.routers() {
 		drops, err := r.drops(ctx, b)
 		if err != nil {
@@ -42,23 +41,21 @@ func (p *Process) forecast(ctx context.Context, cfg *config.Config) (api.Plan, *
 	return plan, b, nil
 }
 
-// changes lists what is configured differently.
-func changes(now, next *config.Config) []api.PlanChange {
-	var out []api.PlanChange
-	if !reflect.DeepEqual(now.Process, next.Process) {
-		out = append(out, api.PlanChange{What: "process", Change: "changed"})
-	}
-	for _, c := range next.Routers {
-		switch old := now.Router(c.Name); {
-		case old == nil:
-			out = append(out, api.PlanChange{VR: c.Name, Change: "added"})
-		case !reflect.DeepEqual(old, c):
-			out = append(out, api.PlanChange{VR: c.Name, Change: "changed"})
+// changes lists what is configured differently, and whose certificates are others though the configuration is not.
+func (p *Process) changes(b *built) []api.PlanChange {
+	out := []api.PlanChange{}
+	for _, c := range config.Diff(p.cfg(), b.cfg) {
+		x := api.PlanChange{VR: c.Router, What: c.Section, Change: string(c.Kind), Settings: c.Settings}
+		if c.Settings == nil {
+			x.Settings = []string{}
 		}
+		out = append(out, x)
 	}
-	for _, c := range now.Routers {
-		if next.Router(c.Name) == nil {
-			out = append(out, api.PlanChange{VR: c.Name, Change: "removed"})
+	for _, r := range p.routers() {
+		now := r.settings.Load()
+		next := b.router(r.name)
+		if next != nil && reflect.DeepEqual(pkiConfig(b.cfg, now.cfg), pkiConfig(b.cfg, b.cfg.Router(r.name))) && !sameContents(now.certs, next.certs) {
+			out = append(out, api.PlanChange{VR: r.name, What: "files of certificates", Change: string(config.Changed), Settings: []string{}})
 		}
 	}
 	return out
@@ -110,7 +107,7 @@ func (r *router) counts() (c api.PlanCounts) {
 type cause struct{ what, reason string }
 
 func hostCause(profile, host string, reason l2tp.Reason) cause {
-	return cause{fmt.Sprintf("destination profile %s host profile %s", profile, host), string(reason)}
+	return cause{fmt.Sprintf("l2tp destination profile %s host profile %s", profile, host), string(reason)}
 }
 
 // drops says what of the engines ends with a configuration, by causes. What ends with something else that ends counts

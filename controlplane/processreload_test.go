@@ -2,7 +2,10 @@ package controlplane_test
 
 import (
 	"context"
+	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -40,6 +43,9 @@ func (w *world) reload(files map[string]string) api.Plan {
 	if !plan.Applied || forecast.Applied {
 		w.t.Errorf("a forecast with applied %v came to a reload with %v", forecast.Applied, plan.Applied)
 	}
+	if fmt.Sprint(plan.Changes) != fmt.Sprint(forecast.Changes) || len(plan.Failed) > 0 {
+		w.t.Errorf("changes %+v, forecast %+v, failed %+v", plan.Changes, forecast.Changes, plan.Failed)
+	}
 	if !slices.Equal(plan.Drops, forecast.Drops) {
 		w.t.Errorf("dropped %+v, forecast %+v", plan.Drops, forecast.Drops)
 	}
@@ -54,7 +60,7 @@ func TestReloadNothing(t *testing.T) {
 		w.connect("red", "bob", "198.51.100.2", byXAuth).assertUp()
 		before, calls := w.kernel.String(), len(w.kernel.Calls())
 		plan := w.reload(redAndBlue)
-		if len(plan.Drops)+len(plan.Restart)+len(plan.Failed) > 0 || plan.Dropped != (api.PlanCounts{}) {
+		if !plan.Empty() || len(plan.Failed) > 0 || plan.Dropped != (api.PlanCounts{}) {
 			t.Errorf("plan %+v", plan)
 		}
 		time.Sleep(time.Minute)
@@ -125,12 +131,12 @@ func TestReloadProfiles(t *testing.T) {
 	}{
 		"host profile removed": {
 			[]string{"{remote-host: default}, {remote-host: carol}", "{remote-host: carol}"},
-			api.PlanDrop{VR: "red", What: "destination profile anybody host profile default", Reason: "profile-removed", PlanCounts: api.PlanCounts{Tunnels: 2, Sessions: 2, Subscribers: 2}},
+			api.PlanDrop{VR: "red", What: "l2tp destination profile anybody host profile default", Reason: "profile-removed", PlanCounts: api.PlanCounts{Tunnels: 2, Sessions: 2, Subscribers: 2}},
 			[]string{"alice: profile-removed", "bob: profile-removed"},
 		},
 		"host profile changed": {
 			[]string{"{remote-host: carol}", "{remote-host: carol, local-host: other}"},
-			api.PlanDrop{VR: "red", What: "destination profile anybody host profile carol", Reason: "profile-changed", PlanCounts: api.PlanCounts{Tunnels: 1, Sessions: 1, Subscribers: 1}},
+			api.PlanDrop{VR: "red", What: "l2tp destination profile anybody host profile carol", Reason: "profile-changed", PlanCounts: api.PlanCounts{Tunnels: 1, Sessions: 1, Subscribers: 1}},
 			[]string{"carol: profile-changed"},
 		},
 		"transport profile changed": {
@@ -188,4 +194,153 @@ func TestReloadProfiles(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestReloadMistakes: a configuration with mistakes changes nothing, and the error has them all.
+func TestReloadMistakes(t *testing.T) {
+	garbage := filepath.Join(t.TempDir(), "garbage.pem")
+	if err := os.WriteFile(garbage, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var crowd []string
+	for i := range 20 {
+		crowd = append(crowd, fmt.Sprintf("r%02d", i))
+	}
+	for name, tc := range map[string]struct {
+		files map[string]string
+		want  []string
+	}{
+		"a terminate code for no reason": {
+			edited(redAndBlue, "vr/red.yaml", "users:\n", "aaa: {terminate-codes: [{reason: no-such-reason, code: 5}]}\nusers:\n"),
+			[]string{`"reason" is "no-such-reason"`},
+		},
+		"an authority that is none, and a terminate code": {
+			edited(edited(redAndBlue, "vr/red.yaml", "ipsec:\n", "ipsec:\n  certificates: {authorities: ["+garbage+"]}\n"),
+				"vr/blue.yaml", "users:\n", "aaa: {terminate-codes: [{reason: no-such-reason, code: 5}]}\nusers:\n"),
+			[]string{garbage, `"reason" is "no-such-reason"`},
+		},
+		"too many virtual routers in a namespace": {crowded(redAndBlue, "red", crowd), []string{"has no room for one more virtual router"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := newWorld(t, loadConfig(t, redAndBlue))
+				alice := w.connect("red", "alice", "198.51.100.1", nil)
+				alice.assertUp()
+				kernel, calls := w.kernel.String(), len(w.kernel.Calls())
+				cfg := loadConfig(t, tc.files)
+				_, planErr := w.p.Plan(t.Context(), cfg)
+				_, err := w.p.Reload(t.Context(), cfg)
+				if err == nil || planErr == nil || err.Error() != planErr.Error() {
+					t.Fatalf("error %v, of the plan %v", err, planErr)
+				}
+				for _, part := range tc.want {
+					if !strings.Contains(err.Error(), part) {
+						t.Errorf("the error says nothing of %s:\n%v", part, err)
+					}
+				}
+				time.Sleep(time.Minute)
+				w.assertKernel(kernel)
+				if n := len(w.kernel.Calls()); n != calls {
+					t.Errorf("calls %q", w.kernel.Calls()[calls:])
+				}
+				if plan, err := w.p.Plan(t.Context(), loadConfig(t, redAndBlue)); err != nil || !plan.Empty() {
+					t.Errorf("against what was there before: %+v, %v", plan, err)
+				}
+				if err := w.finish(); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
+}
+
+// crowded adds virtual routers to the namespace of one that has it alone, each on a VRF.
+func crowded(files map[string]string, namespace string, names []string) map[string]string {
+	out := maps.Clone(files)
+	for i, name := range names {
+		out["vr/"+name+".yaml"] = fmt.Sprintf("namespace: {name: %s}\nvrf: {device: vrf%d, table: %d}\n", namespace, i, 100+i)
+	}
+	return out
+}
+
+// TestReloadTakesHold: what changes besides holds for those who come after it, and those who are there keep what they
+// have.
+func TestReloadTakesHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, loadConfig(t, redAndBlue))
+		bob := w.connect("red", "bob", "198.51.100.1", nil)
+		first := bob.assertUp()
+		files := redAndBlue
+		step := func(name string, oldnew ...string) {
+			t.Helper()
+			files = edited(files, name, oldnew...)
+			plan := w.reload(files)
+			if plan.Dropped != (api.PlanCounts{}) || len(plan.Changes) == 0 {
+				t.Errorf("%q: plan %+v", oldnew, plan)
+			}
+			if a, failed := bob.state(); a != first {
+				t.Fatalf("%q: bob has %v, was told %q", oldnew, a, failed)
+			}
+		}
+		next := 2
+		come := func(user string) (string, string) {
+			t.Helper()
+			s := w.connect("red", user, fmt.Sprintf("198.51.100.%d", next), nil)
+			next++
+			a, failed := s.settle(2 * time.Minute)
+			time.Sleep(time.Second)
+			s.hangUp()
+			time.Sleep(30 * time.Second)
+			if !a.IsValid() {
+				return "", failed
+			}
+			return a.String(), ""
+		}
+		assert := func(user, want string) {
+			t.Helper()
+			if got, failed := come(user); got != want {
+				t.Errorf("%s has %q, want %q; was told %q", user, got, want, failed)
+			}
+		}
+		assert("carol", "10.0.0.3")
+		// A pool elsewhere: the old address is bob's until he goes.
+		step("vr/red.yaml", "ranges: [10.0.0.0/24]", "ranges: [10.0.1.10-10.0.1.20]")
+		assert("carol", "10.0.1.10")
+		// Back, and smaller: bob is in it again, and carol's memory came along.
+		step("vr/red.yaml", "ranges: [10.0.1.10-10.0.1.20]", "ranges: [10.0.0.2-10.0.0.3, 10.0.1.10-10.0.1.20]")
+		assert("carol", "10.0.1.10")
+		assert("dave", "10.0.0.3")
+		// Users, their passwords and addresses.
+		step("vr/red.yaml", "{name: alice, password: "+testPassword+", address: 10.0.0.77}", "{name: alice, password: "+testPassword+", address: 10.0.0.78}")
+		assert("alice", "10.0.0.78")
+		step("vr/red.yaml", "  - {name: carol, password: "+testPassword+"}\n", "")
+		assert("carol", "")
+		step("vr/red.yaml", "  - {name: erin, ", "  - {name: carol, password: "+testPassword+"}\n  - {name: erin, ")
+		assert("carol", "10.0.1.10")
+		// Limits count who is there already.
+		step("vr/red.yaml", "users:\n", "limits: {per-router: 1}\nusers:\n")
+		assert("carol", "")
+		step("vr/red.yaml", "limits: {per-router: 1}\n", "limits: {per-source: 1}\n")
+		assert("carol", "10.0.1.10")
+		// So do licences.
+		step("vr/red.yaml", "limits: {per-source: 1}\n", "licences: {subscribers: 1}\n")
+		assert("carol", "")
+		step("vrgate.yaml", "shutdown-timeout: 10s\n", "shutdown-timeout: 10s\nlicences: {subscribers: 1}\n")
+		step("vr/red.yaml", "licences: {subscribers: 1}\n", "")
+		assert("carol", "")
+		step("vrgate.yaml", "licences: {subscribers: 1}\n", "")
+		// Domain maps and traffic policies.
+		step("vr/red.yaml", "users:\n", "aaa: {domain-maps: [{domain: none, deny: true}]}\nusers:\n")
+		assert("carol", "")
+		step("vr/red.yaml", "aaa: {domain-maps: [{domain: none, deny: true}]}\n", "")
+		step("vr/red.yaml", "users:\n", "traffic-policies: [{name: web, rules: [{action: deny}]}]\nusers:\n",
+			"  - {name: carol, ", "  - {name: carol, traffic: {policy-in: web}, ")
+		assert("carol", "10.0.1.10")
+		// Keys: whoever is in stays in.
+		step("vr/red.yaml", "group-keys: [{name: everybody, key: "+testKey+"}]", "group-keys: [{name: everybody, key: another key}]")
+		assert("carol", "")
+		if err := w.finish(); err != nil {
+			t.Error(err)
+		}
+	})
 }

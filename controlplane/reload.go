@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"vrgate/controlplane/api"
 	"vrgate/controlplane/config"
+	"vrgate/controlplane/pki"
 	"vrgate/controlplane/subscriber"
 )
 
@@ -319,9 +321,16 @@ func (r *reloading) engines() {
 
 // sameCertificates says whether a new store has nothing that the old one has not.
 func sameCertificates(c *config.Config, old, next *settings) bool {
-	return reflect.DeepEqual(pkiConfig(c, old.cfg), pkiConfig(c, next.cfg)) &&
-		reflect.DeepEqual(credentials(old.certs), credentials(next.certs)) &&
-		reflect.DeepEqual(old.certs.Items(), next.certs.Items())
+	return reflect.DeepEqual(pkiConfig(c, old.cfg), pkiConfig(c, next.cfg)) && sameContents(old.certs, next.certs)
+}
+
+// sameContents compares our certificates and the authorities of two stores, and the revocation lists that are files.
+// Those from servers are as new as the last time that they were fetched.
+func sameContents(a, b *pki.Store) bool {
+	files := func(s *pki.Store) []pki.Item {
+		return slices.DeleteFunc(s.Items(), func(i pki.Item) bool { return i.Kind == pki.ItemCRL && strings.Contains(i.Name, "://") })
+	}
+	return reflect.DeepEqual(credentials(a), credentials(b)) && reflect.DeepEqual(files(a), files(b))
 }
 
 // leave ends those who leave, side by side, and opens those that take their places.
