@@ -34,7 +34,8 @@ type world struct {
 	logs   *observer.ObservedLogs
 	stop   context.CancelFunc
 	ended  chan error
-	over   bool // finish has been called
+	over   bool        // finish has been called
+	lossy  func() bool // says of each datagram whether it is lost; nil: none is
 
 	mu       sync.Mutex
 	stations map[netip.Addr]*station
@@ -213,7 +214,7 @@ func (w *world) finish() error {
 
 // SendIKE implements [fakekernel.Wire].
 func (w *world) SendIKE(_ string, f ike.Send) {
-	if s := w.station(f.Remote.Addr()); s != nil {
+	if s := w.station(f.Remote.Addr()); s != nil && !w.loses() {
 		inside := netip.AddrPortFrom(s.c.Addr, f.Remote.Port())
 		s.post(func(now time.Time) { s.c.IKE(now, inside, f.Local, f.Marker, f.Data) })
 	}
@@ -221,10 +222,12 @@ func (w *world) SendIKE(_ string, f ike.Send) {
 
 // SendESP implements [fakekernel.Wire].
 func (w *world) SendESP(_ string, sa ike.SA, data []byte) {
-	if s := w.station(sa.Remote.Addr()); s != nil {
+	if s := w.station(sa.Remote.Addr()); s != nil && !w.loses() {
 		s.post(func(now time.Time) { s.c.ESP(now, sa.SPI, data) })
 	}
 }
+
+func (w *world) loses() bool { return w.lossy != nil && w.lossy() }
 
 func (w *world) station(a netip.Addr) *station {
 	w.mu.Lock()
@@ -299,11 +302,17 @@ func (s *station) SendIKE(f ike.Send) {
 	if s.nat.IsValid() {
 		from = netip.AddrPortFrom(s.nat, from.Port())
 	}
-	s.w.kernel.ReceiveIKE(s.router, f.Remote, from, f.Marker, f.Data)
+	if !s.w.loses() {
+		s.w.kernel.ReceiveIKE(s.router, f.Remote, from, f.Marker, f.Data)
+	}
 }
 
 // SendESP implements [peer.Network].
-func (s *station) SendESP(spi uint32, data []byte) { s.w.kernel.ReceiveESP(s.router, spi, data) }
+func (s *station) SendESP(spi uint32, data []byte) {
+	if !s.w.loses() {
+		s.w.kernel.ReceiveESP(s.router, spi, data)
+	}
+}
 
 // state returns the client's address and failure.
 func (s *station) state() (address netip.Addr, failed string) {
