@@ -28,7 +28,7 @@ import (
 // in a synctest bubble: its time is not ours, and a goroutine that is left behind fails the
 // test.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	kernel *fakekernel.Kernel
 	p      *controlplane.Process
 	logs   *observer.ObservedLogs
@@ -113,7 +113,7 @@ func roadServer(server netip.Addr) netip.Addr {
 func byXAuth(c *peer.Config) { c.XAuth, c.Server = true, roadServer(c.Server) }
 
 // loadConfig writes files and loads them.
-func loadConfig(t *testing.T, files map[string]string) *config.Config {
+func loadConfig(t testing.TB, files map[string]string) *config.Config {
 	t.Helper()
 	dir := t.TempDir()
 	for name, text := range files {
@@ -133,7 +133,7 @@ func loadConfig(t *testing.T, files map[string]string) *config.Config {
 }
 
 // openStore makes an empty store.
-func openStore(t *testing.T) *store.Store {
+func openStore(t testing.TB) *store.Store {
 	t.Helper()
 	st, err := store.Open(filepath.Join(t.TempDir(), "state.db"))
 	if err != nil {
@@ -148,19 +148,19 @@ func openStore(t *testing.T) *store.Store {
 }
 
 // newWorld starts a Process; fail lists the kernel calls that fail.
-func newWorld(t *testing.T, cfg *config.Config, fail ...int) *world {
+func newWorld(t testing.TB, cfg *config.Config, fail ...int) *world {
 	t.Helper()
 	return newWorldWith(t, openStore(t), cfg, fail...)
 }
 
 // newWorldWith is newWorld with what an earlier run has left in the store.
-func newWorldWith(t *testing.T, st *store.Store, cfg *config.Config, fail ...int) *world {
+func newWorldWith(t testing.TB, st *store.Store, cfg *config.Config, fail ...int) *world {
 	t.Helper()
 	return startWorld(t, st, cfg, false, fail...)
 }
 
 // startWorld is newWorldWith; online it has the network of this machine, which is for tests in real time.
-func startWorld(t *testing.T, st *store.Store, cfg *config.Config, online bool, fail ...int) *world {
+func startWorld(t testing.TB, st *store.Store, cfg *config.Config, online bool, fail ...int) *world {
 	t.Helper()
 	core, logs := observer.New(zapcore.DebugLevel)
 	w := &world{t: t, logs: logs, ended: make(chan error, 1), stations: map[netip.Addr]*station{}}
