@@ -68,6 +68,13 @@ func (l *Link) startAuth() {
 			l.ask(AuthRequest{Protocol: AuthNone})
 		}
 	case AuthCHAPMD5, AuthMSCHAPv2:
+		if a.ID == 0 {
+			// The first identifier is drawn, because a LAC may have challenged the peer before us, and a challenge
+			// with the identifier of its last one looks like a copy of that (RFC 1994 section 4.1).
+			first := make([]byte, 1)
+			l.rand(first)
+			a.ID = first[0]
+		}
 		a.Challenge = make([]byte, msChallengeLen)
 		l.rand(a.Challenge)
 		a.ID++

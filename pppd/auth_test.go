@@ -41,6 +41,20 @@ func TestPAPQuestionAndVerdict(t *testing.T) {
 	}
 }
 
+// Two LNSs that challenge the same peer one after the other must not begin with the same identifier each time.
+func TestFirstChallengeIdentifierIsDrawn(t *testing.T) {
+	seen := map[uint8]bool{}
+	for seed := range uint64(16) {
+		s := &script{t: t, link: NewLink(Config{Auth: []AuthProtocol{AuthCHAPMD5}}, chaChaReader(seed)), now: epoch}
+		s.step(Open{})
+		s.openLCP(peerMagic)
+		seen[s.sent(ProtocolCHAP, chapChallenge).id] = true
+	}
+	if len(seen) < 8 {
+		t.Errorf("16 links begin with the identifiers %v", seen)
+	}
+}
+
 func TestCHAPQuestionAndVerdict(t *testing.T) {
 	s := newScript(t, Config{Auth: []AuthProtocol{AuthCHAPMD5}, Name: "lns1"})
 	s.openLCP(peerMagic)
