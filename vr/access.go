@@ -18,7 +18,7 @@ import (
 
 // Access is the interface through which a router's IPsec tunnels reach the router in which their subscribers
 // end: an XFRM interface of the first router's namespace that lives in the second one's. There is one for each
-// pair of routers that need it, however many subscribers there are. What is routed into it is encrypted by the
+// pair of routers and each link policy that need it, however many subscribers there are. What is routed into it is encrypted by the
 // policy of its number and the destination's address, or dropped; what such an SA has decrypted comes out of it.
 //
 // All methods may be called by several goroutines at once.
@@ -26,9 +26,12 @@ type Access struct {
 	name  string
 	index int
 	ifID  uint32
-	alias string
-	table int             // of the terminating router
-	nl    *netlink.Handle // in its namespace: the router may close first
+	// number is where the search for ifID begins.
+	number uint32
+	alias  string
+	group  uint32
+	table  int             // of the terminating router
+	nl     *netlink.Handle // in its namespace: the router may close first
 	// shared is the traffic control of its subscribers.
 	shared *shared
 
@@ -48,11 +51,11 @@ type Access struct {
 const accessTries = 16
 
 // Access makes the interface for r's tunnels whose subscribers end in router to, which may be r itself, with an MTU in bytes of at least
-// mtu. What a predecessor has left under its name is replaced. The caller makes one for each pair, and closes it
+// mtu. What a predecessor has left under its name is replaced. The caller makes one for each pair and policy, and closes it
 // before it makes the next and before it closes r: the policy of gate.go is known by the number alone.
 //
 // Errors: *MissingFeature; *BadSpec; ErrClosed; and what the kernel says.
-func (r *Router) Access(to *Router, mtu int) (*Access, error) {
+func (r *Router) Access(to *Router, mtu int, policy LinkPolicy) (*Access, error) {
 	from, err := r.device()
 	if err != nil {
 		return nil, err
@@ -68,7 +71,15 @@ func (r *Router) Access(to *Router, mtu int) (*Access, error) {
 	if mtu < minAccessMTU || mtu > maxAccessMTU {
 		return nil, &BadSpec{Router: r.name, Reason: fmt.Sprintf("an access interface's MTU of %d is not %d to %d", mtu, minAccessMTU, maxAccessMTU)}
 	}
-	a := &Access{name: accessLink(r.name, to.name), alias: accessAlias(r.name, to.name), table: to.table, mtu: mtu, news: -1}
+	group, err := to.LinkGroup(policy)
+	if err != nil {
+		return nil, err
+	}
+	what := policy.text()
+	a := &Access{
+		name: accessLink(r.name, to.name, what), alias: accessAlias(r.name, to.name, what), number: accessNumber(r.name, to.name, what),
+		group: group, table: to.table, mtu: mtu, news: -1,
+	}
 	if a.nl, err = netlink.NewHandleAt(to.space.handle(), unix.NETLINK_ROUTE, unix.NETLINK_XFRM); err != nil {
 		return nil, failed(err, "virtual router %s: route and IPsec netlink", to.name)
 	}
@@ -115,7 +126,7 @@ func (a *Access) open(r, to *Router, link, master int, gated bool) error {
 	if err := a.nl.LinkSetMTU(moved, a.mtu); err != nil {
 		return failed(err, "access interface %s: MTU %d", a.name, a.mtu)
 	}
-	if err := a.nl.LinkSetGroup(moved, int(to.LinkGroup())); err != nil {
+	if err := a.nl.LinkSetGroup(moved, int(a.group)); err != nil {
 		return failed(err, "access interface %s: link group", a.name)
 	}
 	if err := a.nl.LinkSetUp(moved); err != nil {
@@ -135,7 +146,7 @@ func (a *Access) open(r, to *Router, link, master int, gated bool) error {
 // leave by the table of r's VRF, whose index is link; 0 is the main table.
 func (a *Access) make(r, to *Router, link int, gated bool) (netlink.Link, error) {
 	for try := range uint32(accessTries) {
-		a.ifID = accessNumber(r.name, to.name) + try
+		a.ifID = a.number + try
 		if gated {
 			free, err := a.openGate()
 			if err != nil {
@@ -250,13 +261,31 @@ func (a *Access) AddNetwork(dst netip.Prefix, prefsrc netip.Addr, mtu int, metri
 	if a.closed {
 		return fmt.Errorf("access interface %s: %w", a.name, ErrClosed)
 	}
-	if mtu > a.mtu {
-		if err := a.nl.LinkSetMTU(&netlink.Xfrmi{LinkAttrs: netlink.LinkAttrs{Index: a.index}}, mtu); err != nil {
-			return failed(err, "access interface %s: MTU %d", a.name, mtu)
-		}
-		a.mtu = mtu
+	if err := a.fit(mtu); err != nil {
+		return err
 	}
 	return failed(a.nl.RouteAdd(route), "access interface %s: add route %s", a.name, dst)
+}
+
+// Fit makes the interface's MTU at least mtu bytes, as AddRoute does, for a subscriber to which somebody else makes a route.
+func (a *Access) Fit(mtu int) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return fmt.Errorf("access interface %s: %w", a.name, ErrClosed)
+	}
+	return a.fit(mtu)
+}
+
+func (a *Access) fit(mtu int) error {
+	if mtu <= a.mtu {
+		return nil
+	}
+	if err := a.nl.LinkSetMTU(&netlink.Xfrmi{LinkAttrs: netlink.LinkAttrs{Index: a.index}}, mtu); err != nil {
+		return failed(err, "access interface %s: MTU %d", a.name, mtu)
+	}
+	a.mtu = mtu
+	return nil
 }
 
 // DelRoute removes a route that AddRoute has added. A missing route or interface, and a closed Access, are success: the routes
@@ -432,26 +461,30 @@ func parseNews(b []byte, index int) fate {
 const accessPrefix = "vrx"
 
 // accessLink is the name of an access interface: within the 15 characters that the kernel allows, and different
-// for every pair of routers.
-func accessLink(from, to string) string {
-	sum := sha256.Sum256([]byte(from + " " + to)) // no name has a space
+// for every pair of routers and every policy.
+func accessLink(from, to, policy string) string {
+	sum := sha256.Sum256([]byte(from + " " + to + policy)) // no name has a space
 	return accessPrefix + hex.EncodeToString(sum[:6])
 }
 
 // accessAlias says which routers the interface joins.
-func accessAlias(from, to string) string { return ownAlias + " " + from + " to " + to }
+func accessAlias(from, to, policy string) string { return ownAlias + " " + from + " to " + to + policy }
 
 // accessOf is the reverse of accessAlias.
 func accessOf(link netlink.Link) (from, to string, ours bool) {
 	rest, ok := strings.CutPrefix(link.Attrs().Alias, ownAlias+" ")
 	from, to, ok2 := strings.Cut(rest, " to ")
-	return from, to, ok && ok2 && link.Type() == (&netlink.Xfrmi{}).Type() && link.Attrs().Name == accessLink(from, to)
+	policy := ""
+	if at := strings.IndexByte(to, ' '); at >= 0 {
+		to, policy = to[:at], to[at:]
+	}
+	return from, to, ok && ok2 && link.Type() == (&netlink.Xfrmi{}).Type() && link.Attrs().Name == accessLink(from, to, policy)
 }
 
 // accessNumber is where the search for the interface's number begins: far above what people give by hand.
-func accessNumber(from, to string) uint32 {
+func accessNumber(from, to, policy string) uint32 {
 	h := fnv.New32a()
-	h.Write([]byte(from + " " + to))
+	h.Write([]byte(from + " " + to + policy))
 	return 0x56000000 | h.Sum32()&0xffffff
 }
 

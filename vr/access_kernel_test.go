@@ -28,22 +28,22 @@ func TestAccess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := red.Access(blue, 100); err == nil {
+	if _, err := red.Access(blue, 100, LinkPolicy{}); err == nil {
 		t.Error("an MTU of 100")
 	}
 	// Somebody has the number.
-	from.batch(t, fmt.Sprintf("link add taken type xfrm if_id %d\n", accessNumber("red", "blue")))
-	a, err := red.Access(blue, 1300)
+	from.batch(t, fmt.Sprintf("link add taken type xfrm if_id %d\n", accessNumber("red", "blue", "")))
+	a, err := red.Access(blue, 1300, LinkPolicy{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if a.IfID() == accessNumber("red", "blue") {
+	if a.IfID() == accessNumber("red", "blue", "") {
 		t.Error("the number was taken")
 	}
 	from.batch(t, "link del taken\n")
 	link := to.run(t, "", "ip", "-d", "link", "show", a.Name())
 	for _, want := range []string{
-		fmt.Sprintf("%d: %s@", a.Index(), a.Name()), "mtu 1300", "qdisc noqueue", "master vrfb", fmt.Sprintf("group %d", blue.LinkGroup()), ",UP", "alias vrgate red to blue", fmt.Sprintf("if_id %#x", a.IfID()),
+		fmt.Sprintf("%d: %s@", a.Index(), a.Name()), "mtu 1300", "qdisc noqueue", "master vrfb", fmt.Sprintf("group %d", groupOf("blue")), ",UP", "alias vrgate red to blue", fmt.Sprintf("if_id %#x", a.IfID()),
 	} {
 		if !strings.Contains(link, want) {
 			t.Errorf("no %q in\n%s", want, link)
@@ -77,7 +77,7 @@ func TestAccess(t *testing.T) {
 		t.Error("lost, though it is up")
 	}
 	// The next one of the pair takes its place.
-	b, err := red.Access(blue, 1300)
+	b, err := red.Access(blue, 1300, LinkPolicy{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func TestAccess(t *testing.T) {
 	if err := b.DelRoute(host); err != nil {
 		t.Error(err)
 	}
-	if _, err := red.Access(blue, 1300); !errors.Is(err, ErrClosed) {
+	if _, err := red.Access(blue, 1300, LinkPolicy{}); !errors.Is(err, ErrClosed) {
 		t.Errorf("an interface to a closed router: %v", err)
 	}
 	if err := red.Close(); err != nil {
@@ -135,21 +135,21 @@ func TestGate(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, err := red.Access(blue, 1300)
+		a, err := red.Access(blue, 1300, LinkPolicy{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return blue, a
 	}
 	gates := func(n *namespace) string { return n.run(t, "", "ip", "-o", "xfrm", "policy") }
-	number := accessNumber("red", "blue")
+	number := accessNumber("red", "blue", "")
 	blue, a := open()
 	want := fmt.Sprintf("mark %#x/0xffffffff", number)
 	if s := gates(to); strings.Count(s, "dir in") != 1 || !strings.Contains(s, want) || a.Mark() != a.IfID() || a.IfID() != number {
 		t.Errorf("mark %#x, no %q in %q", a.Mark(), want, s)
 	}
 	// The next one of the pair, which a process makes that knows nothing of the first.
-	b, err := red.Access(blue, 1300)
+	b, err := red.Access(blue, 1300, LinkPolicy{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestGate(t *testing.T) {
 	}
 	// Somebody has a policy for the number.
 	to.run(t, "", "ip", "xfrm", "policy", "add", "dir", "in", "src", "0.0.0.0/0", "dst", "0.0.0.0/0", "mark", fmt.Sprint(number))
-	c, err := red.Access(blue, 1300)
+	c, err := red.Access(blue, 1300, LinkPolicy{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -196,7 +196,7 @@ func TestGate(t *testing.T) {
 		t.Error(err)
 	}
 	to.batch(t, fmt.Sprintf("link add %s type xfrm if_id %d\n", link, number))
-	to.run(t, "", "ip", "link", "set", link, "alias", accessAlias("red", "blue"))
+	to.run(t, "", "ip", "link", "set", link, "alias", accessAlias("red", "blue", ""))
 	to.run(t, "", "ip", "xfrm", "policy", "add", "dir", "in", "src", "0.0.0.0/0", "dst", "0.0.0.0/0", "mark", fmt.Sprint(number))
 	if _, err := Sweep(to.name, nil); err != nil {
 		t.Error(err)
@@ -220,16 +220,16 @@ func TestSweepAccess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer live.Close()
-	a, err := live.Access(live, 1400)
+	a, err := live.Access(live, 1400, LinkPolicy{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	left, kept := accessLink("gone", "old"), accessLink("gone", "kept")
+	left, kept := accessLink("gone", "old", ""), accessLink("gone", "kept", "")
 	n.batch(t, fmt.Sprintf("link add %s type xfrm if_id 1\nlink add %s type xfrm if_id 2\nlink add other type xfrm if_id 3\n", left, kept))
-	n.run(t, "", "ip", "link", "set", left, "alias", accessAlias("gone", "old"))
-	n.run(t, "", "ip", "link", "set", kept, "alias", accessAlias("gone", "kept"))
-	n.run(t, "", "ip", "link", "set", "other", "alias", accessAlias("gone", "old"))
+	n.run(t, "", "ip", "link", "set", left, "alias", accessAlias("gone", "old", ""))
+	n.run(t, "", "ip", "link", "set", kept, "alias", accessAlias("gone", "kept", ""))
+	n.run(t, "", "ip", "link", "set", "other", "alias", accessAlias("gone", "old", ""))
 	if _, err := Sweep(n.name, []string{"kept"}); err != nil {
 		t.Fatal(err)
 	}
@@ -261,7 +261,7 @@ func TestAccessLeavesNoDescriptors(t *testing.T) {
 	}
 	before := open()
 	for range 3 {
-		a, err := r.Access(r, 1400)
+		a, err := r.Access(r, 1400, LinkPolicy{})
 		if err != nil {
 			t.Fatal(err)
 		}

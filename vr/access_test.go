@@ -59,12 +59,13 @@ func TestAccessNames(t *testing.T) {
 	routers := []string{"red", "blue", "a", "a.to.b", "to", "x-y_z"}
 	for _, from := range routers {
 		for _, to := range routers {
-			name := accessLink(from, to)
+			policy := LinkPolicy{ClampMSS: from == "red", MSS: 1300 * len(seen) % 2600}.text()
+			name := accessLink(from, to, policy)
 			if len(name) > maxLinkName || seen[name] {
 				t.Errorf("%s to %s: name %q", from, to, name)
 			}
 			seen[name] = true
-			link := &netlink.Xfrmi{LinkAttrs: netlink.LinkAttrs{Name: name, Alias: accessAlias(from, to)}}
+			link := &netlink.Xfrmi{LinkAttrs: netlink.LinkAttrs{Name: name, Alias: accessAlias(from, to, policy)}}
 			if f, t2, ours := accessOf(link); !ours || f != from || t2 != to {
 				t.Errorf("%q is of %q to %q, %t", link.Alias, f, t2, ours)
 			}
@@ -75,13 +76,13 @@ func TestAccessNames(t *testing.T) {
 			if _, _, ours := accessOf(link); ours {
 				t.Error("a device of another name is ours")
 			}
-			if n := accessNumber(from, to); n>>24 != 0x56 {
+			if n := accessNumber(from, to, policy); n>>24 != 0x56 {
 				t.Errorf("number %#x", n)
 			}
 		}
 	}
 	for _, alias := range []string{"", "vrgate", "vrgate red", "red to blue", "vrgate red to"} {
-		if _, _, ours := accessOf(&netlink.Xfrmi{LinkAttrs: netlink.LinkAttrs{Name: accessLink("red", "blue"), Alias: alias}}); ours {
+		if _, _, ours := accessOf(&netlink.Xfrmi{LinkAttrs: netlink.LinkAttrs{Name: accessLink("red", "blue", ""), Alias: alias}}); ours {
 			t.Errorf("%q is ours", alias)
 		}
 	}

@@ -267,7 +267,8 @@ func (r *Router) addGateway(spec Spec) error {
 	return nil
 }
 
-// neededGateway are the gateway addresses that no link of the router has but our own device.
+// neededGateway are the gateway addresses that our own device has to have: no other link of the router has them, or they
+// are not to be borrowed.
 func (r *Router) neededGateway(spec Spec, own string) ([]netip.Addr, error) {
 	if len(spec.Gateway) == 0 {
 		return nil, nil
@@ -282,7 +283,7 @@ func (r *Router) neededGateway(spec Spec, own string) ([]netip.Addr, error) {
 		if err != nil {
 			return nil, err
 		}
-		if !slices.ContainsFunc(on, func(link string) bool { return link != own }) {
+		if slices.Contains(spec.Own, a) || !slices.ContainsFunc(on, func(link string) bool { return link != own }) {
 			needed = append(needed, a)
 		}
 	}

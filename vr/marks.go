@@ -48,8 +48,5 @@ const (
 // RouteProtocol marks routes of ours (rtm_protocol), so that those of a crashed predecessor are recognised.
 const RouteProtocol = 117
 
-// linkGroup is the upper half of the link group of subscribers' PPP devices; the lower half names the router.
-const linkGroup uint32 = 0x56520000
-
 // IsClient says whether a mark or reqid is the number of one of our IPsec clients.
 func IsClient(n uint32) bool { return n&ClientMarkMask == ClientMark && n&^ClientMarkMask != 0 }

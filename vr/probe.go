@@ -186,7 +186,7 @@ func probeNftables() error {
 		return nftError(err, probeRouter)
 	}
 	table := &nftables.Table{Family: nftables.TableFamilyIPv4, Name: tableName(probeRouter)}
-	spec := Spec{Name: probeRouter, SourceValidation: true, ClampMSS: true, SubscriberMTU: defaultMTU}
+	spec := Spec{Name: probeRouter, SubscriberMTU: defaultMTU}
 	spec.Server = append(spec.Server, probeServer)
 	if err := describe(c, table, steering(spec, 0)); err != nil {
 		return err

@@ -3,7 +3,6 @@ package vr
 import (
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"net/netip"
 	"slices"
 	"strings"
@@ -27,16 +26,14 @@ type Spec struct {
 	// Gateway addresses are ours towards unnumbered subscribers: IPv4, each a /32 on a dummy device of ours,
 	// unless a link of the router has it already.
 	Gateway []netip.Addr
+	// Own are those of Gateway that are on our device even where another link has them, which may lose them at any time.
+	Own []netip.Addr
 	// Server addresses are those on which IKE and L2TP are served, configured already. Those of IPv6 are for L2TP without IPsec.
 	Server []netip.Addr
 	// PlainL2TP allows L2TP without IPsec. When false, the kernel drops clear-text datagrams to the L2TP port, but for those to
 	// a TunnelSocket without IPsec: a tunnel that we have asked another LNS for.
 	PlainL2TP bool
-	// SourceValidation drops packets of subscribers whose source is not routed back to the same link.
-	SourceValidation bool
-	// ClampMSS lowers the MSS of forwarded TCP connections of subscribers to what the routes' MTU allows.
-	ClampMSS bool
-	// SubscriberMTU in bytes, 0 for 1400: what ClampMSS takes for the MTU of the subscribers' links in the
+	// SubscriberMTU in bytes, 0 for 1400: what LinkPolicy.ClampMSS takes for the MTU of the subscribers' links in the
 	// direction in which the kernel cannot tell, that is from subscribers of a router in a VRF. 576 to 1500.
 	SubscriberMTU int
 }
@@ -54,6 +51,7 @@ type Router struct {
 	mu     sync.Mutex // guards what follows
 	spec   Spec
 	vrf    device
+	mss    []uint16 // the bounds of links, by number less 1
 	closed bool
 }
 
@@ -183,18 +181,6 @@ func (r *Router) VRF() int {
 	return r.vrf.index
 }
 
-// LinkGroup is the link group (IFLA_GROUP) that subscribers' PPP devices of this router have to be given when
-// they are made: source validation and MSS clamping apply to that group, and a group can be deleted at once.
-func (r *Router) LinkGroup() uint32 { return groupOf(r.name) }
-
-// groupOf folds a router's name into the lower half of the group.
-func groupOf(router string) uint32 {
-	h := fnv.New32a()
-	h.Write([]byte(router))
-	sum := h.Sum32()
-	return linkGroup | (sum>>16^sum)&0xffff
-}
-
 // Close removes everything of ours: nftables table, routes, gateway device, and a VRF device if we made it and
 // nobody else's link is in it. A namespace stays. Sockets of the router are closed by their owners, before.
 // Close is idempotent.
@@ -260,7 +246,7 @@ func (s Spec) clone() Spec {
 		slices.SortFunc(out, netip.Addr.Compare)
 		return slices.Compact(out)
 	}
-	s.Gateway, s.Server = tidy(s.Gateway), tidy(s.Server)
+	s.Gateway, s.Own, s.Server = tidy(s.Gateway), tidy(s.Own), tidy(s.Server)
 	if s.SubscriberMTU == 0 {
 		s.SubscriberMTU = defaultMTU
 	}
@@ -308,6 +294,11 @@ func (s Spec) check() error {
 	for _, a := range s.Gateway {
 		if !a.Is4() || !unicast(a) {
 			return bad("%s is not a unicast IPv4 address", a)
+		}
+	}
+	for _, a := range s.Own {
+		if !slices.Contains(s.Gateway, a) {
+			return bad("%s cannot be its own and no gateway address", a)
 		}
 	}
 	for _, a := range s.Server {

@@ -38,7 +38,6 @@ func TestOpenClose(t *testing.T) {
 		before := state(t, top.router)
 		spec := top.spec()
 		spec.Gateway = []netip.Addr{netip.MustParseAddr("10.99.0.1"), netip.MustParseAddr("10.99.0.2")}
-		spec.SourceValidation, spec.ClampMSS = true, true
 		r, err := Open(spec)
 		if err != nil {
 			t.Fatal(err)
@@ -345,7 +344,7 @@ func TestKilled(t *testing.T) {
 }
 
 func killedSpec(namespace string) Spec {
-	return Spec{Name: "killed", Namespace: namespace, VRF: "red", Table: vrfTable, Gateway: []netip.Addr{netip.MustParseAddr("10.99.0.1")}, ClampMSS: true}
+	return Spec{Name: "killed", Namespace: namespace, VRF: "red", Table: vrfTable, Gateway: []netip.Addr{netip.MustParseAddr("10.99.0.1")}}
 }
 
 // TestTwoRouters: two VRFs of one namespace with the same server, gateway and client addresses do not meet.
@@ -528,20 +527,23 @@ func linkIndex(t *testing.T, n *namespace, name string) int {
 }
 
 // subscriberTopology adds a subscriber's link to the router, a veth in the place of a PPP device, with an access route.
-func subscriberTopology(t *testing.T, vrf bool) (top *topology, r *Router, subscriber *namespace) {
+func subscriberTopology(t *testing.T, vrf bool, policy LinkPolicy) (top *topology, r *Router, subscriber *namespace) {
 	t.Helper()
 	top = newTopology(t, vrf)
 	spec := top.spec()
-	spec.SourceValidation, spec.ClampMSS = true, true
 	spec.Gateway = []netip.Addr{netip.MustParseAddr("10.99.0.1")}
 	r = top.open(spec)
 	subscriber = testNamespace(t, "s")
+	group, err := r.LinkGroup(policy)
+	if err != nil {
+		t.Fatal(err)
+	}
 	master := ""
 	if vrf {
 		master = "link set sub master red\n"
 	}
 	top.router.batch(t, fmt.Sprintf("link add sub mtu 1400 type veth peer name ppp netns %s\nlink set sub group %d\n%slink set sub up\n",
-		subscriber.name, r.LinkGroup(), master))
+		subscriber.name, group, master))
 	subscriber.batch(t, "link set ppp up\naddr add 10.99.1.5/32 dev ppp\naddr add 10.99.1.6/32 dev ppp\nroute add 10.99.0.1 dev ppp\nroute add default via 10.99.0.1 src 10.99.1.5\n")
 	if err := r.AddRoute(netip.MustParsePrefix("10.99.1.5/32"), linkIndex(t, top.router, "sub"), spec.Gateway[0]); err != nil {
 		t.Fatal(err)
@@ -553,7 +555,7 @@ func subscriberTopology(t *testing.T, vrf bool) (top *topology, r *Router, subsc
 // TestSourceValidation: a subscriber sends from its own address only.
 func TestSourceValidation(t *testing.T) {
 	eachMode(t, func(t *testing.T, vrf bool) {
-		top, r, subscriber := subscriberTopology(t, vrf)
+		top, r, subscriber := subscriberTopology(t, vrf, LinkPolicy{SourceValidation: true})
 		inside := top.nat.udp(t, netip.AddrPortFrom(nat, 7000))
 		to := netip.AddrPortFrom(nat, 7000)
 		honest := subscriber.udp(t, netip.MustParseAddrPort("10.99.1.5:7000"))
@@ -581,10 +583,11 @@ func TestSourceValidation(t *testing.T) {
 	})
 }
 
-// TestClampMSS: connections from and to a subscriber get an MSS that fits its link's MTU of 1400.
+// TestClampMSS: connections from and to a subscriber get an MSS that its link's policy says, and fits its MTU of 1400 where
+// it says that.
 func TestClampMSS(t *testing.T) {
 	eachMode(t, func(t *testing.T, vrf bool) {
-		top, _, subscriber := subscriberTopology(t, vrf)
+		top, r, subscriber := subscriberTopology(t, vrf, LinkPolicy{})
 		// The subscriber's own link has 1500, so its SYN asks for 1460.
 		connect := func(from, to *namespace, local, remote string) {
 			t.Helper()
@@ -607,15 +610,38 @@ func TestClampMSS(t *testing.T) {
 			}
 		}
 		arriving := sniff(t, subscriber, "ppp")
-		connect(subscriber, top.nat, "10.99.1.5:8001", natText+":8000")
-		connect(top.nat, subscriber, natText+":8003", "10.99.1.5:8002")
-		for _, c := range []struct {
-			at   *sniffer
-			port uint16
-		}{{top.sniffer, 8001}, {arriving, 8003}} {
-			c.at.saw("")
-			if mss := c.at.mss(c.port); mss != 1360 {
-				t.Errorf("SYN from port %d passed with MSS %d, want 1360", c.port, mss)
+		for i, p := range []struct {
+			policy LinkPolicy
+			mss    uint16
+		}{
+			{LinkPolicy{ClampMSS: true}, 1360},
+			{LinkPolicy{SourceValidation: true}, 1460},
+			{LinkPolicy{MSS: 1200}, 1200},
+			{LinkPolicy{ClampMSS: true, MSS: 1300}, 1300},
+			{LinkPolicy{ClampMSS: true, MSS: 1460}, 1360},
+			{LinkPolicy{SourceValidation: true, MSS: 1200}, 1200},
+		} {
+			group, err := r.LinkGroup(p.policy)
+			if err != nil {
+				t.Fatal(err)
+			}
+			top.router.batch(t, fmt.Sprintf("link set sub group %d\n", group))
+			if i == 3 { // what the rules have learnt survives a repair
+				if err := r.Set(r.spec); err != nil {
+					t.Fatal(err)
+				}
+			}
+			up, down := 8001+uint16(2*i), 9001+uint16(2*i)
+			connect(subscriber, top.nat, fmt.Sprintf("10.99.1.5:%d", up), natText+":8000")
+			connect(top.nat, subscriber, fmt.Sprintf("%s:%d", natText, down), "10.99.1.5:8002")
+			for _, c := range []struct {
+				at   *sniffer
+				port uint16
+			}{{top.sniffer, up}, {arriving, down}} {
+				c.at.saw("")
+				if mss := c.at.mss(c.port); mss != p.mss {
+					t.Errorf("%+v: SYN from port %d passed with MSS %d, want %d", p.policy, c.port, mss, p.mss)
+				}
 			}
 		}
 	})
@@ -637,6 +663,37 @@ func (s *sniffer) mss(port uint16) (mss uint16) {
 	return mss
 }
 
+// TestOwnAddress: an address that is not borrowed is on our device even where another link has it, comes back, and goes.
+func TestOwnAddress(t *testing.T) {
+	eachMode(t, func(t *testing.T, vrf bool) {
+		top := newTopology(t, vrf)
+		device := gatewayLink("test")
+		has := func() bool { return strings.Contains(top.router.run(t, "", "ip", "-o", "addr", "show", "up"), device) }
+		spec := top.spec()
+		spec.Gateway = []netip.Addr{server}
+		r := top.open(spec)
+		if has() {
+			t.Error("an address that another link has was not borrowed")
+		}
+		spec.Own = spec.Gateway
+		for _, what := range []string{"set", "repaired"} {
+			if err := r.Set(spec); err != nil {
+				t.Fatal(err)
+			}
+			if !has() {
+				t.Errorf("%s: not on our device", what)
+			}
+			top.router.batch(t, fmt.Sprintf("addr del %s/32 dev %s\n", server, device))
+		}
+		if err := errors.Join(r.Set(spec), r.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if left := top.router.run(t, "", "ip", "-o", "addr"); strings.Contains(left, device) || !strings.Contains(left, serverText) {
+			t.Errorf("after the end:\n%s", left)
+		}
+	})
+}
+
 // TestSweep: what a killed process left for a router that is configured no more goes, and nothing else.
 func TestSweep(t *testing.T) {
 	n := testNamespace(t, "w")
@@ -646,7 +703,7 @@ func TestSweep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	kept, err := Open(Spec{Name: "kept", Namespace: n.name, ClampMSS: true})
+	kept, err := Open(Spec{Name: "kept", Namespace: n.name})
 	if err != nil {
 		t.Fatal(err)
 	}

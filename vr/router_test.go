@@ -37,6 +37,7 @@ func TestSpecCheck(t *testing.T) {
 		{"server of IPv6", Spec{Name: "a", Server: addr("2001:db8::1")}, ""},
 		{"gateway of IPv6", Spec{Name: "a", Gateway: addr("2001:db8::1")}, "IPv4"},
 		{"server of one link", Spec{Name: "a", Server: addr("fe80::1")}, "more than one link"},
+		{"own address that is none", Spec{Name: "a", Gateway: addr("10.0.0.1"), Own: addr("10.0.0.2")}, "no gateway"},
 		{"invalid address", Spec{Name: "a", Server: []netip.Addr{{}}}, "unicast"},
 		{"unspecified", Spec{Name: "a", Gateway: addr("0.0.0.0")}, "unicast"},
 		{"multicast", Spec{Name: "a", Gateway: addr("224.0.0.1")}, "unicast"},

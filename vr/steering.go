@@ -29,10 +29,11 @@ import (
 //	postrouting  a datagram with MarkEncrypt that has lost its IPsec bundle: drop. A queueing discipline on a
 //	             VRF device makes the kernel route once more and forget it.
 //	output       an ICMP redirect to a subscriber: drop.
-//	prerouting   a packet from a subscriber's link whose source is routed elsewhere: drop.
-//	forward      the MSS option of a TCP SYN of a subscriber: lower it to what the routes' MTU allows.
+//	prerouting   a packet from a subscriber's link whose source is routed elsewhere: drop, where the link's policy says so.
+//	forward      the MSS option of a TCP SYN of a subscriber: lower it to what the routes' MTU allows, and to the bound of
+//	             the link's policy. From subscribers of a VRF in prerouting.
 //
-// All rules are static. They contain no client, tunnel or session.
+// All rules are static. They contain no client, tunnel, session or link.
 
 // Offsets within the transport header. th+8 is the first octet of the L2TP header:
 //
@@ -87,6 +88,7 @@ const (
 	dropSpoofed   = "spoofed"   // subscriber with another's source address
 	dropChecksum  = "checksum"  // by the kernel itself
 	serverSetName = "server"
+	mssMapName    = "mss"
 )
 
 var counters = []string{dropDirect, dropClear, dropForeign, dropSelector, dropUnproven, dropLeak, dropSpoofed}
@@ -99,6 +101,7 @@ type ruleset struct {
 	family   nftables.TableFamily
 	address  nftables.SetDatatype
 	server   []nftables.SetElement
+	mss      []nftables.SetElement
 	counters []string
 	chains   []chain
 }
@@ -150,12 +153,15 @@ func steering(spec Spec, vrf int) ruleset {
 		postrouting.rules = append(postrouting.rules, b.guard())
 	}
 	output.rules = append(output.rules, b.redirect())
-	if spec.SourceValidation {
-		prerouting.rules = append(prerouting.rules, b.spoofed())
+	prerouting.rules = append(prerouting.rules, b.spoofed())
+	// In a VRF forwarded packets have lost the link they came by; there it is known before they are routed, and what
+	// the routes' MTU allows is not.
+	first := &forward
+	if b.vrf != 0 {
+		first = &prerouting
 	}
-	if spec.ClampMSS {
-		forward.rules = append(forward.rules, b.clamp(true, spec.SubscriberMTU), b.clamp(false, spec.SubscriberMTU))
-	}
+	first.rules = append(first.rules, b.clamp(true, spec.SubscriberMTU), b.bound(expr.MetaKeyIIFGROUP))
+	forward.rules = append(forward.rules, b.clamp(false, spec.SubscriberMTU), b.bound(expr.MetaKeyOIFGROUP))
 	set.chains = []chain{prerouting, input, output, postrouting, forward}
 	return set
 }
@@ -322,44 +328,53 @@ func (b builder) guard() rule {
 // redirect drops ICMP redirects to subscribers. Two of them that talk to each other through one XFRM interface
 // would be told to do it without us.
 func (b builder) redirect() rule {
-	r := append(b.subscriber(expr.MetaKeyOIFGROUP), protocol(unix.IPPROTO_ICMP)...)
+	r := append(b.subscriber(expr.MetaKeyOIFGROUP, 0), protocol(unix.IPPROTO_ICMP)...)
 	return append(r, load(expr.PayloadBaseTransportHeader, icmpType, 1), equal([]byte{icmpRedirect}), &expr.Verdict{Kind: expr.VerdictDrop})
 }
 
 func (b builder) spoofed() rule {
-	r := b.subscriber(expr.MetaKeyIIFGROUP)
+	r := b.subscriber(expr.MetaKeyIIFGROUP, classValidate)
 	r = append(r, &expr.Fib{Register: register, FlagSADDR: true, FlagIIF: true, ResultOIF: true}, equal(make([]byte, 4)))
 	return append(r, drop(dropSpoofed)...)
 }
 
 // clamp is for one direction. The kernel computes what the MTUs of the routes to both ends allow, but looks the
-// way back up in the main table, and in a VRF forwarded packets have lost the link they came by. So what a
-// VRF forwards is clamped to a fixed MTU instead; nftables never raises an MSS.
+// way back up in the main table. So what comes from subscribers of a VRF is clamped to a fixed MTU instead; nftables never
+// raises an MSS.
 func (b builder) clamp(from bool, mtu int) rule {
-	const (
-		flagsOffset, syn, rst = 13, 0x02, 0x04
-		headers               = 40 // IPv4 and TCP
-	)
-	r := append(rule{}, b.in()...)
-	fixed := from && b.vrf != 0
-	switch {
-	case !from:
-		r = b.subscriber(expr.MetaKeyOIFGROUP)
-	case !fixed:
-		r = b.subscriber(expr.MetaKeyIIFGROUP)
+	const headers = 40 // IPv4 and TCP
+	key := expr.MetaKeyOIFGROUP
+	if from {
+		key = expr.MetaKeyIIFGROUP
 	}
-	r = append(r, protocol(unix.IPPROTO_TCP)...)
-	r = append(r,
-		load(expr.PayloadBaseTransportHeader, flagsOffset, 1),
-		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 1, Mask: []byte{syn | rst}, Xor: []byte{0}},
-		equal([]byte{syn}))
-	if fixed {
+	r := append(connecting(), b.subscriber(key, classClamp)...)
+	if from && b.vrf != 0 {
 		r = append(r, &expr.Immediate{Register: register, Data: be16(uint16(mtu - headers))})
 	} else {
 		r = append(r, &expr.Rt{Register: register, Key: expr.RtTCPMSS},
 			&expr.Byteorder{SourceRegister: register, DestRegister: register, Op: expr.ByteorderHton, Len: 2, Size: 2})
 	}
-	return append(r, &expr.Exthdr{SourceRegister: register, Type: tcpOptionMSS, Offset: tcpOptionMSS, Len: 2, Op: expr.ExthdrOpTcpopt})
+	return append(r, lowerMSS())
+}
+
+// bound lowers the MSS to the bound of a link's policy.
+func (b builder) bound(key expr.MetaKey) rule {
+	r := append(connecting(), meta(key), &expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4,
+		Mask: binaryutil.NativeEndian.PutUint32(groupMask | classMSS), Xor: make([]byte, 4)})
+	return append(r, &expr.Lookup{SourceRegister: register, DestRegister: register, IsDestRegSet: true, SetName: mssMapName}, lowerMSS())
+}
+
+// connecting matches the packets that open TCP connections, of either side.
+func connecting() rule {
+	const flagsOffset, syn, rst = 13, 0x02, 0x04
+	return append(protocol(unix.IPPROTO_TCP),
+		load(expr.PayloadBaseTransportHeader, flagsOffset, 1),
+		&expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 1, Mask: []byte{syn | rst}, Xor: []byte{0}},
+		equal([]byte{syn}))
+}
+
+func lowerMSS() expr.Any {
+	return &expr.Exthdr{SourceRegister: register, Type: tcpOptionMSS, Offset: tcpOptionMSS, Len: 2, Op: expr.ExthdrOpTcpopt}
 }
 
 func meta(key expr.MetaKey) expr.Any { return &expr.Meta{Key: key, Register: register} }
@@ -423,9 +438,11 @@ func setMark(mark uint32) rule {
 	}
 }
 
-// subscriber matches links of the router's subscribers.
-func (b builder) subscriber(key expr.MetaKey) rule {
-	return rule{meta(key), equal(binaryutil.NativeEndian.PutUint32(b.group))}
+// subscriber matches links of the router's subscribers whose policy has the given bits.
+func (b builder) subscriber(key expr.MetaKey, class uint32) rule {
+	return rule{meta(key), &expr.Bitwise{SourceRegister: register, DestRegister: register, Len: 4,
+		Mask: binaryutil.NativeEndian.PutUint32(groupMask | class), Xor: make([]byte, 4)},
+		equal(binaryutil.NativeEndian.PutUint32(b.group | class))}
 }
 
 func drop(counter string) rule {

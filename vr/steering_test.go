@@ -3,10 +3,12 @@ package vr
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"testing"
 
+	"github.com/google/nftables"
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
@@ -181,8 +183,15 @@ func verdict(t interface{ Fatalf(string, ...any) }, set ruleset, r rule, p *pack
 			copy(p.ip[from:to], reg)
 		case *expr.Lookup:
 			found := false
-			for _, s := range set.server {
-				found = found || bytes.Equal(s.Key, reg)
+			elements := map[string][]nftables.SetElement{serverSetName: set.server, mssMapName: set.mss}[e.SetName]
+			for _, s := range elements {
+				if bytes.Equal(s.Key, reg) {
+					found = true
+					if e.IsDestRegSet {
+						reg = s.Val
+					}
+					break
+				}
 			}
 			if !found {
 				return expr.VerdictContinue
@@ -220,8 +229,7 @@ var (
 )
 
 func testSpec(plain bool) Spec {
-	return Spec{Name: "t", Server: []netip.Addr{testServer, netip.MustParseAddr("203.0.113.9")}, PlainL2TP: plain,
-		SourceValidation: true, ClampMSS: true, SubscriberMTU: defaultMTU}
+	return Spec{Name: "t", Server: []netip.Addr{testServer, netip.MustParseAddr("203.0.113.9")}, PlainL2TP: plain, SubscriberMTU: defaultMTU}
 }
 
 // TestRulesReceive: for any datagram, what the rules do on the way in is what the package promises.
@@ -559,12 +567,15 @@ func TestRulesICMP(t *testing.T) {
 // TestRulesSpoofed: only links of the router's own subscribers are checked.
 func TestRulesSpoofed(t *testing.T) {
 	set := steering(testSpec(true), 0)
-	group, other := groupOf("t"), groupOf("other")
+	group, other := groupOf("t")|classValidate|classClamp, groupOf("other")|classValidate
 	for _, c := range []struct {
 		group  uint32
 		routed bool
 		passed bool
-	}{{group, true, true}, {group, false, false}, {0, false, true}, {other, false, true}} {
+	}{
+		{group, true, true}, {group, false, false}, {group | classMSS, false, false}, {groupOf("t") | classClamp, false, true},
+		{0, false, true}, {other, false, true},
+	} {
 		p := &packet{ip: udpDatagram(testPeer, testPeer, 1, 2, 0, nil, false), group: c.group, routed: c.routed, iif: 4}
 		if passed := hook(t, set, "prerouting", p); passed != c.passed {
 			t.Errorf("group %#x, routed back %t: passed %t", c.group, c.routed, passed)
@@ -573,7 +584,7 @@ func TestRulesSpoofed(t *testing.T) {
 }
 
 // TestRulesStatic: the number of rules does not depend on the number of addresses, and without servers there is nothing to
-// steer: what is left is the rule against redirects.
+// steer: what is left is the rules for subscribers' links.
 func TestRulesStatic(t *testing.T) {
 	count := func(s Spec) (n int) {
 		for _, c := range steering(s, 0).chains {
@@ -585,11 +596,11 @@ func TestRulesStatic(t *testing.T) {
 	for i := range 200 {
 		many.Server = append(many.Server, netip.AddrFrom4([4]byte{203, 0, 113, byte(i)}))
 	}
-	if a, b := count(one), count(many); a != b || a > 28 {
+	if a, b := count(one), count(many); a != b || a > 32 {
 		t.Errorf("%d rules for 2 addresses, %d for 202", a, b)
 	}
-	if n := count(Spec{Name: "t"}); n != 1 {
-		t.Errorf("%d rules for nothing", n)
+	if n := count(Spec{Name: "t"}); n != 6 {
+		t.Errorf("%d rules for nothing but links", n)
 	}
 }
 
@@ -617,13 +628,33 @@ func TestLinkGroup(t *testing.T) {
 	seen := map[uint32]string{}
 	for i := range 50 {
 		r := &Router{name: fmt.Sprintf("tenant-%d", i)}
-		g := r.LinkGroup()
-		if g&0xffff0000 != linkGroup {
+		g, err := r.LinkGroup(LinkPolicy{})
+		if err != nil || g&0xff0000ff != linkGroup {
 			t.Errorf("%s has group %#x", r.name, g)
 		}
 		if other, ok := seen[g]; ok {
 			t.Errorf("%s and %s share group %#x", r.name, other, g)
 		}
 		seen[g] = r.name
+		for p, class := range map[LinkPolicy]uint32{{SourceValidation: true}: 1, {ClampMSS: true}: 2, {SourceValidation: true, ClampMSS: true}: 3} {
+			if with, err := r.LinkGroup(p); err != nil || with != g|class {
+				t.Errorf("%+v has group %#x, %v", p, with, err)
+			}
+		}
+		var bad *BadSpec
+		for _, mss := range []int{-1, MinMSS - 1, MaxMSS + 1} {
+			if _, err := r.LinkGroup(LinkPolicy{MSS: mss}); !errors.As(err, &bad) {
+				t.Errorf("MSS %d: %v", mss, err)
+			}
+		}
+		for range MaxMSSBounds {
+			r.mss = append(r.mss, uint16(MinMSS+len(r.mss)))
+		}
+		if full, err := r.LinkGroup(LinkPolicy{MSS: MinMSS + int(MaxMSSBounds) - 1}); err != nil || full != g|classMSS {
+			t.Errorf("the last bound has group %#x, %v", full, err)
+		}
+		if _, err := r.LinkGroup(LinkPolicy{MSS: MaxMSS}); !errors.As(err, &bad) {
+			t.Errorf("one bound too many: %v", err)
+		}
 	}
 }

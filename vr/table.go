@@ -38,6 +38,7 @@ func (r *Router) installTable(spec Spec) error {
 		return err
 	}
 	sets := []ruleset{steering(spec, r.vrf.index)}
+	sets[0].mss = mssElements(spec.Name, r.mss)
 	if six := steering6(spec, r.vrf.index); len(six.server) > 0 {
 		sets = append(sets, six)
 	}
@@ -65,6 +66,11 @@ func describe(c *nftables.Conn, table *nftables.Table, set ruleset) error {
 	server := &nftables.Set{Table: table, Name: serverSetName, KeyType: set.address}
 	if err := c.AddSet(server, set.server); err != nil {
 		return err
+	}
+	if set.family == nftables.TableFamilyIPv4 {
+		if err := c.AddSet(mssMap(table), set.mss); err != nil {
+			return err
+		}
 	}
 	for _, name := range set.counters {
 		c.AddObj(&nftables.CounterObj{Table: table, Name: name})

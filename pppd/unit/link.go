@@ -87,6 +87,11 @@ func (n *Net) setMTU(index, mtu int) error {
 	return err
 }
 
+func (n *Net) setGroup(index int, group uint32) error {
+	_, err := n.execute(unix.RTM_NEWLINK, netlink.Acknowledge, nlattr.AppendUint32(ifinfo(index, 0, 0), unix.IFLA_GROUP, group))
+	return err
+}
+
 // noqueue takes the queue from an interface that has not been up. PPP on L2TP hands every packet on at once, so a
 // queue never holds one; the usual default, fq_codel, costs each subscriber 64 KiB of kernel memory nonetheless.
 // What queues is the link below. A kernel without traffic control has no such default.

@@ -278,6 +278,11 @@ func (u *Unit) SetMTU(mtu int) error {
 	return mapError("set MTU of "+u.name, u.target.setMTU(u.index, mtu))
 }
 
+// SetGroup changes the link group.
+func (u *Unit) SetGroup(group uint32) error {
+	return mapError("set group of "+u.name, u.target.setGroup(u.index, group))
+}
+
 // Traffic reads the interface's counters. Read it before Close: afterwards, and
 // when the interface was removed by others, it is ErrNotFound.
 func (u *Unit) Traffic() (Traffic, error) {

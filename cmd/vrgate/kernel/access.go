@@ -21,7 +21,9 @@ type access struct {
 	conn     ike.ConnID
 	link     *vr.Access
 	address  netip.Prefix
-	behind   []aaa.Route // networks that its SAs may name too
+	behind   []aaa.Route  // networks that its SAs may name too
+	route    netip.Prefix // what of it has a route, and the networks that have
+	routes   []aaa.Route
 	policies []xfrm.Policy
 	shaper   *vr.Shaper
 	inside   string // the name of the router that link is to
@@ -33,6 +35,9 @@ var anywhere = netip.PrefixFrom(netip.IPv4Unspecified(), 0)
 
 func newAccess(f subscriber.OpenAccess, link *vr.Access) *access {
 	a := &access{id: f.ID, conn: ike.ConnID(f.Conn), link: link, address: netip.PrefixFrom(f.Address, f.Address.BitLen()), behind: behind(f.Routes, f.Address), inside: f.Terminating}
+	if f.Link.AccessRoutes {
+		a.routes = a.behind
+	}
 	for _, network := range a.networks() {
 		p := xfrm.Policy{IfID: link.IfID(), Reqid: xfrm.Tag(f.Conn), Local: f.Local.Addr(), Remote: f.Remote.Addr()}
 		p.Dir, p.Src, p.Dst = xfrm.PolicyOut, anywhere, network
@@ -73,18 +78,18 @@ func (d *dataplane) OpenAccess(f subscriber.OpenAccess) (name string, ifindex in
 	if err != nil {
 		return "", 0, err
 	}
-	link, err := d.accessLink(end.vr, f.Terminating, f.MTU)
+	link, err := d.accessLink(end.vr, linkKey{f.Terminating, linkPolicy(f.Link)}, f.MTU)
 	if err != nil {
 		return "", 0, typed(err)
 	}
 	a := newAccess(f, link)
-	undo := access{link: link, address: a.address} // what is there so far
+	undo := access{link: link} // what is there so far
 	if err := d.makeAccess(a, &undo, f, limits); err != nil {
 		_ = d.removeAccess(&undo)
 		return "", 0, typed(err)
 	}
 	d.mu.Lock()
-	gone := d.links[f.Terminating] != link
+	gone := d.links[linkKey{f.Terminating, linkPolicy(f.Link)}] != link
 	if !gone {
 		d.accesses[f.ID], d.accessOf[a.conn] = a, a
 		d.usageLocked(a.conn)
@@ -101,15 +106,19 @@ func (d *dataplane) OpenAccess(f subscriber.OpenAccess) (name string, ifindex in
 func (d *dataplane) makeAccess(a, made *access, f subscriber.OpenAccess, limits vr.Traffic) (err error) {
 	// The route first: it alone tells that the address is in use, and what it brings before
 	// there is a policy is dropped.
-	if err := a.link.AddRoute(a.address, f.Gateway, f.MTU); err != nil {
-		made.address = netip.Prefix{}
+	if f.Link.AccessRoutes {
+		if err := a.link.AddRoute(a.address, f.Gateway, f.MTU); err != nil {
+			return err
+		}
+		made.route, a.route = a.address, a.address
+	} else if err := a.link.Fit(f.MTU); err != nil {
 		return err
 	}
-	for _, r := range a.behind {
+	for _, r := range a.routes {
 		if err := a.link.AddNetwork(r.Prefix, f.Gateway, f.MTU, r.Metric); err != nil {
 			return routed(err, r.Prefix)
 		}
-		made.behind = append(made.behind, r)
+		made.routes = append(made.routes, r)
 	}
 	if a.shaper, err = a.link.Shaper(a.networks()...); err != nil {
 		return err
@@ -137,10 +146,10 @@ var errNoAccess = &controlplane.DataplaneError{Reason: subscriber.ReasonInterfac
 // removeAccess removes what there is of an access. Nothing passes without policies, so the rates and rules go last.
 func (d *dataplane) removeAccess(a *access) error {
 	var err error
-	if a.address.IsValid() {
-		err = a.link.DelRoute(a.address)
+	if a.route.IsValid() {
+		err = a.link.DelRoute(a.route)
 	}
-	for _, r := range a.behind {
+	for _, r := range a.routes {
 		err = errors.Join(err, a.link.DelNetwork(r.Prefix, r.Metric))
 	}
 	for _, p := range a.policies {
@@ -153,11 +162,11 @@ func (d *dataplane) removeAccess(a *access) error {
 }
 
 // accessLink is the interface to a terminating router, made when it is first needed.
-func (d *dataplane) accessLink(router *vr.Router, terminating string, mtu int) (*vr.Access, error) {
+func (d *dataplane) accessLink(router *vr.Router, key linkKey, mtu int) (*vr.Access, error) {
 	d.making.Lock()
 	defer d.making.Unlock()
 	d.mu.Lock()
-	link, lost := d.links[terminating], d.lost
+	link, lost := d.links[key], d.lost
 	d.lost = nil
 	d.mu.Unlock()
 	for _, l := range lost {
@@ -166,16 +175,16 @@ func (d *dataplane) accessLink(router *vr.Router, terminating string, mtu int) (
 	if link != nil {
 		return link, nil
 	}
-	link, err := d.vr.Access(router, mtu)
+	link, err := d.vr.Access(router, mtu, key.policy)
 	if err != nil {
 		return nil, err
 	}
 	d.mu.Lock()
-	d.links[terminating] = link
+	d.links[key] = link
 	d.mu.Unlock()
-	if err := d.poller.Add(link.FD(), func() { d.linkNews(terminating, link) }); err != nil {
+	if err := d.poller.Add(link.FD(), func() { d.linkNews(key, link) }); err != nil {
 		d.mu.Lock()
-		delete(d.links, terminating)
+		delete(d.links, key)
 		d.mu.Unlock()
 		return nil, errors.Join(err, link.Close())
 	}
@@ -184,14 +193,14 @@ func (d *dataplane) accessLink(router *vr.Router, terminating string, mtu int) (
 
 // linkNews looks after an interface. When it has gone, or somebody has set it down and its routes
 // with it, its subscribers are over (J9).
-func (d *dataplane) linkNews(terminating string, link *vr.Access) {
+func (d *dataplane) linkNews(key linkKey, link *vr.Access) {
 	if !link.Lost() {
 		return
 	}
 	d.poller.Detach(link.FD())
 	d.mu.Lock()
-	if d.links[terminating] == link {
-		delete(d.links, terminating)
+	if d.links[key] == link {
+		delete(d.links, key)
 		d.lost = append(d.lost, link)
 	}
 	var ids []subscriber.ID

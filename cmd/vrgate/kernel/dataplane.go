@@ -55,8 +55,8 @@ type dataplane struct {
 	accesses map[subscriber.ID]*access
 	accessOf map[ike.ConnID]*access
 	usage    map[ike.ConnID]*usage
-	links    map[string]*vr.Access // by terminating router
-	lost     []*vr.Access          // of no use any more, to be closed
+	links    map[linkKey]*vr.Access
+	lost     []*vr.Access // of no use any more, to be closed
 	udp      []*net.UDPConn
 }
 
@@ -69,6 +69,7 @@ type session struct {
 	route  netip.Prefix
 	behind []aaa.Route
 	shaper *vr.Shaper
+	policy subscriber.LinkPolicy
 }
 
 // SendIKE implements [controlplane.Dataplane].
@@ -169,14 +170,18 @@ func (d *dataplane) OpenSession(f subscriber.OpenSession) (name string, index in
 		return "", 0, err
 	}
 	router, target := end.vr, end.net
-	s := &session{router: router, inside: f.Terminating}
+	group, err := router.LinkGroup(linkPolicy(f.Link))
+	if err != nil {
+		return "", 0, typed(err)
+	}
+	s := &session{router: router, inside: f.Terminating, policy: f.Link}
 	if s.call, err = d.openCall(f.Call, f.PeerTunnel, l2tpnl.SessionSpec{
 		Peer: f.PeerSession, LNS: true, Sequence: f.Sequencing, RequireSequence: f.Sequencing,
 	}); err != nil {
 		return "", 0, typed(err)
 	}
 	if s.unit, err = unit.Open(unit.Spec{
-		Transport: d.net, Target: target, Channel: s.call.l2tp.Index(), MTU: f.MTU, Master: router.VRF(), Group: router.LinkGroup(),
+		Transport: d.net, Target: target, Channel: s.call.l2tp.Index(), MTU: f.MTU, Master: router.VRF(), Group: group,
 	}); err != nil {
 		_ = d.closeCall(s.call)
 		return "", 0, typed(err)
@@ -248,17 +253,20 @@ func (d *dataplane) Activate(f subscriber.Activate) error {
 	if err := s.unit.SetMTU(f.MTU); err != nil {
 		return typed(err)
 	}
+	if err := s.follow(f.Link); err != nil {
+		return typed(err)
+	}
 	if err := s.unit.Up(); err != nil {
 		return typed(err)
 	}
-	route := netip.PrefixFrom(f.Peer, f.Peer.BitLen())
-	if s.route != route {
-		if err := s.router.AddRoute(route, s.unit.Index(), f.Gateway); err != nil {
+	var routes []aaa.Route
+	if f.Link.AccessRoutes {
+		routes = behind(f.Routes, f.Peer)
+		if err := s.reach(netip.PrefixFrom(f.Peer, f.Peer.BitLen()), f.Gateway); err != nil {
 			return typed(err)
 		}
-		s.route = route
 	}
-	if err := errors.Join(s.removeBehind(), s.addBehind(behind(f.Routes, f.Peer), f.Gateway)); err != nil {
+	if err := errors.Join(s.removeBehind(), s.addBehind(routes, f.Gateway)); err != nil {
 		return typed(errors.Join(err, s.removeBehind()))
 	}
 	return typed(s.unit.SetNetwork(unit.IPv4, true))

@@ -85,7 +85,7 @@ func TestSeveralSessions(t *testing.T) {
 		})
 		check(err)
 		check(d.Activate(subscriber.Activate{
-			ID: n, Call: call, Terminating: "red", Peer: netip.AddrFrom4([4]byte{10, 0, 0, byte(10 + n)}), Gateway: gateway, MTU: 1390,
+			ID: n, Call: call, Terminating: "red", Peer: netip.AddrFrom4([4]byte{10, 0, 0, byte(10 + n)}), Gateway: gateway, MTU: 1390, Link: usualLink,
 		}))
 	}
 	if out := in("l2tp", "show", "session"); strings.Count(out, "Session ") != 3 || strings.Count(out, "sequence numbering: send recv") != 1 {

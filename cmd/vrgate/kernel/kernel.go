@@ -78,7 +78,7 @@ func (k *Kernel) Open(cfg *config.Config, c *config.Router, in controlplane.Inle
 	d := &dataplane{
 		kernel: k, in: in, name: c.Name, create: c.Namespace.Create, ike: map[netip.AddrPort]*vr.Socket{},
 		tunnels: map[l2tp.TunnelID]*tunnel{}, sessions: map[subscriber.ID]*session{}, bridges: map[subscriber.ID]*bridge{}, sas: map[xfrm.ID]ike.Direction{},
-		accesses: map[subscriber.ID]*access{}, accessOf: map[ike.ConnID]*access{}, usage: map[ike.ConnID]*usage{}, links: map[string]*vr.Access{},
+		accesses: map[subscriber.ID]*access{}, accessOf: map[ike.ConnID]*access{}, usage: map[ike.ConnID]*usage{}, links: map[linkKey]*vr.Access{},
 	}
 	if err := k.sweep(cfg, c.Namespace.Name); err != nil {
 		return nil, typed(err)
@@ -113,7 +113,6 @@ func (k *Kernel) sweep(cfg *config.Config, namespace string) error {
 func routerSpec(cfg *config.Config, c *config.Router) vr.Spec {
 	s := vr.Spec{
 		Name: c.Name, Namespace: c.Namespace.Name, Create: c.Namespace.Create, VRF: c.VRF.Device, Table: c.VRF.Table, Server: c.ServerAddresses,
-		SourceValidation: c.SourceValidation, ClampMSS: c.MSSClamp,
 	}
 	for _, d := range c.Destinations {
 		for _, h := range d.Hosts {
@@ -122,8 +121,14 @@ func routerSpec(cfg *config.Config, c *config.Router) vr.Spec {
 	}
 	for _, other := range cfg.Routers {
 		for _, p := range other.IPProfiles {
-			if p.Router == c.Name && !slices.Contains(s.Gateway, p.Unnumbered) {
+			if p.Router != c.Name {
+				continue
+			}
+			if !slices.Contains(s.Gateway, p.Unnumbered) {
 				s.Gateway = append(s.Gateway, p.Unnumbered)
+			}
+			if p.OwnAddress && !slices.Contains(s.Own, p.Unnumbered) {
+				s.Own = append(s.Own, p.Unnumbered)
 			}
 		}
 	}

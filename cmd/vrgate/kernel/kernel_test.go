@@ -21,13 +21,12 @@ func TestRouterSpec(t *testing.T) {
 	addr := netip.MustParseAddr
 	inside := &config.Router{
 		Name: "inside", Namespace: config.Namespace{Name: "tenant", Create: true}, VRF: config.VRF{Device: "blue", Table: 12},
-		MSSClamp: true, SourceValidation: true,
 	}
 	outside := &config.Router{
 		Name: "outside", Namespace: config.Namespace{Name: "tenant", Create: true}, ServerAddresses: []netip.Addr{addr("192.0.2.1")},
 		Destinations: []config.DestinationProfile{{Hosts: []config.HostProfile{{IPsecRequired: true}}}, {Hosts: []config.HostProfile{{IPsecRequired: true}}}},
 		IPProfiles: []config.IPProfile{
-			{Router: "inside", Unnumbered: addr("10.0.0.1")}, {Router: "inside", Unnumbered: addr("10.1.0.1")},
+			{Router: "inside", Unnumbered: addr("10.0.0.1")}, {Router: "inside", Unnumbered: addr("10.1.0.1"), OwnAddress: true},
 			{Router: "inside", Unnumbered: addr("10.0.0.1")}, {Router: "outside", Unnumbered: addr("10.2.0.1")},
 		},
 	}
@@ -40,7 +39,7 @@ func TestRouterSpec(t *testing.T) {
 	}
 	assert("inside", routerSpec(cfg, inside), vr.Spec{
 		Name: "inside", Namespace: "tenant", Create: true, VRF: "blue", Table: 12, Gateway: []netip.Addr{addr("10.0.0.1"), addr("10.1.0.1")},
-		ClampMSS: true, SourceValidation: true,
+		Own: []netip.Addr{addr("10.1.0.1")},
 	})
 	want := vr.Spec{
 		Name: "outside", Namespace: "tenant", Create: true, Server: []netip.Addr{addr("192.0.2.1")}, Gateway: []netip.Addr{addr("10.2.0.1")},

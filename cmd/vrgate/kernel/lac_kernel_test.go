@@ -92,11 +92,11 @@ func (l *lac) open(t *testing.T, id subscriber.ID, inner netip.Addr, traffic aaa
 	w := l.w
 	call := subscriber.CallKey{Tunnel: uint16(lnsTunnel), Session: uint16(id)}
 	_, _, err := w.plane.OpenSession(subscriber.OpenSession{
-		ID: id, Call: call, PeerTunnel: lacTunnel, PeerSession: uint16(id), Terminating: w.end.router, MTU: mtu, Traffic: traffic,
+		ID: id, Call: call, PeerTunnel: lacTunnel, PeerSession: uint16(id), Terminating: w.end.router, MTU: mtu, Traffic: traffic, Link: usualLink,
 	})
 	w.check(err)
 	w.check(w.plane.Activate(subscriber.Activate{
-		ID: id, Call: call, Terminating: w.end.router, Peer: inner, Gateway: netip.MustParseAddr(gatewayText), MTU: mtu, Routes: routes,
+		ID: id, Call: call, Terminating: w.end.router, Peer: inner, Gateway: netip.MustParseAddr(gatewayText), MTU: mtu, Routes: routes, Link: usualLink,
 	}))
 	s, err := l.tunnel.Open(l2tpnl.SessionSpec{Session: uint16(id), Peer: uint16(id)})
 	w.check(err)

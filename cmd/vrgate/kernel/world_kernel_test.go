@@ -66,6 +66,9 @@ const (
 	intranetText  = "10.1.0.2"
 )
 
+// usualLink is the default of IP profiles.
+var usualLink = subscriber.LinkPolicy{MSSClamp: true, SourceValidation: true, AccessRoutes: true}
+
 // peer is a client with a connection made by hand.
 type peer struct {
 	number  uint32 // of the connection and the session
@@ -242,7 +245,6 @@ func newWorld(t testing.TB, transport, end routerPlace, edit ...func(*config.Rou
 	router := func(p routerPlace) *config.Router {
 		return &config.Router{
 			Name: p.router, Namespace: config.Namespace{Name: p.space}, VRF: config.VRF{Device: p.vrf, Table: p.table},
-			SourceValidation: true, MSSClamp: true,
 		}
 	}
 	red := router(w.transport)
@@ -361,7 +363,7 @@ func (w *world) connect(p *peer) {
 func (w *world) openAccess(p *peer) subscriber.OpenAccess {
 	return subscriber.OpenAccess{
 		ID: subscriber.ID(p.number), Conn: p.number, Local: netip.AddrPortFrom(netip.MustParseAddr(serverAddress), p.port),
-		Remote: netip.AddrPortFrom(p.outer, p.port), Terminating: w.end.router, Address: p.inner, Gateway: netip.MustParseAddr(gatewayText), MTU: 1400,
+		Remote: netip.AddrPortFrom(p.outer, p.port), Terminating: w.end.router, Address: p.inner, Gateway: netip.MustParseAddr(gatewayText), MTU: 1400, Link: usualLink,
 	}
 }
 
