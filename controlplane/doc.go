@@ -100,4 +100,13 @@
 // starts the loops. One that cannot be opened is shown as failed and tried again while the others
 // serve. When the context ends each router ends its sessions, then its tunnels, then IPsec, politely,
 // with a share of the configured time for each, and the data planes remove what is ours.
+//
+// # Reload
+//
+// Reload takes over another configuration meanwhile. All of it is translated and read first, and then put in the place of
+// the old in an order in which nothing is named to a client before it is there: data planes, pools and limits, AAA, at last
+// the engines, each of which ends what is of a profile that is gone or has another revision, and nothing else (G4). Leases,
+// licences and counts go on; RADIUS clients and servers that would be the same are kept, others answer what they were
+// asked. A virtual router that a running data plane cannot take over, because it is elsewhere, ends politely and begins
+// anew. Plan asks the same engines beforehand what they would end.
 package controlplane

@@ -2,6 +2,7 @@ package controlplane_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -12,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"vrgate/controlplane"
 	"vrgate/controlplane/api"
 )
 
@@ -341,6 +343,81 @@ func TestReloadTakesHold(t *testing.T) {
 		assert("carol", "")
 		if err := w.finish(); err != nil {
 			t.Error(err)
+		}
+	})
+}
+
+// TestReloadFails: a virtual router whose data plane does not take over its configuration keeps its old one whole, one
+// that cannot be opened is tried again, and neither stops the others.
+func TestReloadFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, loadConfig(t, redAndBlue))
+		alice := w.connect("red", "alice", "198.51.100.1", nil)
+		alice.assertUp()
+		bob := "  - {name: bob, password: " + testPassword + "}\n"
+		files := edited(edited(redAndBlue, "vr/red.yaml", bob, ""), "vr/blue.yaml", bob, "")
+		w.kernel.Fail(len(w.kernel.Calls()) + 1)
+		plan, err := w.p.Reload(t.Context(), loadConfig(t, files))
+		if err != nil || len(plan.Failed) != 1 || plan.Failed[0].Reason != "injected" {
+			t.Fatalf("%+v, %v", plan, err)
+		}
+		for i, router := range []string{"red", "blue"} {
+			s := w.connect(router, "bob", fmt.Sprintf("198.51.100.%d", 2+i), nil)
+			if a, failed := s.settle(time.Minute); a.IsValid() != (router == plan.Failed[0].VR) {
+				t.Errorf("%s could not take over; bob has %v in %s, was told %q", plan.Failed[0].VR, a, router, failed)
+			}
+		}
+		if again, err := w.p.Plan(t.Context(), loadConfig(t, files)); err != nil || len(again.Changes) != 1 || again.Changes[0].VR != plan.Failed[0].VR {
+			t.Errorf("what is left to do is %+v, %v", again.Changes, err)
+		}
+		w.reload(files) // now it works
+		green := maps.Clone(files)
+		green["vr/green.yaml"] = routerYAML("green", "192.0.2.3")
+		w.kernel.Fail(len(w.kernel.Calls()) + 3) // after red and blue, whose files are others
+		plan, err = w.p.Reload(t.Context(), loadConfig(t, green))
+		if err != nil || len(plan.Failed) != 1 || plan.Failed[0].VR != "green" {
+			t.Fatalf("%+v, %v", plan, err)
+		}
+		time.Sleep(10 * time.Second)
+		vrs, err := w.p.VRs(t.Context())
+		if err != nil || len(vrs) != 3 || vrs[1].Name != "green" || vrs[1].State != "up" {
+			t.Errorf("%+v, %v", vrs, err)
+		}
+		if a, failed := alice.state(); !a.IsValid() {
+			t.Errorf("alice is not up, was told %q", failed)
+		}
+		if err := w.finish(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestReloadWhileItEnds: a process that ends takes over nothing, and a reload that is under way keeps it from ending no
+// longer than it would take.
+func TestReloadWhileItEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, loadConfig(t, redAndBlue))
+		s := w.connect("blue", "alice", "198.51.100.1", nil)
+		s.assertUp()
+		s.stop() // and so does not hear that its virtual router goes
+		<-s.done
+		red := maps.Clone(redAndBlue)
+		delete(red, "vr/blue.yaml")
+		cfg := loadConfig(t, red)
+		done := make(chan error, 1)
+		go func() {
+			_, err := w.p.Reload(context.Background(), cfg)
+			done <- err
+		}()
+		time.Sleep(time.Second)
+		if err := w.finish(); err != nil {
+			t.Error(err)
+		}
+		if err := <-done; err != nil {
+			t.Errorf("the reload: %v", err)
+		}
+		if _, err := w.p.Reload(context.Background(), cfg); !errors.Is(err, controlplane.ErrNotServing) {
+			t.Errorf("after the end: %v", err)
 		}
 	})
 }
