@@ -63,6 +63,7 @@ func (m *machine) step(now time.Time, ev any) []any {
 		m.servers = ev.servers
 		// L2TP first: what it says to its peers needs the SAs.
 		m.fromL2TP(now, m.l2tp.Step(now, l2tp.Reconfigure{Config: ev.l2tp}))
+		m.closeCarried(now, m.ike.Affected(ev.ike))
 		m.fromIKE(now, m.ike.Step(now, ike.Reconfigure{Config: ev.ike}))
 		m.fromSubscriber(now, m.subs.Step(now, subscriber.Reconfigure{Config: ev.subs}))
 	case ike.SAInstalled:
@@ -78,6 +79,23 @@ func (m *machine) step(now time.Time, ev any) []any {
 		m.fromSubscriber(now, m.subs.Step(now, ev))
 	}
 	return m.out
+}
+
+// closeCarried ends the tunnels of IPsec connections that are about to end: their peers hear why, which
+// they would not once the SAs have gone (G4).
+func (m *machine) closeCarried(now time.Time, ending []ike.Affected) {
+	if len(ending) == 0 {
+		return
+	}
+	why := make(map[l2tp.ConnID]ike.Affected, len(ending))
+	for _, a := range ending {
+		why[l2tp.ConnID(a.Conn.ID)] = a
+	}
+	for _, t := range m.l2tp.Tunnels() {
+		if a, ends := why[t.Conn]; ends && t.Conn != 0 && t.Ended.IsZero() {
+			m.fromL2TP(now, m.l2tp.Step(now, l2tp.CloseTunnel{Tunnel: t.ID, Message: a.Text, Reason: l2tp.Reason(a.Reason)}))
+		}
+	}
 }
 
 // tick says that the deadline may have passed.
@@ -197,7 +215,7 @@ func (m *machine) fromSubscriber(now time.Time, effects []subscriber.Effect) {
 			m.fromL2TP(now, m.l2tp.Step(now, l2tp.ConnLost{Conn: l2tp.ConnID(f.Conn)}))
 			continue
 		case subscriber.CloseConn:
-			m.fromIKE(now, m.ike.Step(now, ike.CloseConn{Conn: ike.ConnID(f.Conn), Reason: ike.Reason(f.Reason)}))
+			m.fromIKE(now, m.ike.Step(now, ike.CloseConn{Conn: ike.ConnID(f.Conn), Reason: ike.Reason(f.Reason), Text: f.Text}))
 			continue
 		case subscriber.AskUser:
 			m.fromIKE(now, m.ike.Step(now, ike.AskUser{

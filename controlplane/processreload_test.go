@@ -188,6 +188,8 @@ func TestReloadProfiles(t *testing.T) {
 					ends := slices.ContainsFunc(tc.want, func(e string) bool { return strings.HasPrefix(e, name+":") })
 					if a, failed := s.state(); a.IsValid() == ends {
 						t.Errorf("%s has %v, was told %q", name, a, failed)
+					} else if ends && name != "dave" && strings.HasPrefix(failed, "ike:") {
+						t.Errorf("%s was told %q: IPsec has ended before L2TP could say why", name, failed)
 					}
 				}
 				if err := w.finish(); err != nil {

@@ -33,7 +33,8 @@ type PlanDrop struct {
 	VR string `json:"vr"`
 	// What is the cause: "virtual router", or a profile with its kind and name.
 	What string `json:"what"`
-	// Reason is with which it ends: profile-removed, profile-changed, reconfigured or router-removed.
+	// Reason is with which it ends: profile-removed, profile-changed, administratively-disabled, reconfigured or
+	// router-removed.
 	Reason string `json:"reason"`
 	PlanCounts
 }

@@ -283,6 +283,7 @@ type Initiate struct {
 type CloseConn struct {
 	Conn   ConnID
 	Reason Reason
+	Text   string // for the operator
 }
 
 // CloseAll ends every connection (process stop).

@@ -94,7 +94,7 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 		e.initiate(ev)
 	case CloseConn:
 		if c := e.conns[ev.Conn]; c != nil {
-			e.closeConn(c, ev.Reason, "", false)
+			e.closeConn(c, ev.Reason, ev.Text, false)
 		}
 	case CloseAll:
 		e.closeAll(ev.Reason)
