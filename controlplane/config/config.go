@@ -155,12 +155,6 @@ type Router struct {
 	// Pools are the address pools of subscribers that terminate in this
 	// router, by ascending name; no address is in two of them.
 	Pools []Pool
-	// MSSClamp lowers the MSS of TCP through subscribers' interfaces to their
-	// MTU; SourceValidation drops packets of subscribers with another source
-	// address than their own. Both hold for all subscribers that terminate in
-	// this router; they come from their IP profiles, default true.
-	MSSClamp         bool
-	SourceValidation bool
 	// Users are the local users of subscribers that arrive in this router, by
 	// ascending name.
 	Users []User

@@ -28,8 +28,6 @@ var keys = map[string]string{
 	"Router.TunnelProfiles":    "ipsec.tunnel-profiles",
 	"Router.DPD":               "ipsec.dead-peer-detection",
 	"Router.Destinations":      "l2tp.destination-profiles",
-	"Router.MSSClamp":          "-", // both follow from the IP profiles
-	"Router.SourceValidation":  "-",
 
 	"Router.L2TP":               "l2tp",
 	"PolicyRule.Auth":           "authentication",

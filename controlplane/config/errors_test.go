@@ -602,17 +602,6 @@ func TestErrorsBetweenFiles(t *testing.T) {
 				`vr/a.yaml:25:46: the virtual router "c" is in another namespace; L2TP subscribers can terminate in another virtual router of the same namespace only`,
 			},
 		},
-		"subscriber rules differ": {
-			map[string]string{
-				"a": strings.Replace(strings.Replace(good, "- remote-host: default", "- ip-profile: default", 1), "ip-profiles:\n", "ip-profiles:\n  - {name: other, unnumbered-address: 10.0.0.1, mss-clamp: false}\n", 1),
-				"b": "vrf: {device: v, table: 10}\nip-profiles:\n  - {name: x, virtual-router: a, unnumbered-address: 10.0.0.1, source-validation: false}\n",
-			},
-			[]string{
-				`vr/a.yaml:17:5: "mss-clamp" must be the same in all IP profiles that terminate in the virtual router "a"; it differs from vr/a.yaml:16:5`,
-				`vr/b.yaml:3:5: "mss-clamp" must be the same in all IP profiles that terminate in the virtual router "a"; it differs from vr/a.yaml:16:5`,
-				`vr/b.yaml:3:83: "source-validation" must be the same in all IP profiles that terminate in the virtual router "a"; it differs from vr/a.yaml:16:5`,
-			},
-		},
 		"one fixed address in two files": {
 			map[string]string{
 				"a": good + "    address: 10.0.0.9\n",

@@ -397,11 +397,11 @@ type fileIPProfile struct {
 	NBNS []address `yaml:"nbns" items:"1..2"`
 	// MTU of the interface in bytes.
 	MTU number `yaml:"mtu" default:"0" range:"576..1500" zero:"from the negotiated MRU"`
-	// Lower the MSS of TCP connections to the MTU; the same in all IP profiles that terminate in one virtual router.
+	// Lower the MSS of TCP connections to the MTU.
 	MSSClamp boolean `yaml:"mss-clamp" default:"true"`
 	// Lower the MSS of TCP connections to this number of bytes besides.
 	MSS number `yaml:"mss" default:"0" range:"536..1460" zero:"no such bound"`
-	// Drop packets from a client with another source address than its own or one of the networks behind it; the same in all IP profiles that terminate in one virtual router.
+	// Drop packets from a client with another source address than its own or one of the networks behind it.
 	SourceValidation boolean `yaml:"source-validation" default:"true"`
 	// Make routes to the client and the networks behind it; without them another routing daemon has to.
 	AccessRoutes boolean `yaml:"access-routes" default:"true"`

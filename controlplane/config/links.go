@@ -20,7 +20,6 @@ func (b *builder) links() {
 			b.terminating(s, &s.file.IPProfiles[i])
 		}
 	}
-	b.subscriberRules()
 	b.aaaLinks()
 	for _, s := range b.routers {
 		for i := range s.file.IPProfiles {
@@ -200,45 +199,6 @@ func (b *builder) terminating(s *routerSource, f *fileIPProfile) {
 		p.Pool = t.Pools[0].Name
 	case !f.Pool.given() && len(t.Pools) > 1:
 		b.errorf(f.pos, "key \"pool\" is missing; the virtual router %q has %d pools to choose from", t.Name, len(t.Pools))
-	}
-}
-
-// subscriberRules settles what holds for all subscribers that terminate in one
-// router, because the kernel rules for it are per router.
-func (b *builder) subscriberRules() {
-	type rule struct {
-		key string
-		get func(*fileIPProfile) *boolean
-		set func(*Router, bool)
-	}
-	rules := []rule{
-		{"mss-clamp", func(f *fileIPProfile) *boolean { return &f.MSSClamp }, func(r *Router, v bool) { r.MSSClamp = v }},
-		{"source-validation", func(f *fileIPProfile) *boolean { return &f.SourceValidation }, func(r *Router, v bool) { r.SourceValidation = v }},
-	}
-	for _, rule := range rules {
-		for _, s := range b.routers {
-			rule.set(s.r, true)
-		}
-		first := map[string]*fileIPProfile{}
-		for _, s := range b.routers {
-			for i := range s.file.IPProfiles {
-				f := &s.file.IPProfiles[i]
-				router := f.terminating(s.r)
-				v := rule.get(f)
-				if o := first[router]; o == nil {
-					first[router] = f
-				} else if rule.get(o).v != v.v {
-					at, other := v.pos, o
-					if !v.given() {
-						at = f.pos
-					}
-					b.errorf(at, "%q must be the same in all IP profiles that terminate in the virtual router %q; it differs from %v", rule.key, router, other.pos)
-				}
-				if t := b.find(router); t != nil {
-					rule.set(t, v.v)
-				}
-			}
-		}
 	}
 }
 

@@ -100,9 +100,8 @@ func TestLoadDefaults(t *testing.T) {
 			}},
 			Certificates: Certificates{Revocation: Revocation{Refresh: time.Hour}, ExpiryWarning: 30 * 24 * time.Hour},
 			DPD:          DPD{Sent: 30 * time.Second, Unanswered: time.Minute, Silent: 150 * time.Second},
-			MSSClamp:     true, SourceValidation: true,
-			Users:  []User{{Name: "alice", Password: Secret("secret of alice")}},
-			RADIUS: defaultRADIUS("office", "192.0.2.1"), AAA: defaultAAA, Limits: Limits{WhenReached: Deny},
+			Users:        []User{{Name: "alice", Password: Secret("secret of alice")}},
+			RADIUS:       defaultRADIUS("office", "192.0.2.1"), AAA: defaultAAA, Limits: Limits{WhenReached: Deny},
 		}},
 	}
 	if diff := cmp.Diff(want, got, compareConfig); diff != "" {
@@ -380,7 +379,6 @@ users:
 				},
 				{Name: "j", Router: "in", Unnumbered: a("10.1.0.1"), OwnAddress: true, Pool: "p", AccessRoutes: true},
 			},
-			MSSClamp: true, SourceValidation: true,
 			Users: []User{
 				{Name: "t", Password: Secret("pw")},
 				{
