@@ -66,6 +66,11 @@ func (m *machine) step(now time.Time, ev any) []any {
 		m.closeCarried(now, m.ike.Affected(ev.ike))
 		m.fromIKE(now, m.ike.Step(now, ike.Reconfigure{Config: ev.ike}))
 		m.fromSubscriber(now, m.subs.Step(now, subscriber.Reconfigure{Config: ev.subs}))
+	case callClosed:
+		for _, c := range ev.carried {
+			m.fromL2TP(now, m.l2tp.Step(now, c))
+		}
+		m.fromSubscriber(now, m.subs.Step(now, ev.answer))
 	case ike.SAInstalled:
 		if ev.Err != "" && ev.Dir == ike.Outbound {
 			m.forgetESP(ev.Conn, ev.SPI)
@@ -96,6 +101,12 @@ func (m *machine) closeCarried(now time.Time, ending []ike.Affected) {
 			m.fromL2TP(now, m.l2tp.Step(now, l2tp.CloseTunnel{Tunnel: t.ID, Message: a.Text, Reason: l2tp.Reason(a.Reason)}))
 		}
 	}
+}
+
+// callClosed is the end of a session's kernel objects, and what L2TP has carried there.
+type callClosed struct {
+	answer  subscriber.Event
+	carried []l2tp.CallSettled
 }
 
 // tick says that the deadline may have passed.
@@ -217,6 +228,8 @@ func (m *machine) fromSubscriber(now time.Time, effects []subscriber.Effect) {
 		case subscriber.CloseConn:
 			m.fromIKE(now, m.ike.Step(now, ike.CloseConn{Conn: ike.ConnID(f.Conn), Reason: ike.Reason(f.Reason), Text: f.Text}))
 			continue
+		case subscriber.Ended:
+			m.settled(now, f.Record)
 		case subscriber.AskUser:
 			m.fromIKE(now, m.ike.Step(now, ike.AskUser{
 				Conn: ike.ConnID(f.Conn), Message: f.Message, Passcode: f.Passcode, NextPIN: f.NextPIN, Answer: f.Answer,
@@ -230,6 +243,15 @@ func (m *machine) fromSubscriber(now time.Time, effects []subscriber.Effect) {
 			continue
 		}
 		m.out = append(m.out, f)
+	}
+}
+
+// settled tells L2TP who it was whose session is over.
+func (m *machine) settled(now time.Time, r subscriber.Record) {
+	for _, call := range [...]subscriber.CallKey{r.Call, r.Far} {
+		if call != (subscriber.CallKey{}) && r.User != "" {
+			m.fromL2TP(now, m.l2tp.Step(now, l2tp.CallSettled{Tunnel: l2tp.TunnelID(call.Tunnel), Session: l2tp.SessionID(call.Session), User: r.User}))
+		}
 	}
 }
 

@@ -222,9 +222,10 @@ func (r *router) performSubscriber(ctx context.Context, f subscriber.Effect) {
 		})
 	case subscriber.CloseSession:
 		r.async(tunnelWork{r, f.Call.Tunnel}, func() any {
+			carried := r.carried(f.Call)
 			c, err := r.data.CloseSession(f.ID)
 			r.kernelFailed("close session", err)
-			return subscriber.SessionClosed{ID: f.ID, Counters: c}
+			return callClosed{subscriber.SessionClosed{ID: f.ID, Counters: c}, carried}
 		})
 	case subscriber.Bridge:
 		// Calls about the other tunnel may run at the same time: see SwitchPlane.
@@ -238,9 +239,10 @@ func (r *router) performSubscriber(ctx context.Context, f subscriber.Effect) {
 		})
 	case subscriber.CloseBridge:
 		r.async(tunnelWork{r, f.Near.Tunnel}, func() any {
+			carried := r.carried(f.Near, f.Far)
 			c, err := r.data.CloseBridge(f.ID)
 			r.kernelFailed("close bridge", err)
-			return subscriber.BridgeClosed{ID: f.ID, Counters: c}
+			return callClosed{subscriber.BridgeClosed{ID: f.ID, Counters: c}, carried}
 		})
 	case subscriber.OpenAccess:
 		r.async(connWork{r, ike.ConnID(f.Conn)}, func() any {
@@ -298,6 +300,19 @@ func (r *router) performSubscriber(ctx context.Context, f subscriber.Effect) {
 		}
 		r.report(level, string(f.Reason), f.Text, zap.Stringer("peer", f.Remote), zap.Uint32("conn", f.Conn))
 	}
+}
+
+// carried reads for the last time what L2TP has carried for calls whose kernel objects are about to go.
+func (r *router) carried(calls ...subscriber.CallKey) (out []l2tp.CallSettled) {
+	for _, call := range calls {
+		if t, ok := r.data.CallTraffic(call); ok {
+			s := l2tp.CallSettled{Tunnel: l2tp.TunnelID(call.Tunnel), Session: l2tp.SessionID(call.Session)}
+			s.Payload.RxOctets, s.Payload.RxPackets, s.Payload.RxErrors, s.Payload.RxDiscards = t.RxOctets, t.RxPackets, t.RxErrors, t.RxDiscards
+			s.Payload.TxOctets, s.Payload.TxPackets, s.Payload.TxErrors = t.TxOctets, t.TxPackets, t.TxErrors
+			out = append(out, s)
+		}
+	}
+	return out
 }
 
 // decide asks AAA when the subscriber's turn comes. Who waits for the end of another session keeps

@@ -60,7 +60,7 @@ func (p *Process) L2TPDestinations(ctx context.Context) ([]api.L2TPDestination, 
 					VR: r.name, Transport: "udp", Local: d.Local, Remote: d.Remote, AdminState: d.Admin.String(), EffectiveState: d.EffectiveAdmin.String(),
 					Tunnels:  api.L2TPCount{Total: d.TunnelsTotal, Failed: d.TunnelsFailed, AuthFailed: d.TunnelsAuthFailed, Active: d.TunnelsActive},
 					Sessions: api.L2TPCount{Total: d.SessionsTotal, Failed: d.SessionsFailed, Active: d.SessionsActive},
-					Lockout:  "not-locked", Control: l2tpTraffic(d.Control),
+					Lockout:  "not-locked", Control: l2tpTraffic(d.Control), Payload: l2tpTraffic(d.Payload),
 				}
 				if l, locked := lockouts[d.Remote]; locked {
 					v.Lockout, v.LockoutRemainingSeconds = l.State, inSeconds(l.Remaining)
@@ -76,14 +76,14 @@ func (p *Process) L2TPDestinations(ctx context.Context) ([]api.L2TPDestination, 
 		}
 		payload := map[netip.Addr]api.L2TPTraffic{}
 		for i := range calls {
-			remote := calls[i].Remote.Addr()
-			sum := payload[remote]
-			t, _ := r.callTraffic(&calls[i])
-			addTraffic(&sum, t)
-			payload[remote] = sum
+			if t, ok := r.callTraffic(&calls[i]); ok {
+				sum := payload[calls[i].Remote.Addr()]
+				addTraffic(&sum, t)
+				payload[calls[i].Remote.Addr()] = sum
+			}
 		}
 		for i := range rows {
-			rows[i].Payload = payload[rows[i].Remote]
+			addPayload(&rows[i].Payload, payload[rows[i].Remote])
 		}
 		out = append(out, rows...)
 	}
@@ -112,7 +112,7 @@ func destinationView(r *config.Router, d *config.DestinationProfile, live map[st
 			RemoteHost: name, IPsecTransport: h.IPsecRequired, SingleShot: h.SingleShot, InterfaceProfile: h.IPProfile, LocalAddress: h.LocalAddress,
 			LocalHost: h.LocalHost, TunnelPassword: len(h.TunnelPassword) > 0, ProxyLCP: h.ProxyLCP, ProxyAuthentication: h.ProxyAuth,
 			MaxSessions: h.MaxSessions, Sessions: live[d.Name+"/"+name], ReceiveWindow: h.ReceiveWindow, DisconnectCause: h.DisconnectCause,
-			HideAVPs: h.HideAVPs, TolerateUnknownAVPs: h.TolerateUnknownAVP,
+			HideAVPs: h.HideAVPs, TolerateUnknownAVPs: h.TolerateUnknownAVP, TolerateTunnelIDZero: h.ZeroTunnelID,
 		})
 	}
 	return v
@@ -164,6 +164,8 @@ func tunnelView(vr string, t *l2tp.TunnelInfo, now time.Time) api.L2TPTunnel {
 		EstablishedSeconds: establishedFor(t.Established, t.Ended, now), Control: l2tpTraffic(t.Control),
 		RxZLB: t.RxZLB, TxZLB: t.TxZLB, OutOfSequence: t.OutOfSequence, OutOfWindow: t.OutOfWindow, Duplicates: t.Duplicates, Retransmits: t.Retransmits,
 	}
+	v.Payload = l2tpTraffic(t.PayloadIn)
+	addPayload(&v.Payload, l2tpTraffic(t.PayloadOut))
 	if t.Initiated {
 		v.Initiator = "local"
 	}
@@ -229,15 +231,12 @@ func sessionView(vr string, s *l2tp.SessionInfo, now time.Time) api.L2TPSession 
 		State: s.State.String(), AdminState: s.Admin.String(), EffectiveState: s.EffectiveAdmin.String(), CallType: "lac-incoming", SingleShot: s.SingleShot,
 		RemoteHost: s.PeerHost, CallSerial: s.CallSerial, CallingNumber: s.CallingNumber, CalledNumber: s.CalledNumber, SubAddress: s.Info.SubAddress,
 		PrivateGroup: s.Info.PrivateGroup, PhysicalChannel: s.Info.PhysicalChannel, Bearer: bearers(s.Info.BearerType), Framing: framings(s.Info.FramingType),
-		TxSpeed: s.TxSpeed, RxSpeed: s.RxSpeed, Sequencing: s.SequencingRequired, ProxyLCP: s.ProxyLCP, ProxyAuth: "none",
+		TxSpeed: s.TxSpeed, RxSpeed: s.RxSpeed, Sequencing: s.SequencingRequired, ProxyLCP: s.ProxyLCP, ProxyAuth: proxyWords[s.ProxyType],
 		Result: s.Result, ErrorCode: s.Error, Message: s.Message, Reason: string(s.Reason), Since: s.Since, Ended: s.Ended,
-		EstablishedSeconds: establishedFor(s.Established, s.Ended, now),
+		EstablishedSeconds: establishedFor(s.Established, s.Ended, now), User: s.User, Payload: l2tpTraffic(s.Payload),
 	}
 	if s.Incoming {
 		v.CallType = "lns-incoming"
-	}
-	if s.Proxy != nil {
-		v.ProxyAuth = proxyWords[s.Proxy.AuthType]
 	}
 	return v
 }
@@ -282,6 +281,11 @@ func (r *router) callTraffic(s *l2tp.SessionInfo) (CallTraffic, bool) {
 		return CallTraffic{}, false
 	}
 	return r.data.CallTraffic(callKey(s.Tunnel, s.ID))
+}
+
+func addPayload(sum *api.L2TPTraffic, t api.L2TPTraffic) {
+	sum.RxOctets, sum.RxPackets, sum.RxErrors, sum.RxDiscards = sum.RxOctets+t.RxOctets, sum.RxPackets+t.RxPackets, sum.RxErrors+t.RxErrors, sum.RxDiscards+t.RxDiscards
+	sum.TxOctets, sum.TxPackets, sum.TxErrors, sum.TxDiscards = sum.TxOctets+t.TxOctets, sum.TxPackets+t.TxPackets, sum.TxErrors+t.TxErrors, sum.TxDiscards+t.TxDiscards
 }
 
 func addTraffic(sum *api.L2TPTraffic, t CallTraffic) {

@@ -17,7 +17,8 @@ func TestL2TPViews(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t, loadConfig(t, redAndBlue))
 		ctx := context.Background()
-		w.connect("red", "bob", "198.51.100.1", nil).assertUp()
+		bob := w.connect("red", "bob", "198.51.100.1", nil)
+		bob.assertUp()
 
 		services, err := w.p.L2TPServices(ctx)
 		if err != nil || len(services) != 2 || services[1].VR != "red" || services[1].AdminState != "enabled" || services[1].Destinations != 1 ||
@@ -47,6 +48,32 @@ func TestL2TPViews(t *testing.T) {
 		if err != nil || len(sessions) != 1 || sessions[0].CallType != "lns-incoming" || sessions[0].EstablishedSeconds < 90 || sessions[0].ProxyAuth != "none" ||
 			sessions[0].User != "bob" || sessions[0].Framing == "" {
 			t.Errorf("sessions %+v, %v", sessions, err)
+		}
+
+		// What was carried is not lost with the session, and the record knows whose it was.
+		carried, before := sessions[0].Payload, tunnels[0].Control
+		if carried.RxOctets <= 1000 || carried.TxPackets <= 20 { // the kernel's, and what went through the process before
+			t.Errorf("payload %+v", carried)
+		}
+		bob.hangUp()
+		time.Sleep(10 * time.Second)
+		if sessions, err = w.p.L2TPSessions(ctx); err != nil || len(sessions) != 1 || sessions[0].State != "idle" || sessions[0].Ended.IsZero() || sessions[0].User != "bob" ||
+			sessions[0].Payload.RxOctets < carried.RxOctets || sessions[0].Payload.TxPackets < carried.TxPackets || sessions[0].EstablishedSeconds < 90 || sessions[0].Reason == "" {
+			t.Errorf("sessions %+v, %v", sessions, err)
+		}
+		if tunnels, err = w.p.L2TPTunnels(ctx); err != nil || len(tunnels) != 1 || tunnels[0].State != "idle" || tunnels[0].Payload != sessions[0].Payload ||
+			tunnels[0].Control.RxPackets <= before.RxPackets || tunnels[0].Reason != "peer-closed-tunnel" || tunnels[0].LastResult == 0 || tunnels[0].EstablishedSeconds < 90 {
+			t.Errorf("tunnels %+v, %v", tunnels, err)
+		}
+		if destinations, err = w.p.L2TPDestinations(ctx); err != nil || len(destinations) != 1 || destinations[0].Payload != sessions[0].Payload ||
+			destinations[0].Tunnels != (api.L2TPCount{Total: 1}) || destinations[0].Sessions != (api.L2TPCount{Total: 1}) {
+			t.Errorf("destinations %+v, %v", destinations, err)
+		}
+		time.Sleep(601 * time.Second)
+		sessions, _ = w.p.L2TPSessions(ctx)
+		tunnels, _ = w.p.L2TPTunnels(ctx)
+		if len(sessions)+len(tunnels) > 0 {
+			t.Errorf("after the destruct period there still are %+v, %+v", sessions, tunnels)
 		}
 	})
 }

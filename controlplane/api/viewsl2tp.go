@@ -92,21 +92,22 @@ type L2TPDestinationProfile struct {
 // L2TPHostProfile is a host profile.
 type L2TPHostProfile struct {
 	// RemoteHost is the LAC's host name, or "default".
-	RemoteHost          string     `json:"remote_host"`
-	IPsecTransport      bool       `json:"ipsec_transport"`
-	SingleShot          bool       `json:"single_shot"`
-	InterfaceProfile    string     `json:"interface_profile"`
-	LocalAddress        netip.Addr `json:"local_address,omitzero"`
-	LocalHost           string     `json:"local_host"`
-	TunnelPassword      bool       `json:"tunnel_password"`
-	ProxyLCP            bool       `json:"proxy_lcp"`
-	ProxyAuthentication bool       `json:"proxy_authentication"`
-	MaxSessions         int        `json:"max_sessions"`
-	Sessions            int        `json:"sessions"`
-	ReceiveWindow       int        `json:"receive_window"`
-	DisconnectCause     bool       `json:"disconnect_cause"`
-	HideAVPs            bool       `json:"hide_avps"`
-	TolerateUnknownAVPs bool       `json:"tolerate_unknown_avps"`
+	RemoteHost           string     `json:"remote_host"`
+	IPsecTransport       bool       `json:"ipsec_transport"`
+	SingleShot           bool       `json:"single_shot"`
+	InterfaceProfile     string     `json:"interface_profile"`
+	LocalAddress         netip.Addr `json:"local_address,omitzero"`
+	LocalHost            string     `json:"local_host"`
+	TunnelPassword       bool       `json:"tunnel_password"`
+	ProxyLCP             bool       `json:"proxy_lcp"`
+	ProxyAuthentication  bool       `json:"proxy_authentication"`
+	MaxSessions          int        `json:"max_sessions"`
+	Sessions             int        `json:"sessions"`
+	ReceiveWindow        int        `json:"receive_window"`
+	DisconnectCause      bool       `json:"disconnect_cause"`
+	HideAVPs             bool       `json:"hide_avps"`
+	TolerateUnknownAVPs  bool       `json:"tolerate_unknown_avps"`
+	TolerateTunnelIDZero bool       `json:"tolerate_tunnel_id_zero"`
 }
 
 // L2TPTunnel is an L2TP tunnel, or the record of one that is over.

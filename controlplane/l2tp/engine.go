@@ -226,6 +226,15 @@ type SetAdmin struct {
 // their settings. Config.Admin counts when it differs from the one before, else what SetAdmin has set remains.
 type Reconfigure struct{ Config Config }
 
+// CallSettled says of a call that is over what is only known afterwards: who it was, and what the kernel has carried for it. It
+// completes the call's record and the counts of its tunnel and destination.
+type CallSettled struct {
+	Tunnel  TunnelID
+	Session SessionID
+	User    string // empty: nothing new
+	Payload Traffic
+}
+
 func (Packet) l2tpEvent()       {}
 func (Timer) l2tpEvent()        {}
 func (SocketOpened) l2tpEvent() {}
@@ -233,6 +242,7 @@ func (SendFrame) l2tpEvent()    {}
 func (ConnLost) l2tpEvent()     {}
 func (CloseSession) l2tpEvent() {}
 func (CloseTunnel) l2tpEvent()  {}
+func (CallSettled) l2tpEvent()  {}
 func (CloseAll) l2tpEvent()     {}
 func (Dial) l2tpEvent()         {}
 func (CancelDial) l2tpEvent()   {}
@@ -394,7 +404,7 @@ type TunnelInfo struct {
 	OutOfSequence         uint64 // received before their turn, and kept
 	OutOfWindow           uint64
 	Duplicates            uint64
-	PayloadIn, PayloadOut Traffic // data that went through the process; the kernel counts the rest
+	PayloadIn, PayloadOut Traffic // data that went through the process, and of calls that are over; the kernel counts the rest
 }
 
 // Traffic counts datagrams of one kind: octets are those of L2TP, its header included.
@@ -413,6 +423,7 @@ type DestinationInfo struct {
 	SessionsTotal, SessionsFailed                  uint64
 	SessionsActive                                 int
 	Control                                        Traffic
+	Payload                                        Traffic // as of tunnels
 }
 
 // ServiceInfo is the whole engine in figures.
@@ -449,12 +460,15 @@ type SessionInfo struct {
 	SingleShot            bool
 	Admin, EffectiveAdmin Admin
 	Info                  CallInfo
-	Proxy                 *Proxy // of ICCN; nil: none
+	Proxy                 *Proxy        // of ICCN; nil: none, and of records
+	ProxyType             ProxyAuthType // of Proxy, also of records; 0: none
 	Established           time.Time
 	Ended                 time.Time // of a record: it is over
 	Reason                Reason
 	Result, Error         uint16 // of the CDN sent or received
 	Message               string
+	User                  string  // of a record, from CallSettled
+	Payload               Traffic // data that went through the process; of a record all
 }
 
 // State as section 3 of requirements.md shows it.

@@ -15,14 +15,14 @@ type figures struct {
 	OutOfSequence  uint64
 	OutOfWindow    uint64
 	Duplicates     uint64
-	Payload        Traffic // data that went through the process
+	Payload        Traffic // data that went through the process, and of calls that are over
 }
 
 // totals are what remains of the tunnels that are over, and of those that were refused.
 type totals struct {
 	Tunnels, TunnelsFailed, TunnelsAuthFailed uint64 // all that there ever were, the live ones included
 	Sessions, SessionsFailed                  uint64
-	Control                                   Traffic
+	Control, Payload                          Traffic
 }
 
 // destination is a LAC or LNS (A8), by its address.
@@ -135,6 +135,7 @@ func (e *Engine) leave(t *tunnel) {
 		p.Sessions += t.SessionsTotal
 		p.SessionsFailed += t.SessionsFailed
 		p.Control.add(t.Control)
+		p.Payload.add(t.Payload)
 	}
 }
 
@@ -149,6 +150,7 @@ func (e *Engine) Destinations() []DestinationInfo {
 			Local: d.Local, Remote: remote, Admin: d.Admin, EffectiveAdmin: e.adminOf(remote),
 			TunnelsTotal: d.Past.Tunnels, TunnelsFailed: d.Past.TunnelsFailed, TunnelsAuthFailed: d.Past.TunnelsAuthFailed,
 			SessionsTotal: d.Past.Sessions, SessionsFailed: d.Past.SessionsFailed, Control: d.Past.Control,
+			Payload: d.Past.Payload,
 		})
 	}
 	for _, t := range e.tunnels {
@@ -159,6 +161,7 @@ func (e *Engine) Destinations() []DestinationInfo {
 		d.SessionsTotal += t.SessionsTotal
 		d.SessionsFailed += t.SessionsFailed
 		d.Control.add(t.Control)
+		d.Payload.add(t.Payload)
 	}
 	return list
 }

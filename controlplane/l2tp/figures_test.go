@@ -191,6 +191,52 @@ func TestDestinationFlood(t *testing.T) {
 	}
 }
 
+// What a call has carried, and whose it was, is known after its end.
+func TestCallSettled(t *testing.T) {
+	s := newScript(t, profiles(""))
+	p, q := s.peer(1, "203.0.113.5:1701", 5), s.peer(2, "203.0.113.6:1701", 6)
+	p.up()
+	q.up()
+	call := p.call(9)
+	other := q.call(9)
+	frame := appendData(nil, p.lns, call, false, 0, []byte{0xc0, 0x21, 1, 2})
+	p.raw(frame)
+	p.say(0, build(msgCDN).result(1, 0, "").u16(attrSessionID, 9).b)
+	kernel := Traffic{RxOctets: 1000, RxPackets: 10, RxErrors: 1, RxDiscards: 2, TxOctets: 2000, TxPackets: 20, TxErrors: 3}
+	s.step(CallSettled{Tunnel: p.lns, Session: call, Payload: kernel})
+	s.step(CallSettled{Tunnel: p.lns, Session: call, User: "ann"})
+	s.step(CallSettled{Tunnel: p.lns, Session: other, User: "nobody"}) // it lives
+	all := kernel
+	all.add(Traffic{RxOctets: uint64(len(frame)), RxPackets: 1})
+	record := s.e.Sessions()[1]
+	if record.Tunnel != p.lns || record.User != "ann" || record.Payload != all {
+		t.Errorf("record %+v, want payload %+v", record, all)
+	}
+	if live := s.e.Sessions()[0]; live.User != "" || live.Payload != (Traffic{}) {
+		t.Errorf("the other call %+v", live)
+	}
+	check := func(what string, want Traffic) {
+		t.Helper()
+		for _, i := range s.e.Tunnels() {
+			if i.ID == p.lns && (i.PayloadIn != want.in() || i.PayloadOut != want.out()) {
+				t.Errorf("%s: tunnel has %+v %+v", what, i.PayloadIn, i.PayloadOut)
+			}
+		}
+		if d := s.e.Destinations(); d[0].Payload != want || d[1].Payload != (Traffic{}) {
+			t.Errorf("%s: destinations have %+v", what, d)
+		}
+	}
+	check("tunnel that lives", all)
+	// The kernel may say it when the tunnel is over.
+	s.step(ConnLost{1})
+	s.step(CallSettled{Tunnel: p.lns, Session: call, Payload: kernel})
+	all.add(kernel)
+	check("tunnel that is over", all)
+	// And when nothing is left.
+	s.wait(601 * time.Second)
+	s.step(CallSettled{Tunnel: p.lns, Session: call, User: "ann", Payload: kernel})
+}
+
 // In clear text without a password only a session that came up is worth a record: anybody can have calls refused or time out.
 func TestRecordsOfStrangers(t *testing.T) {
 	for _, c := range []struct {

@@ -1,6 +1,9 @@
 package l2tp
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // Limits on what is kept for show about that which is over.
 const (
@@ -46,6 +49,33 @@ func (e *Engine) keepSession(now time.Time, t *tunnel, s *session, down *Session
 	info.State, info.Proxy = StateIdle, nil
 	info.Ended, info.Reason, info.Result, info.Error, info.Message = now, down.Reason, down.Result, down.Error, down.Text
 	e.endedSessions = append(e.endedSessions, sessionRecord{info, now.Add(t.Params.Destruct)})
+}
+
+// callSettled completes the newest record of a call, and counts what it has carried.
+func (e *Engine) callSettled(ev CallSettled) {
+	for i := len(e.endedSessions) - 1; i >= 0; i-- {
+		s := &e.endedSessions[i].Info
+		if s.Tunnel == ev.Tunnel && s.ID == ev.Session {
+			s.User = cmp.Or(ev.User, s.User)
+			s.Payload.add(ev.Payload)
+			break
+		}
+	}
+	if ev.Payload == (Traffic{}) {
+		return
+	}
+	if t := e.tunnels[ev.Tunnel]; t != nil {
+		t.Payload.add(ev.Payload)
+		return
+	}
+	for i := len(e.ended) - 1; i >= 0; i-- {
+		if t := &e.ended[i].Info; t.ID == ev.Tunnel {
+			t.PayloadIn.add(ev.Payload.in())
+			t.PayloadOut.add(ev.Payload.out())
+			e.destination(t.Remote.Addr()).Past.Payload.add(ev.Payload) // the record holds it
+			return
+		}
+	}
 }
 
 // dropTunnelRecords forgets the n oldest records.

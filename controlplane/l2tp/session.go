@@ -21,17 +21,23 @@ type session struct {
 	Deadline      time.Time // of its set-up
 	DataNs        uint16    // next data sequence number
 	AckNs         uint16    // of Dial: sequence number of our ICCN
+	Payload       Traffic   // data that went through the process
 	AwaitsConfirm bool      // of Dial: ICCN sent, not yet acknowledged
 }
 
 func (s *session) info(t *tunnel) SessionInfo {
-	return SessionInfo{
+	info := SessionInfo{
 		Tunnel: t.ID, ID: s.ID, Peer: s.Peer, PeerTunnel: t.Peer, Conn: t.Conn, Local: t.Local, Remote: t.Remote, State: s.State,
 		Ref: s.Ref, Profile: t.Profile, HostProfile: t.HostProfile, PeerHost: t.PeerHost, LocalHost: t.LocalHost, CallSerial: s.Serial,
 		CallingNumber: s.Info.CallingNumber, CalledNumber: s.Info.CalledNumber, TxSpeed: s.Info.TxSpeed, RxSpeed: s.Info.RxSpeed,
 		SequencingRequired: s.Sequenced, ProxyLCP: s.Proxy.hasLCP(), ProxyAuth: s.Proxy.hasAuth(), Since: s.Since, Info: s.Info, Proxy: s.Proxy,
 		Incoming: !t.Initiated, SingleShot: t.SingleShot, Admin: s.Admin, EffectiveAdmin: max(s.Admin, t.Admin), Established: s.UpAt,
+		Payload: s.Payload,
 	}
+	if s.Proxy != nil {
+		info.ProxyType = s.Proxy.AuthType
+	}
+	return info
 }
 
 // callMessage handles a well-formed control message that concerns one session.
@@ -379,6 +385,7 @@ func (e *Engine) frame(now time.Time, t *tunnel, id SessionID, payload []byte, o
 		t.Payload.RxDiscards++
 		return
 	}
+	s.Payload.received(octets)
 	if s.AwaitsConfirm {
 		// The LNS has our ICCN, or it would send nothing: data overtook the acknowledgement. What it says first may be all
 		// that it ever says, such as the verdict on an authentication that we have handed on.
@@ -388,12 +395,14 @@ func (e *Engine) frame(now time.Time, t *tunnel, id SessionID, payload []byte, o
 	if s.State != StateEstablished {
 		e.count(ReasonEarlyFrame) // LCP overtook ICCN; it is repeated
 		t.Payload.RxDiscards++
+		s.Payload.RxDiscards++
 		return
 	}
 	ppp, ok := pppFrame(payload)
 	if !ok {
 		e.count(ReasonBadFrame)
 		t.Payload.RxErrors++
+		s.Payload.RxErrors++
 		return
 	}
 	e.emit(FrameReceived{Tunnel: t.ID, Session: id, Frame: ppp})
@@ -416,5 +425,6 @@ func (e *Engine) sendFrame(ev SendFrame) {
 		s.DataNs++
 	}
 	t.Payload.sent(len(data))
+	s.Payload.sent(len(data))
 	e.emit(Send{Tunnel: t.ID, Data: data})
 }

@@ -113,6 +113,8 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 		e.reconfigure(now, ev.Config)
 	case SetAdmin:
 		e.setAdmin(now, ev)
+	case CallSettled:
+		e.callSettled(ev)
 	case Timer:
 	}
 	out := e.out
