@@ -129,6 +129,10 @@ func (a *Access) open(r, to *Router, link, master int, gated bool) error {
 	if err := a.nl.LinkSetGroup(moved, int(a.group)); err != nil {
 		return failed(err, "access interface %s: link group", a.name)
 	}
+	var none *MissingFeature
+	if err := a.shared.hold(); err != nil && !errors.As(err, &none) { // who needs it is told then
+		return failed(err, "access interface %s: place for traffic control", a.name)
+	}
 	if err := a.nl.LinkSetUp(moved); err != nil {
 		return failed(err, "access interface %s up", a.name)
 	}

@@ -140,7 +140,8 @@ type shared struct {
 	arises start // of packets from subscribers
 
 	mu    sync.Mutex
-	ready bool     // the link has the place for filters
+	place bool     // the link has the place for filters
+	ready bool     // and all else that they need is there
 	next  uint32   // slots below have been given
 	free  []uint32 // and these given back
 }
@@ -174,7 +175,7 @@ func (s *shared) prepare() error {
 	if s.ready {
 		return nil
 	}
-	if err := s.tc.addClsact(s.link); err != nil {
+	if err := s.hold(); err != nil {
 		return err
 	}
 	for _, index := range []uint32{s.tally.policy, s.tally.rate} {
@@ -183,6 +184,19 @@ func (s *shared) prepare() error {
 		}
 	}
 	s.ready = true
+	return nil
+}
+
+// hold makes the place for filters, once. The kernel sends nothing by the link meanwhile, which others of its subscribers would
+// notice: do it before the link is up, if it is theirs too.
+func (s *shared) hold() error {
+	if s.place {
+		return nil
+	}
+	if err := s.tc.addClsact(s.link); err != nil {
+		return err
+	}
+	s.place = true
 	return nil
 }
 
