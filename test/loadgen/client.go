@@ -27,6 +27,7 @@ type client struct {
 	up       time.Time // first had an address
 	failed   string    // why it gave up or was thrown out
 	answered int       // the last of Generator.Ping's rounds that came back
+	flow     *flow     // while Generator.Stream runs
 }
 
 // settled tells whether the attempt to connect is over.
@@ -231,7 +232,11 @@ func (g *Generator) frameReceived(c *client, frame []byte) {
 	}
 	protocol, data := binary.BigEndian.Uint16(frame), frame[2:]
 	if protocol == pppIPv4 {
-		if isReply(data, c.address, uint16(c.n), uint16(g.pinged)) {
+		switch seq, ok := reply(data, c.address, uint16(c.n)); {
+		case !ok:
+		case c.flow != nil:
+			c.flow.reply(seq)
+		case seq == uint16(g.pinged):
 			c.answered = g.pinged
 		}
 		return

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"net/netip"
 	"testing"
+	"time"
 
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/keymat"
@@ -86,24 +87,43 @@ func TestChecksum(t *testing.T) {
 	}
 }
 
-func TestIsReply(t *testing.T) {
+func TestReply(t *testing.T) {
 	client, server := netip.MustParseAddr("10.9.0.7"), netip.MustParseAddr("10.9.0.1")
 	// What a host does with an echo request: addresses swapped, type 0.
-	reply := echo(server, client, 7, 3)
-	reply[ipv4Header] = echoReply
-	if checksum(reply[:ipv4Header]) != 0 {
+	answer := echo(server, client, 7, 3)
+	answer[ipv4Header] = echoReply
+	if checksum(answer[:ipv4Header]) != 0 {
 		t.Error("checksum of the IPv4 header is wrong")
 	}
-	if !isReply(reply, client, 7, 3) {
-		t.Error("the reply is not recognised")
+	if seq, ok := reply(answer, client, 7); !ok || seq != 3 {
+		t.Errorf("the reply is %d %v", seq, ok)
 	}
-	if isReply(reply, client, 7, 2) || isReply(reply, client, 8, 3) || isReply(reply, server, 7, 3) || isReply(echo(server, client, 7, 3), client, 7, 3) {
-		t.Error("something else is taken for the reply")
+	for what, other := range map[string]struct {
+		packet []byte
+		to     netip.Addr
+		id     uint16
+	}{
+		"of another": {answer, client, 8}, "to another": {answer, server, 7}, "a request": {echo(server, client, 7, 3), client, 7},
+	} {
+		if _, ok := reply(other.packet, other.to, other.id); ok {
+			t.Errorf("%s is taken for the reply", what)
+		}
 	}
-	for n := range reply[:ipv4Header+icmpHeader] {
-		if isReply(reply[:n], client, 7, 3) {
+	for n := range answer[:ipv4Header+icmpHeader] {
+		if _, ok := reply(answer[:n], client, 7); ok {
 			t.Errorf("%d bytes are taken for the reply", n)
 		}
+	}
+}
+
+// TestFlow: an answer counts once, and only if it has been asked for.
+func TestFlow(t *testing.T) {
+	f := flow{waiting: map[uint16]time.Time{1: time.Now().Add(-time.Second), 2: time.Now()}}
+	for _, seq := range []uint16{1, 1, 3} {
+		f.reply(seq)
+	}
+	if len(f.waiting) != 1 || f.answered != 1 || f.late < time.Second {
+		t.Errorf("%+v", f)
 	}
 }
 

@@ -175,7 +175,7 @@ func (g *Generator) Connect(ctx context.Context, n, window int) (Result, error) 
 		if settled == n {
 			break
 		}
-		if err := g.turn(ctx); err != nil {
+		if err := g.turn(ctx, time.Time{}); err != nil {
 			return Result{}, fmt.Errorf("loadgen: %d of %d clients settled: %w", settled, n, err)
 		}
 	}
@@ -219,7 +219,7 @@ func (g *Generator) Ping(ctx context.Context, to netip.Addr) (answered int, err 
 		if waiting == 0 {
 			return answered, nil
 		}
-		if err := g.turn(ctx); err != nil {
+		if err := g.turn(ctx, time.Time{}); err != nil {
 			return answered, err
 		}
 		answered = 0
@@ -229,7 +229,7 @@ func (g *Generator) Ping(ctx context.Context, to netip.Addr) (answered int, err 
 // Serve answers keepalives for a while.
 func (g *Generator) Serve(ctx context.Context, d time.Duration) error {
 	for end := time.Now().Add(d); time.Now().Before(end); {
-		if err := g.turn(ctx); err != nil {
+		if err := g.turn(ctx, time.Time{}); err != nil {
 			return err
 		}
 	}
@@ -247,11 +247,11 @@ func (g *Generator) Lost() map[string]int {
 	return lost
 }
 
-// turn waits for the next thing to happen and works it off.
-func (g *Generator) turn(ctx context.Context) error {
+// turn waits for the next thing to happen, or until a time if that is not zero, and works it off.
+func (g *Generator) turn(ctx context.Context, until time.Time) error {
 	g.work()
 	wait := linkTick
-	for _, d := range [...]time.Time{g.ike.Deadline(), g.l2tp.Deadline()} {
+	for _, d := range [...]time.Time{g.ike.Deadline(), g.l2tp.Deadline(), until} {
 		if !d.IsZero() {
 			wait = min(wait, time.Until(d))
 		}

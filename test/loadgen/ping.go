@@ -31,14 +31,16 @@ func echo(from, to netip.Addr, id, seq uint16) []byte {
 	return b
 }
 
-// isReply tells whether an IPv4 packet is the answer to echo(local, …, id, seq).
-func isReply(b []byte, local netip.Addr, id, seq uint16) bool {
+// reply returns the sequence number of an IPv4 packet that is the answer to an echo(local, …, id, …).
+func reply(b []byte, local netip.Addr, id uint16) (seq uint16, ok bool) {
 	if len(b) < ipv4Header || b[0] != 4<<4|ipv4Header/4 || b[9] != protoICMP || netip.AddrFrom4([4]byte(b[16:20])) != local {
-		return false
+		return 0, false
 	}
 	icmp := b[ipv4Header:]
-	return len(icmp) >= icmpHeader && icmp[0] == echoReply &&
-		binary.BigEndian.Uint16(icmp[4:]) == id && binary.BigEndian.Uint16(icmp[6:]) == seq
+	if len(icmp) < icmpHeader || icmp[0] != echoReply || binary.BigEndian.Uint16(icmp[4:]) != id {
+		return 0, false
+	}
+	return binary.BigEndian.Uint16(icmp[6:]), true
 }
 
 // checksum is the Internet checksum (RFC 1071) of b, whose own field is zero.
