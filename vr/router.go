@@ -48,11 +48,12 @@ type Router struct {
 	table int // routing table
 	mine  claim
 
-	mu     sync.Mutex // guards what follows
-	spec   Spec
-	vrf    device
-	mss    []uint16 // the bounds of links, by number less 1
-	closed bool
+	mu        sync.Mutex // guards what follows
+	spec      Spec
+	vrf       device
+	mss       []uint16  // the bounds of links, by number less 1
+	installed []ruleset // nftables, without the bounds
+	closed    bool
 }
 
 // device is a link of the router; the zero value is none.

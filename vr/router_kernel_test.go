@@ -84,10 +84,15 @@ func TestOpenClose(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		// One gateway address goes, one comes, one stays.
+		// One gateway address goes, one comes, one stays. The rules are not touched, no packet could notice.
+		rules := func() string { return top.router.run(t, "", "nft", "-a", "list", "table", "ip", tableName("test")) }
+		untouched := rules()
 		spec.Gateway = []netip.Addr{netip.MustParseAddr("10.99.0.2"), netip.MustParseAddr("10.99.0.3")}
 		if err := r.Set(spec); err != nil {
 			t.Fatal(err)
+		}
+		if after := rules(); after != untouched {
+			t.Errorf("rules after Set:\n%s\nbefore:\n%s", after, untouched)
 		}
 		if have := local(); have != "10.99.0.2/32 10.99.0.3/32" {
 			t.Errorf("gateway addresses after Set: %s", have)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"reflect"
 	"slices"
 
 	"github.com/google/nftables"
@@ -31,18 +32,25 @@ func nftError(err error, router string) error {
 	}
 }
 
-// installTable replaces the table by that of spec in one transaction: a packet meets the old rules or the new.
+// installTable replaces the table by that of spec in one transaction. A packet that is between two hooks then may still
+// be dropped, because it has the mark of the one and meets the other without it. So a table that is there already stays,
+// with its counters.
 func (r *Router) installTable(spec Spec) error {
 	c, err := r.nft()
 	if err != nil {
 		return err
 	}
 	sets := []ruleset{steering(spec, r.vrf.index)}
-	sets[0].mss = mssElements(spec.Name, r.mss)
 	if six := steering6(spec, r.vrf.index); len(six.server) > 0 {
 		sets = append(sets, six)
 	}
-	for _, set := range sets {
+	if reflect.DeepEqual(sets, r.installed) && r.intact(c) {
+		return nil
+	}
+	for i, set := range sets {
+		if i == 0 {
+			set.mss = mssElements(spec.Name, r.mss)
+		}
 		table := &nftables.Table{Family: set.family, Name: tableName(spec.Name)}
 		// Adding first makes deleting succeed whether or not the table was there.
 		c.AddTable(table)
@@ -54,10 +62,44 @@ func (r *Router) installTable(spec Spec) error {
 	if err := nftError(c.Flush(), spec.Name); err != nil {
 		return err
 	}
+	r.installed = sets
 	if len(sets) == 1 {
 		return r.removeTableOf(nftables.TableFamilyIPv6)
 	}
 	return nil
+}
+
+// intact says whether everything of the tables is there. Rules that somebody has replaced by as many others are not
+// noticed.
+func (r *Router) intact(c *nftables.Conn) bool {
+	for _, set := range r.installed {
+		table := &nftables.Table{Family: set.family, Name: tableName(r.name)}
+		for _, ch := range set.chains {
+			if len(ch.rules) == 0 {
+				continue
+			}
+			rules, err := c.GetRules(table, &nftables.Chain{Table: table, Name: ch.name})
+			if err != nil || len(rules) != len(ch.rules) {
+				return false
+			}
+		}
+		server, err := c.GetSetElements(&nftables.Set{Table: table, Name: serverSetName, KeyType: set.address})
+		if err != nil || len(server) != len(set.server) {
+			return false
+		}
+		objects, err := c.GetObjects(table)
+		if err != nil || len(objects) < len(set.counters) {
+			return false
+		}
+		if set.family != nftables.TableFamilyIPv4 {
+			continue
+		}
+		bounds, err := c.GetSetElements(mssMap(table))
+		if err != nil || len(bounds) != len(r.mss) {
+			return false
+		}
+	}
+	return true
 }
 
 // describe adds the table and everything in it to the transaction.
@@ -122,7 +164,7 @@ func (r *Router) families() []nftables.TableFamily {
 	return families
 }
 
-// Drops counts the packets that the router's rules have dropped since the last Set, by reason: "direct" to a
+// Drops counts the packets that the router's rules have dropped since the last Set that changed them, by reason: "direct" to a
 // tunnel's port, "cleartext" where IPsec is demanded, "foreign" SA, "selector": a client's SA used for something
 // else than L2TP, "unproven" ICMP error about decrypted contents, "leak" of an unencrypted datagram, "spoofed"
 // source of a subscriber; since Open of the first router of the namespace by the kernel, in the whole of it: "checksum", UDP
