@@ -125,7 +125,7 @@ func (r *reloaded) unharmed(crowd int) {
 	}
 	t := <-r.traffic
 	r.t.Logf("crowd: %+v", t)
-	if t.Sessions != crowd || t.Lost() > 0 || t.Sent < 10*t.Sessions {
+	if t.Sessions != crowd || t.Lost() > 0 || t.Sent < 5*t.Sessions {
 		r.t.Errorf("crowd: %+v, want no loss of %d sessions; ended: %v", t, crowd, r.crowd.Lost())
 	}
 }
@@ -169,8 +169,8 @@ func TestReload(t *testing.T) {
 		t.Error("that is not what will end")
 	}
 	r.drops(
-		api.PlanDrop{VR: "office", What: "destination profile altered host profile default", Reason: "profile-changed", PlanCounts: api.PlanCounts{Tunnels: 1, Sessions: 1, Subscribers: 1}},
-		api.PlanDrop{VR: "office", What: "destination profile leaving host profile default", Reason: "profile-removed", PlanCounts: api.PlanCounts{Tunnels: 1, Sessions: 1, Subscribers: 1}},
+		api.PlanDrop{VR: "office", What: "l2tp destination profile altered host profile default", Reason: "profile-changed", PlanCounts: api.PlanCounts{Tunnels: 1, Sessions: 1, Subscribers: 1}},
+		api.PlanDrop{VR: "office", What: "l2tp destination profile leaving host profile default", Reason: "profile-removed", PlanCounts: api.PlanCounts{Tunnels: 1, Sessions: 1, Subscribers: 1}},
 	)
 	for user, reason := range map[string]string{"leaving": "profile-removed", "altered": "profile-changed"} {
 		if got := r.ended(user).Reason; got != reason {
@@ -188,6 +188,15 @@ func TestReload(t *testing.T) {
 		t.Errorf("the first of the crowd ended with reason %s", got)
 	}
 
+	// What ends nobody may be changed again and again.
+	for i := range 5 {
+		profiles[0] = destination("altered", altered.Host().Address, fmt.Sprint(", local-host: other, max-sessions: ", i+1))
+		r.write(nil, profiles[0])
+		if p := r.plan("reload"); !p.Applied || p.Empty() || p.Dropped != (api.PlanCounts{}) {
+			t.Errorf("a limit of %d: %+v", i+1, p)
+		}
+	}
+
 	// Whoever had to go is let in again, by what is configured now.
 	r.connect(leaving)
 	r.ping(leaving, topo.PingOptions{})
@@ -200,9 +209,9 @@ func TestReload(t *testing.T) {
 	}
 }
 
-// hangUp sends SIGHUP and waits for the n-th line that the log has of it.
+// hangUp sends SIGHUP and waits until the log has n lines of it.
 func (w *world) hangUp(msg string, n int) {
 	w.t.Helper()
 	w.check(syscall.Kill(w.daemon.PID(), syscall.SIGHUP))
-	w.eventually("line "+msg, func() bool { return len(lines[struct{}](w, msg)) == n })
+	w.eventually("line "+msg, func() bool { return len(lines[struct{}](w, msg)) >= n })
 }
