@@ -25,8 +25,14 @@ func (p *Process) forecast(ctx context.Context, cfg *config.Config) (api.Plan, *
 		return api.Plan{}, nil, err
 	}
 	plan.Changes = p.changes(b)
+	leaving := map[string]subscriber.Reason{}
 	for _, r := range p.routers() {
-		drops, err := r.drops(ctx, b)
+		if why := r.whole(b); why != "" {
+			leaving[r.name] = why
+		}
+	}
+	for _, r := range p.routers() {
+		drops, err := r.drops(ctx, b, leaving)
 		if err != nil {
 			return api.Plan{}, nil, err
 		}
@@ -61,16 +67,20 @@ func (p *Process) changes(b *built) []api.PlanChange {
 	return out
 }
 
-// drops says what of a router ends with a configuration.
-func (r *router) drops(ctx context.Context, b *built) ([]api.PlanDrop, error) {
-	next := b.cfg.Router(r.name)
-	whole := subscriber.Reason("")
-	switch {
+// whole says why all of a router ends with a configuration; empty: it does not.
+func (r *router) whole(b *built) subscriber.Reason {
+	switch next := b.cfg.Router(r.name); {
 	case next == nil:
-		whole = reasonRouterRemoved
+		return reasonRouterRemoved
 	case reopens(r.cfg(), next):
-		whole = reasonReconfigured
+		return reasonReconfigured
 	}
+	return ""
+}
+
+// drops says what of a router ends with a configuration; leaving are the routers of which all does.
+func (r *router) drops(ctx context.Context, b *built, leaving map[string]subscriber.Reason) ([]api.PlanDrop, error) {
+	whole := leaving[r.name]
 	var out []api.PlanDrop
 	if !r.do(ctx, func(time.Time) {
 		if whole != "" {
@@ -80,7 +90,7 @@ func (r *router) drops(ctx context.Context, b *built) ([]api.PlanDrop, error) {
 			}
 			return
 		}
-		out = r.machine.drops(r.name, b.router(r.name).machine)
+		out = r.machine.drops(r.name, b.router(r.name).machine, leaving)
 	}) && ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
@@ -89,7 +99,12 @@ func (r *router) drops(ctx context.Context, b *built) ([]api.PlanDrop, error) {
 
 // counts is all that a router has; in its loop.
 func (r *router) counts() (c api.PlanCounts) {
-	c.Connections, c.Tunnels = len(r.machine.ike.Conns()), r.machine.l2tp.Live()
+	c.Connections = len(r.machine.ike.Conns())
+	for _, t := range r.machine.l2tp.Tunnels() {
+		if t.Ended.IsZero() {
+			c.Tunnels++
+		}
+	}
 	for _, s := range r.machine.l2tp.Sessions() {
 		if s.Ended.IsZero() {
 			c.Sessions++
@@ -111,8 +126,8 @@ func hostCause(profile, host string, reason l2tp.Reason) cause {
 }
 
 // drops says what of the engines ends with a configuration, by causes. What ends with something else that ends counts
-// for the cause of that.
-func (m *machine) drops(router string, next machineConfig) []api.PlanDrop {
+// for the cause of that. Sessions that end in another router which leaves go with it.
+func (m *machine) drops(router string, next machineConfig, leaving map[string]subscriber.Reason) []api.PlanDrop {
 	counts := map[cause]*api.PlanCounts{}
 	of := func(c cause) *api.PlanCounts {
 		if counts[c] == nil {
@@ -166,6 +181,10 @@ func (m *machine) drops(router string, next machineConfig) []api.PlanDrop {
 		if s.Access == aaa.AccessXAuth || !ends {
 			c, ends = conns[s.Conn]
 		}
+		if !ends && leaving[s.Terminating] != "" {
+			c, ends = cause{"virtual router " + s.Terminating, string(leaving[s.Terminating])}, true
+			m.dropsWith(&s, of(c))
+		}
 		if ends && s.State != subscriber.StateEnding {
 			of(c).Subscribers++
 		}
@@ -175,4 +194,24 @@ func (m *machine) drops(router string, next machineConfig) []api.PlanDrop {
 		out = append(out, api.PlanDrop{VR: router, What: c.what, Reason: c.reason, PlanCounts: *n})
 	}
 	return out
+}
+
+// dropsWith counts what ends with a session that is ended by itself: a dynamic subscriber has its IPsec connection alone, and so
+// has a single-shot tunnel (H4). Others have their tunnel for the idle timeout.
+func (m *machine) dropsWith(s *subscriber.Record, n *api.PlanCounts) {
+	if s.State == subscriber.StateEnding {
+		return
+	}
+	if s.Access == aaa.AccessXAuth {
+		n.Connections++
+		return
+	}
+	n.Sessions++
+	if !s.SingleShot {
+		return
+	}
+	n.Tunnels++
+	if s.Conn != 0 {
+		n.Connections++
+	}
 }

@@ -31,7 +31,8 @@ type PlanChange struct {
 // PlanDrop is what ends for one cause.
 type PlanDrop struct {
 	VR string `json:"vr"`
-	// What is the cause: "virtual router", or a profile with its kind and name.
+	// What is the cause: "virtual router", "virtual router NAME" for sessions that end in that one, or a profile with
+	// its kind and name.
 	What string `json:"what"`
 	// Reason is with which it ends: profile-removed, profile-changed, administratively-disabled, reconfigured or
 	// router-removed.
