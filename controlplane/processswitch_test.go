@@ -2,6 +2,9 @@ package controlplane_test
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -113,4 +116,78 @@ func find(subs []api.Subscriber, router, user string) *api.Subscriber {
 		}
 	}
 	return nil
+}
+
+// TestSwitchedThroughReloads: a session that has been handed on has the timeouts that AAA gives it where it arrived; a reload with
+// other LNSs holds for new sessions, and one that ends its host profile ends both of its calls. The password that
+// was proxied, and the tunnel's, are nowhere to be seen.
+func TestSwitchedThroughReloads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		files := switching()
+		for _, vr := range []string{"vr/red.yaml", "vr/blue.yaml"} { // PAP, whose password is handed on in clear text
+			files = edited(files, vr, "\nip-profiles:\n", "\nppp: {authentication: [pap]}\nip-profiles:\n")
+		}
+		files = edited(files, "vr/red.yaml", "zoe@far.example, ", "zoe@far.example, session-timeout: 120s, ")
+		w := newWorld(t, loadConfig(t, files))
+		plans := []api.Plan{}
+		zoe := w.connect("red", "zoe@far.example", "198.51.100.7", nil)
+		zoe.assertUp()
+		came := time.Now()
+		plans = append(plans, w.reload(edited(files, "vr/red.yaml", "tunnel-password: between us", "tunnel-password: between the others", "192.0.2.99", "192.0.2.98")))
+		if plans[0].Dropped != (api.PlanCounts{}) || len(plans[0].Changes) == 0 {
+			t.Errorf("plan %+v", plans[0])
+		}
+		for len(w.endings()) == 0 && time.Since(came) < 5*time.Minute {
+			time.Sleep(time.Second)
+		}
+		time.Sleep(3 * time.Second)
+		if d := time.Since(came); d < 115*time.Second || d > 130*time.Second {
+			t.Errorf("the session has lasted %v", d)
+		}
+		ends := w.endings()
+		if len(ends) != 2 || !slices.Contains(ends, "zoe@far.example: session-timeout") || strings.Contains(w.kernel.String(), "bridge") {
+			t.Errorf("ended %v; kernel:\n%s", ends, w.kernel)
+		}
+		stranger := w.connect("red", "zoe@far.example", "198.51.100.9", nil) // the tunnel's new password is not the LNS's
+		if a, _ := stranger.settle(time.Minute); a.IsValid() {
+			t.Errorf("handed on with a wrong tunnel password, and has %v", a)
+		}
+		stranger.hangUp()
+		plans = append(plans, w.reload(files))
+		again := w.connect("red", "zoe@far.example", "198.51.100.8", nil)
+		again.assertUp()
+		time.Sleep(time.Second)
+		plans = append(plans, w.reload(edited(files, "vr/red.yaml", "{remote-host: default}", "{remote-host: default, local-host: other}")))
+		if d := plans[2].Dropped; d.Subscribers != 1 || plans[2].Drops[0].Reason != "profile-changed" {
+			t.Errorf("plan %+v", plans[2])
+		}
+		time.Sleep(5 * time.Second)
+		ends = w.endings()
+		if subs, err := w.p.Subscribers(t.Context()); err != nil || len(subs) != 0 || !slices.Contains(ends, "zoe@far.example: profile-changed") {
+			t.Errorf("subscribers %+v, %v; ended %v", subs, err, ends)
+		}
+		services, err := w.p.L2TPServices(t.Context())
+		tunnels, terr := w.p.L2TPTunnels(t.Context())
+		sessions, serr := w.p.L2TPSessions(t.Context())
+		profiles, perr := w.p.L2TPProfiles(t.Context())
+		proxied := slices.ContainsFunc(sessions, func(s api.L2TPSession) bool { return s.VR == "blue" && s.ProxyAuth == "pap" && s.ProxyLCP })
+		if err := errors.Join(err, terr, serr, perr); err != nil || !proxied {
+			t.Errorf("%v; nothing was proxied: %+v", err, sessions)
+		}
+		said, err := json.Marshal([]any{plans, services, tunnels, sessions, profiles})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range w.logs.All() {
+			said = append(said, fmt.Sprintln(e.Message, e.ContextMap())...)
+		}
+		for _, secret := range []string{testKey, testPassword, "between us", "between the others"} {
+			if i := strings.Index(string(said), secret); i >= 0 {
+				t.Errorf("%q is to be seen: %s", secret, said[max(i-100, 0):i+len(secret)])
+			}
+		}
+		if err := w.finish(); err != nil {
+			t.Error(err)
+		}
+	})
 }
