@@ -1,6 +1,6 @@
 # make test       everything: checks, unit tests, kernel tests in virtual machines where this kernel cannot
 # make demo       two clients behind one NAT reach an intranet through vrgate, explained as it happens
-# make bench      handshakes and set-ups per second, beside strongSwan, xl2tpd and pppd
+# make bench      handshakes, set-ups per second beside strongSwan, xl2tpd and pppd, and reloads under traffic
 # make install    vrgate as a service of this Debian server; make uninstall takes it away again
 # make build      bin/vrgate
 # make lint       formatting, go vet, staticcheck

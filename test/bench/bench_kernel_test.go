@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 )
@@ -27,5 +28,28 @@ func TestMeasure(t *testing.T) {
 		if processes := map[string]int{"stock": 3, "vrgate": 0}[name]; m.Processes != processes {
 			t.Errorf("%s: %d processes for 3 clients, want %d", name, m.Processes, processes)
 		}
+	}
+}
+
+// TestMeasureReload reloads a few profiles under a few sessions, which lose nothing.
+func TestMeasureReload(t *testing.T) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	m, err := measureReload(ctx, options{window: 2, group: "curve25519", rounds: 1, sessions: 4, profiles: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.Traffic.Sessions != 3 || m.Traffic.Lost() > 0 || m.Traffic.Sent < 3 {
+		t.Errorf("traffic %+v", m.Traffic)
+	}
+	var kinds []string
+	for _, r := range m.Reloads {
+		kinds = append(kinds, r.Kind)
+		if r.Took <= 0 || r.CPU <= 0 {
+			t.Errorf("reload %+v", r)
+		}
+	}
+	if !slices.Equal(kinds, []string{reloadIdle, reloadEach, reloadFirst}) {
+		t.Errorf("reloads %q", kinds)
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"vrgate/test/loadgen"
 )
 
 func TestParseBench(t *testing.T) {
@@ -15,6 +17,13 @@ BenchmarkOther/ECP256-2         	    5319	         1 ns/op
 PASS
 `, "BenchmarkHandshake")
 	if len(got) != 2 || got["MODP1024"]["handshakes/cpu-s"] != 4544 || got["MODP1024"]["cpu-µs/handshake"] != 220.1 || got["ECP256"]["ns/op"] != 233250 {
+		t.Errorf("%v", got)
+	}
+}
+
+func TestParseBenchWithoutParts(t *testing.T) {
+	got := parseBench("BenchmarkReload4000-2   3   233250 ns/op   80.5 ms-longest\nBenchmarkReload4000More-2   1   1 ns/op   1 ms-longest\n", "BenchmarkReload4000")
+	if len(got) != 1 || got[""]["ms-longest"] != 80.5 {
 		t.Errorf("%v", got)
 	}
 }
@@ -65,5 +74,40 @@ func TestPrintSetups(t *testing.T) {
 		if !strings.Contains(strings.Join(strings.Fields(b.String()), " "), want) {
 			t.Errorf("no %q in\n%s", want, b.String())
 		}
+	}
+}
+
+// TestPrintReload: the quickest of each kind is compared with the quickest idle one, and losses show.
+func TestPrintReload(t *testing.T) {
+	m := underReload{Traffic: loadgen.Traffic{Sessions: 499, Sent: 1000, Answered: 998, Late: 30 * time.Millisecond}}
+	for i, kind := range []string{reloadIdle, reloadEach, reloadFirst, reloadIdle, reloadEach} {
+		m.Reloads = append(m.Reloads, reloaded{Kind: kind, Took: time.Duration(500-100*i) * time.Millisecond, CPU: time.Duration(100*i+100) * time.Millisecond})
+	}
+	m.Reloads[2].Plan.Sessions = 1
+	var b bytes.Buffer
+	if err := printReload(&b, options{rounds: 2, sessions: 500, profiles: 4000}, "6.12", 80, m); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"80 ms from reading the files on, the longest. Target: 1000 ms, which is 12.5 times that.",
+		reloadIdle + " 200 ms 1.00 times 400 ms 1.00 times 0",
+		reloadEach + " 100 ms 0.50 times 500 ms 1.25 times 0",
+		reloadFirst + " 300 ms 1.50 times 300 ms 0.75 times 1",
+		"499 sessions that were to stay, meanwhile: 1000 packets sent, 2 lost; the latest answer came after 30 ms",
+	} {
+		if !strings.Contains(strings.Join(strings.Fields(b.String()), " "), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
+		}
+	}
+	if err := printReload(&b, options{}, "6.12", 80, underReload{}); err == nil {
+		t.Error("nothing was measured, and that is not an error")
+	}
+}
+
+// TestDestinations: there are as many as are wanted with the one for anybody, and the first is that of the first client.
+func TestDestinations(t *testing.T) {
+	all, rest := destinations(4000, 7, true), destinations(4000, 7, false)
+	if len(all) != 3999 || len(rest) != 3998 || !strings.Contains(all[0], "198.19.0.1,") || rest[0] != all[1] || !strings.Contains(all[3998], "100.64.15.249,") {
+		t.Errorf("%d of %q … %q, %d", len(all), all[0], all[len(all)-1], len(rest))
 	}
 }

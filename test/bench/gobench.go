@@ -33,6 +33,8 @@ func gobench(ctx context.Context, pkg, bench, time string) (map[string]map[strin
 // parseBench reads lines such as
 //
 //	BenchmarkHandshake/ECP256-2   5319   233250 ns/op   8745 handshakes/cpu-s
+//
+// One that has none below it has the name "".
 func parseBench(out, bench string) map[string]map[string]float64 {
 	found := map[string]map[string]float64{}
 	for line := range strings.Lines(out) {
@@ -40,13 +42,15 @@ func parseBench(out, bench string) map[string]map[string]float64 {
 		if len(f) < 4 {
 			continue
 		}
-		name, ok := strings.CutPrefix(f[0], bench+"/")
-		if !ok {
-			continue
-		}
+		name := f[0]
 		if i := strings.LastIndexByte(name, '-'); i > 0 { // number of processors
 			name = name[:i]
 		}
+		name, ok := strings.CutPrefix(name, bench)
+		if !ok || name != "" && name[0] != '/' {
+			continue
+		}
+		name = strings.TrimPrefix(name, "/")
 		metrics := map[string]float64{}
 		for i := 2; i+1 < len(f); i += 2 {
 			if v, err := strconv.ParseFloat(f[i], 64); err == nil {

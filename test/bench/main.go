@@ -10,6 +10,7 @@ import (
 	"slices"
 	"syscall"
 
+	"vrgate/controlplane/config"
 	"vrgate/controlplane/keymat"
 )
 
@@ -23,6 +24,8 @@ type options struct {
 	many    int
 	rounds  int
 	group   string
+
+	sessions, profiles int
 }
 
 // groups are the names of -group, as strongSwan has them.
@@ -31,7 +34,7 @@ var groups = map[string]keymat.Group{
 	"ecp256": keymat.ECP256, "ecp384": keymat.ECP384, "curve25519": keymat.Curve25519,
 }
 
-var parts = []string{"engine", "memory", "access", "setup"}
+var parts = []string{"engine", "memory", "access", "reload", "setup"}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -56,7 +59,9 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&o.many, "many", 400, "clients of a further run against vrgate alone; 0: none")
 	flags.IntVar(&o.rounds, "rounds", 2, "how often both servers are measured, in turns; the round counts in which the machine had least else to do")
 	flags.StringVar(&o.group, "group", "modp2048", "Diffie-Hellman group of the clients: modp1024, modp1536, modp2048, ecp256, ecp384, curve25519")
-	flags.BoolVar(&o.inside, "inside", false, "run the set-ups here and print what was measured as JSON; what the test machine is told")
+	flags.IntVar(&o.sessions, "sessions", 500, "sessions that carry traffic while the configuration is reloaded")
+	flags.IntVar(&o.profiles, "profiles", 4000, "destination profiles of that configuration, 3 to 4000")
+	flags.BoolVar(&o.inside, "inside", false, "run the set-ups, or the part reload, here and print what was measured as JSON; what the test machine is told")
 	if err := flags.Parse(args); err != nil {
 		return flag.ErrHelp
 	}
@@ -69,10 +74,16 @@ func run(ctx context.Context, args []string) error {
 	if o.rounds < 1 {
 		return fmt.Errorf("no rounds")
 	}
-	if o.inside {
-		return inside(ctx, o, os.Stdout)
+	if o.sessions < 2 || o.sessions > maxClients || o.profiles < 3 || o.profiles > config.MaxDestinationProfiles {
+		return fmt.Errorf("2 to %d sessions and 3 to %d profiles", maxClients, config.MaxDestinationProfiles)
 	}
 	wanted := flags.Args()
+	switch {
+	case o.inside && slices.Equal(wanted, []string{"reload"}):
+		return insideReload(ctx, o, os.Stdout)
+	case o.inside:
+		return inside(ctx, o, os.Stdout)
+	}
 	if len(wanted) == 0 {
 		wanted = parts
 	}
@@ -85,6 +96,7 @@ func run(ctx context.Context, args []string) error {
 		"engine": func() error { return engine(ctx, os.Stdout) },
 		"memory": func() error { return memory(ctx, os.Stdout) },
 		"access": func() error { return access(ctx, o, os.Stdout) },
+		"reload": func() error { return reload(ctx, o, os.Stdout) },
 		"setup":  func() error { return setup(ctx, o, os.Stdout) },
 	}
 	for _, p := range parts {

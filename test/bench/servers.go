@@ -90,19 +90,37 @@ var servers = map[string]func(context.Context, *network, string, int) (*server, 
 
 // startVrgate starts the daemon with its defaults but for the pre-shared key and the users.
 func startVrgate(ctx context.Context, n *network, _ string, clients int) (*server, error) {
+	d, err := startDaemon(ctx, n, n.router(clients, nil))
+	if err != nil {
+		return nil, err
+	}
+	return &server{pids: []int{d.PID()}, logs: d.Log, stop: d.Kill}, nil
+}
+
+// router is the YAML of the virtual router, with a destination profile for anybody after the given ones.
+func (n *network) router(clients int, destinations []string) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("namespace: {name: %s}", n.server.Name())
 	line("server-addresses: [%v]", n.address)
 	line("ipsec:\n  proposals: legacy\n  transport-profiles:\n    - name: l2tp\n      local-addresses:\n        - address: %v\n          group-keys: [{name: all, key: %q}]", n.address, psk)
-	line("l2tp:\n  destination-profiles:\n    - name: any\n      host-profiles:\n        - remote-host: default")
+	line("l2tp:\n  destination-profiles:")
+	for _, d := range destinations {
+		line("    - %s", d)
+	}
+	line("    - name: any\n      host-profiles:\n        - remote-host: default")
 	line("ip-profiles:\n  - name: users\n    unnumbered-address: %v", gateway)
 	line("pools: [{name: main, ranges: [%v-%v]}]", poolFirst, poolLast)
 	line("users:")
 	for i := range clients {
 		line("  - {name: %s, password: %q}", userName(i), password)
 	}
-	d, err := daemon.New(filepath.Join(n.Dir(), "vrgate"), map[string]string{"bench": b.String()})
+	return b.String()
+}
+
+// startDaemon starts the daemon with a virtual router "bench".
+func startDaemon(ctx context.Context, n *network, router string) (*daemon.Daemon, error) {
+	d, err := daemon.New(filepath.Join(n.Dir(), "vrgate"), map[string]string{"bench": router})
 	if err != nil {
 		return nil, err
 	}
@@ -115,10 +133,7 @@ func startVrgate(ctx context.Context, n *network, _ string, clients int) (*serve
 	if err := os.WriteFile(file, []byte(strings.ReplaceAll(string(text), "level: debug", "level: info")), 0o600); err != nil {
 		return nil, err
 	}
-	if err := d.Start(ctx); err != nil {
-		return nil, err
-	}
-	return &server{pids: []int{d.PID()}, logs: d.Log, stop: d.Kill}, nil
+	return d, d.Start(ctx)
 }
 
 // startStock starts strongSwan and xl2tpd, which starts a pppd for each session.

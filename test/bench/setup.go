@@ -24,29 +24,10 @@ func setup(ctx context.Context, o options, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	bin, err := os.MkdirTemp("", "vrgate-bench-")
+	out, err := o.within(ctx, kernel, "set-ups", "-clients", strconv.Itoa(o.clients), "-warm", strconv.Itoa(o.warm), "-window", strconv.Itoa(o.window),
+		"-rounds", strconv.Itoa(o.rounds), "-many", strconv.Itoa(o.many), "-group", o.group)
 	if err != nil {
 		return err
-	}
-	defer os.RemoveAll(bin)
-	say("compiling vrgate, test/bench and test/vm")
-	for _, pkg := range []string{"./cmd/vrgate", "./test/bench", "./test/vm"} {
-		cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(bin, filepath.Base(pkg)), pkg)
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // static: the machine has its own C library
-		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w\n%s", pkg, err, out)
-		}
-	}
-	say("set-ups, kernel %s: the servers one after the other in one machine", kernel)
-	cmd := exec.CommandContext(ctx, filepath.Join(bin, "vm"), "-kernel", kernel, "-q", "-mem", "3072", "-timeout", "50m", "-share", bin,
-		"-e", daemon.Binary+"="+filepath.Join(bin, "vrgate"), "--",
-		filepath.Join(bin, "bench"), "-inside", "-clients", strconv.Itoa(o.clients), "-warm", strconv.Itoa(o.warm), "-window", strconv.Itoa(o.window),
-		"-rounds", strconv.Itoa(o.rounds), "-many", strconv.Itoa(o.many), "-group", o.group)
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	if err != nil {
-		return fmt.Errorf("in the test machine: %w", err)
 	}
 	var results []measured
 	for d := json.NewDecoder(strings.NewReader(string(out))); d.More(); {
@@ -60,6 +41,33 @@ func setup(ctx context.Context, o options, w io.Writer) error {
 		return fmt.Errorf("the test machine printed %d results, not %d", len(results), want)
 	}
 	return printSetups(w, o, kernel, results)
+}
+
+// within runs this program in the test machine with -inside and these arguments, and returns what it prints.
+func (o options) within(ctx context.Context, kernel, what string, args ...string) ([]byte, error) {
+	bin, err := os.MkdirTemp("", "vrgate-bench-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(bin)
+	say("compiling vrgate, test/bench and test/vm")
+	for _, pkg := range []string{"./cmd/vrgate", "./test/bench", "./test/vm"} {
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", filepath.Join(bin, filepath.Base(pkg)), pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // static: the machine has its own C library
+		if out, err := cmd.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("%s: %w\n%s", pkg, err, out)
+		}
+	}
+	say("%s, kernel %s, in one machine", what, kernel)
+	cmd := exec.CommandContext(ctx, filepath.Join(bin, "vm"), append([]string{"-kernel", kernel, "-q", "-mem", "3072", "-timeout", "50m", "-share", bin,
+		"-e", daemon.Binary + "=" + filepath.Join(bin, "vrgate"), "--", filepath.Join(bin, "bench"), "-inside"}, args...)...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		return nil, fmt.Errorf("in the test machine: %w", err)
+	}
+	return out, nil
 }
 
 // machine is the kernel to measure on.
