@@ -97,6 +97,26 @@ func TestOpenClose(t *testing.T) {
 		if have := local(); have != "10.99.0.2/32 10.99.0.3/32" {
 			t.Errorf("gateway addresses after Set: %s", have)
 		}
+		// Other rules go into the same table, and those of hooks that have the same ones stay.
+		changed := spec
+		changed.PlainL2TP = !spec.PlainL2TP
+		if err := r.Set(changed); err != nil {
+			t.Fatal(err)
+		}
+		head := func(rules string) string { return rules[:strings.Index(rules, "\n")] }
+		prerouting := func(rules string) string {
+			_, rest, _ := strings.Cut(rules, "chain prerouting")
+			return rest[:strings.Index(rest, "chain input")]
+		}
+		if after := rules(); after == untouched || head(after) != head(untouched) || prerouting(after) != prerouting(untouched) {
+			t.Errorf("rules after other settings:\n%s\nbefore:\n%s", after, untouched)
+		}
+		if err := r.Set(spec); err != nil {
+			t.Fatal(err)
+		}
+		if after := rules(); strings.Count(after, "chain") != strings.Count(untouched, "chain") || strings.Count(after, "handle") != strings.Count(untouched, "handle") {
+			t.Errorf("rules after the former settings:\n%s\nfirst:\n%s", after, untouched)
+		}
 		// Somebody destroys it all; Set repairs.
 		top.router.run(t, "", "nft", "flush", "ruleset")
 		top.router.run(t, "", "ip", "link", "del", gatewayLink("test"))

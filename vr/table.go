@@ -32,9 +32,9 @@ func nftError(err error, router string) error {
 	}
 }
 
-// installTable replaces the table by that of spec in one transaction. A packet that is between two hooks then may still
-// be dropped, because it has the mark of the one and meets the other without it. So a table that is there already stays,
-// with its counters.
+// installTable makes the tables those of spec in one transaction: a packet meets the old rules of a hook or the new. If
+// tables are replaced, a packet that passes a hook then may still be dropped, because the rules of the one clear its mark
+// and it meets those of the other. So tables that are there stay, and in them the chains that are the same.
 func (r *Router) installTable(spec Spec) error {
 	c, err := r.nft()
 	if err != nil {
@@ -44,14 +44,16 @@ func (r *Router) installTable(spec Spec) error {
 	if six := steering6(spec, r.vrf.index); len(six.server) > 0 {
 		sets = append(sets, six)
 	}
-	if reflect.DeepEqual(sets, r.installed) && r.intact(c) {
-		return nil
-	}
+	same := slices.EqualFunc(sets, r.installed, func(a, b ruleset) bool { return reflect.DeepEqual(a.server, b.server) }) && r.intact(c)
 	for i, set := range sets {
+		table := &nftables.Table{Family: set.family, Name: tableName(spec.Name)}
+		if same {
+			exchange(c, table, r.installed[i], set)
+			continue
+		}
 		if i == 0 {
 			set.mss = mssElements(spec.Name, r.mss)
 		}
-		table := &nftables.Table{Family: set.family, Name: tableName(spec.Name)}
 		// Adding first makes deleting succeed whether or not the table was there.
 		c.AddTable(table)
 		c.DelTable(table)
@@ -63,10 +65,40 @@ func (r *Router) installTable(spec Spec) error {
 		return err
 	}
 	r.installed = sets
-	if len(sets) == 1 {
+	if len(sets) == 1 && !same {
 		return r.removeTableOf(nftables.TableFamilyIPv6)
 	}
 	return nil
+}
+
+// exchange adds to the transaction what makes the chains of one set those of another.
+func exchange(c *nftables.Conn, table *nftables.Table, old, set ruleset) {
+	for i, ch := range set.chains {
+		was := old.chains[i] // in both are all chains, in their order
+		if reflect.DeepEqual(was.rules, ch.rules) {
+			continue
+		}
+		if len(was.rules) > 0 {
+			c.FlushChain(&nftables.Chain{Table: table, Name: ch.name})
+		}
+		if len(ch.rules) > 0 {
+			ch.add(c, table)
+		} else {
+			c.DelChain(&nftables.Chain{Table: table, Name: ch.name})
+		}
+	}
+}
+
+// add adds the chain and its rules to the transaction.
+func (ch *chain) add(c *nftables.Conn, table *nftables.Table) {
+	policy := nftables.ChainPolicyAccept
+	chain := c.AddChain(&nftables.Chain{
+		Table: table, Name: ch.name, Type: nftables.ChainTypeFilter,
+		Hooknum: ch.hook, Priority: &ch.priority, Policy: &policy,
+	})
+	for _, exprs := range ch.rules {
+		c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: exprs})
+	}
 }
 
 // intact says whether everything of the tables is there. Rules that somebody has replaced by as many others are not
@@ -121,14 +153,7 @@ func describe(c *nftables.Conn, table *nftables.Table, set ruleset) error {
 		if len(ch.rules) == 0 {
 			continue
 		}
-		policy := nftables.ChainPolicyAccept
-		chain := c.AddChain(&nftables.Chain{
-			Table: table, Name: ch.name, Type: nftables.ChainTypeFilter,
-			Hooknum: ch.hook, Priority: &ch.priority, Policy: &policy,
-		})
-		for _, exprs := range ch.rules {
-			c.AddRule(&nftables.Rule{Table: table, Chain: chain, Exprs: exprs})
-		}
+		ch.add(c, table)
 	}
 	return nil
 }
