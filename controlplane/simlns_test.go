@@ -31,7 +31,7 @@ func (w *simWorld) newLNS(last byte, believes bool) *simLNS {
 		w: w, addr: netip.AddrFrom4([4]byte{203, 0, 113, last}), users: aaa.NewLocal(simUsers(2000)), believes: believes,
 		links: map[subscriber.CallKey]*pppd.Link{},
 	}
-	l.e = l2tp.New(l2tp.Config{HostName: "lns", Profiles: []l2tp.DestinationProfile{{
+	l.e = l2tp.New(l2tp.Config{HostName: "lns", DisconnectCause: true, Profiles: []l2tp.DestinationProfile{{
 		Name: "any", LAC: netip.IPv4Unspecified(), Hosts: []l2tp.HostProfile{{Name: "default", Secret: keymat.Secret("between us"), Challenge: true}},
 	}}}, random{rand.NewChaCha8([32]byte{last})})
 	w.lns[l.addr] = l

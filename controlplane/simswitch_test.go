@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vrgate/controlplane/aaa"
+	"vrgate/controlplane/l2tp"
 	"vrgate/controlplane/subscriber"
 	"vrgate/pppd"
 )
@@ -122,6 +123,37 @@ func TestSwitchedFallback(t *testing.T) {
 	w.run(2*time.Minute, func() bool { return len(w.server.ended) > ended })
 	if r := w.server.ended[len(w.server.ended)-1]; r.Reason != subscriber.ReasonUnreachable || c.Address.IsValid() {
 		t.Errorf("ended %s, the client has %v", r.Reason, c.Address)
+	}
+	c.disconnect()
+	w.assertNothingLeft(time.Hour)
+}
+
+// TestSwitchedCause: why PPP has ended at the LNS (RFC 3145) is known where the session arrived, and the client's tunnel, which
+// is single-shot, and its IPsec connection go with it.
+func TestSwitchedCause(t *testing.T) {
+	w := newSimWorld(t, 4, simNetwork{Delay: 10 * millisecond}, func(c *machineConfig) {
+		c.subs.Switching, c.l2tp.Profiles[0].Hosts[0].SingleShot = true, true
+	})
+	lns := w.newLNS(1, true)
+	w.server.users = handingOn{w.server.users, []aaa.Tunnel{lns.tunnel(0)}}
+	c := w.newClient(0)
+	c.connect()
+	if w.run(time.Minute, c.Settled); !c.Address.IsValid() {
+		t.Fatalf("the client failed: %s", c.Failed)
+	}
+	w.pass(time.Second)
+	for call := range lns.links {
+		lns.step(l2tp.CloseSession{
+			Tunnel: l2tp.TunnelID(call.Tunnel), Session: l2tp.SessionID(call.Session), Cause: &l2tp.DisconnectCause{Code: 3, Direction: 2}, Message: "session timeout",
+		})
+	}
+	w.pass(5 * time.Second)
+	want := pppd.DisconnectCause{Code: 3, Direction: 2}
+	if len(w.server.ended) != 1 || w.server.ended[0].Cause != want || w.server.ended[0].Reason != "peer-closed-session" || !w.server.ended[0].SingleShot {
+		t.Errorf("ended %+v, want cause %+v", w.server.ended, want)
+	}
+	if n := len(w.server.m.ike.Conns()); n != 0 {
+		t.Errorf("%d IPsec connections are left", n)
 	}
 	c.disconnect()
 	w.assertNothingLeft(time.Hour)

@@ -62,6 +62,7 @@ const (
 	peerRestartAfter = 31 * time.Second // a full retransmission cycle: an SCCRQ later than that is not a late copy
 	lingerTime       = 31 * time.Second // StopCCN of the peer is acknowledged again that long (RFC 2661 section 5.7)
 	refusalsPerSec   = 10               // StopCCN to peers without a tunnel, each for clear text and IPsec
+	reportsPerSec    = 50               // Reports above LevelDebug about what single peers do
 	maxWindow        = 128              // our receive window
 )
 

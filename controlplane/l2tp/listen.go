@@ -81,7 +81,7 @@ func (e *Engine) opening(now time.Time, p Packet, h header, body []byte) {
 	}
 	drop := func(reason Reason, text string) {
 		e.count(reason)
-		e.emit(Report{Level: LevelDebug, Reason: reason, Text: text, Remote: p.Remote, Conn: p.Conn})
+		e.emit(Report{Level: e.levelOf(p.Conn != 0), Reason: reason, Text: text, Remote: p.Remote, Conn: p.Conn})
 	}
 	profile, ok := e.dir.destination(p.Remote.Addr())
 	if !ok {
@@ -95,7 +95,7 @@ func (e *Engine) opening(now time.Time, p Packet, h header, body []byte) {
 	}
 	host, ok := e.dir.host(profile, name, p.Local.Addr())
 	if !ok {
-		drop(ReasonNoHostProfile, "no host profile for "+name)
+		drop(ReasonNoHostProfile, fmt.Sprintf("no host profile for %.64q", name))
 		return
 	}
 	if host.RequireIPsec && p.Conn == 0 {
@@ -326,12 +326,12 @@ func (e *Engine) openingStopped(now time.Time, p Packet, h header, body []byte) 
 // nobody's: an acknowledgement sent to it goes to the listener and is dropped.
 func (e *Engine) refuse(now time.Time, p Packet, peer TunnelID, w *wireError, asked int) {
 	e.count(w.reason)
-	level, budget := LevelDebug, &e.refusals[0]
+	budget := &e.refusals[0]
 	if p.Conn != 0 {
-		level, budget = LevelInfo, &e.refusals[1]
+		budget = &e.refusals[1]
 	}
-	e.emit(Report{Level: level, Reason: w.reason, Text: w.text, Remote: p.Remote, Conn: p.Conn})
-	if !budget.take(now) {
+	e.emit(Report{Level: e.levelOf(p.Conn != 0), Reason: w.reason, Text: w.text, Remote: p.Remote, Conn: p.Conn})
+	if !budget.take(now, refusalsPerSec) {
 		e.count(ReasonRefusalRate)
 		return
 	}
@@ -348,10 +348,10 @@ func (e *Engine) refuse(now time.Time, p Packet, peer TunnelID, w *wireError, as
 	e.emit(Refuse{Local: p.Local, Remote: p.Remote, Conn: p.Conn, Data: appendControl(nil, peer, 0, 0, 1, avps)})
 }
 
-// take spends one of refusalsPerSec tokens.
-func (b *refusalBudget) take(now time.Time) bool {
+// take spends one of the tokens that there are per second.
+func (b *refusalBudget) take(now time.Time, perSec int) bool {
 	if elapsed := now.Sub(b.At); b.At.IsZero() || elapsed >= time.Second {
-		b.Tokens, b.At = refusalsPerSec, now
+		b.Tokens, b.At = perSec, now
 	}
 	if b.Tokens == 0 {
 		return false

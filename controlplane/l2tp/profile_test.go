@@ -41,7 +41,11 @@ func TestProfiles(t *testing.T) {
 			eff := p.say(0, sccrq(1, c.host).b)
 			if c.reason != "" {
 				s.counted(c.reason, 1)
-				if r := find[Report](eff); len(eff) != 1 || len(r) != 1 || r[0].Level != LevelDebug || r[0].Reason != c.reason {
+				level := LevelDebug
+				if c.conn != 0 { // the operator knows the client
+					level = LevelInfo
+				}
+				if r := find[Report](eff); len(eff) != 1 || len(r) != 1 || r[0].Level != level || r[0].Reason != c.reason {
 					t.Errorf("%v", eff)
 				}
 				return
@@ -170,6 +174,42 @@ func TestReconfigure(t *testing.T) {
 	for _, x := range find[Send](s.wait(30 * time.Second)) {
 		if x.Tunnel == pb.lns {
 			t.Errorf("the old tunnel has the new HELLO interval: %x", x.Data)
+		}
+	}
+}
+
+// Clients that have come through IPsec are reported, but none can fill the log: neither with tunnels nor with calls.
+func TestReportsBounded(t *testing.T) {
+	cfg := profiles("")
+	cfg.MaxSessions = 1
+	cfg.Profiles = append(cfg.Profiles, DestinationProfile{Name: "lan", LAC: netip.MustParseAddr("10.0.0.9"), Hosts: []HostProfile{{Host: "router"}}})
+	s := newScript(t, cfg)
+	lac := s.peer(1, "203.0.113.5:1701", 5)
+	lac.up()
+	lac.call(9)
+	for name, flood := range map[string]func(i int) []Effect{
+		"tunnels without a host profile": func(i int) []Effect {
+			return s.peer(ConnID(2+i), "10.0.0.9:1701", 1).say(0, sccrq(1, "pc").b)
+		},
+		"tunnels that are refused": func(i int) []Effect {
+			return s.peer(ConnID(2+i), "203.0.113.6:1701", 1).say(0, sccrq(1, "pc").bytes(attrChallenge, []byte("0123456789")).b)
+		},
+		"calls": func(i int) []Effect {
+			lac.hear(lac.ack())
+			eff := lac.say(0, icrq(SessionID(100+i)))
+			lac.hear(eff)
+			return eff
+		},
+	} {
+		s.wait(2 * time.Second)
+		told := map[Level]int{}
+		for i := range 10 * reportsPerSec {
+			for _, r := range find[Report](flood(i)) {
+				told[r.Level]++
+			}
+		}
+		if told[LevelInfo] != reportsPerSec || told[LevelDebug] != 9*reportsPerSec {
+			t.Errorf("%s: %v", name, told)
 		}
 	}
 }

@@ -39,8 +39,10 @@ type Engine struct {
 	counts     map[profileKey]int // sessions by destination profile and by host profile
 	counters   map[Reason]uint64
 	refusals   [2]refusalBudget // clear text, IPsec
-	serial     uint32           // last call serial number
-	steeringAt time.Time        // last Report of ReasonNotSteered
+	reports    refusalBudget
+	now        time.Time // of the Step that is under way
+	serial     uint32    // last call serial number
+	steeringAt time.Time // last Report of ReasonNotSteered
 
 	out []Effect
 }
@@ -79,6 +81,7 @@ func New(cfg Config, random io.Reader) *Engine {
 
 // Step handles one event and returns what has to be done, in order. Timers that are due run first, whatever the event.
 func (e *Engine) Step(now time.Time, ev Event) []Effect {
+	e.now = now
 	if e.unchecked {
 		e.unchecked = false
 		e.recheck(now)
@@ -126,10 +129,22 @@ func (e *Engine) emit(ef Effect) { e.out = append(e.out, ef) }
 
 func (e *Engine) count(r Reason) { e.counters[r]++ }
 
+// levelOf is that of a Report about what a peer does: LevelInfo for those that have proved something, as long as nobody makes too
+// many of them.
+func (e *Engine) levelOf(trusted bool) Level {
+	if trusted && e.reports.take(e.now, reportsPerSec) {
+		return LevelInfo
+	}
+	return LevelDebug
+}
+
 // report tells an operator about a tunnel. Peers that have proved nothing stay at LevelDebug.
 func (e *Engine) report(t *tunnel, level Level, reason Reason, text string, s SessionID) {
-	if !t.trusted() {
+	switch {
+	case !t.trusted():
 		level = LevelDebug
+	case level == LevelInfo:
+		level = e.levelOf(true)
 	}
 	e.emit(Report{Level: level, Reason: reason, Text: text, Remote: t.Remote, Conn: t.Conn, Tunnel: t.ID, Session: s})
 }

@@ -98,11 +98,11 @@ func (e *Engine) connExpired(now time.Time, c *conn) {
 		c.warned = true
 		e.armConn(c, now.Add(e.cfg.DestructTimeout))
 		e.emit(Report{Warn: true, Reason: ReasonNoTunnel, Conn: c.Conn, Remote: c.Remote,
-			Text: "IPsec is up but no L2TP arrived through it: ESP or UDP 4500 is blocked on the way, or the client's L2TP is not running"})
+			Text: "IPsec is up but no L2TP tunnel has come up through it: it was refused, or ESP or UDP 4500 is blocked on the way, or the client's L2TP is not running"})
 	default:
 		reason, text := ReasonTunnelGone, "no L2TP tunnel left on this IPsec connection"
 		if !c.hadOne {
-			reason, text = ReasonNoTunnel, "no L2TP ever arrived through this IPsec connection"
+			reason, text = ReasonNoTunnel, "no L2TP tunnel ever came up through this IPsec connection"
 		}
 		c.deadline = time.Time{}
 		e.emit(CloseConn{Conn: c.Conn, Reason: reason, Text: text})
