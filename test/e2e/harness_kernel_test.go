@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -112,9 +113,13 @@ type vrConfig struct {
 	Transport string       // further keys of the transport profile
 	IPsec     string       // further keys under ipsec
 	L2TP      string       // further keys under l2tp
+	Keys      []string     // group keys, instead of the usual one, as flow mappings
 	PPP       string
-	Host      string // further keys of the host profile
-	Profile   string // further keys of the IP profile
+	Host      string   // further keys of the host profile
+	Hosts     []string // further host profiles, as flow mappings
+	Limit     int      // of sessions of the destination profile
+	Profile   string   // further keys of the IP profile
+	Profiles  []string // further IP profiles, as flow mappings
 	Users     string
 	NoPool    bool
 	Pool      string
@@ -131,16 +136,19 @@ func (c vrConfig) yaml() string {
 	}
 	if c.Address.IsValid() {
 		line("server-addresses: [%s]", join(append([]netip.Addr{c.Address}, c.More...)))
-		line("ipsec:\n  transport-profiles:\n    - name: l2tp\n      local-addresses:\n        - address: %v\n          group-keys: [{name: office, key: %q}]", c.Address, psk)
+		line("ipsec:\n  transport-profiles:\n    - name: l2tp\n      local-addresses:\n        - address: %v\n          group-keys: [%s]", c.Address, cmp.Or(strings.Join(c.Keys, ", "), groupKey("office", psk, "")))
 		if c.Transport != "" {
 			line("      %s", c.Transport)
 		}
 		if c.IPsec != "" {
 			line("%s", indent(c.IPsec))
 		}
-		line("l2tp:\n  hello-interval: 5s\n  destination-profiles:\n    - name: any\n      host-profiles:\n        - remote-host: default")
+		line("l2tp:\n  hello-interval: 5s\n  destination-profiles:\n    - name: any\n      max-sessions: %d\n      host-profiles:\n        - remote-host: default", c.Limit)
 		if c.Host != "" {
 			line("          %s", c.Host)
+		}
+		for _, h := range c.Hosts {
+			line("        - %s", h)
 		}
 		if c.L2TP != "" {
 			line("%s", indent(c.L2TP))
@@ -148,6 +156,9 @@ func (c vrConfig) yaml() string {
 		line("ip-profiles:\n  - name: users\n    unnumbered-address: 10.9.0.1\n    dns: [10.1.0.53]")
 		if c.Profile != "" {
 			line("    %s", c.Profile)
+		}
+		for _, p := range c.Profiles {
+			line("  - %s", p)
 		}
 		if c.Users == "" {
 			line("users:")
@@ -172,6 +183,14 @@ func (c vrConfig) yaml() string {
 		line("%s", c.Extra)
 	}
 	return b.String()
+}
+
+// groupKey is a group key's flow mapping; more are further keys of it, such as "valid-until: 2030-01-01T00:00:00Z".
+func groupKey(name, key, more string) string {
+	if more != "" {
+		more = ", " + more
+	}
+	return fmt.Sprintf("{name: %s, key: %q%s}", name, key, more)
 }
 
 func join(list []netip.Addr) string {
@@ -199,6 +218,16 @@ func (w *world) runOne(c vrConfig) {
 	w.t.Helper()
 	c.Namespace, c.Address = w.server.Name(), w.address
 	w.run(map[string]string{"office": c.yaml()})
+}
+
+// take has vrgate take over another configuration of its one virtual router, and returns what it says.
+func (w *world) take(c vrConfig) string {
+	w.t.Helper()
+	c.Namespace, c.Address = w.server.Name(), w.address
+	w.check(w.daemon.WriteRouter("office", c.yaml()))
+	out, err := w.daemon.Run(w.ctx, "reload")
+	w.check(err)
+	return out
 }
 
 // client makes a client on a host of its own, behind nat or direct.

@@ -25,6 +25,11 @@ type ClientConfig struct {
 	ID    string // IKE identity in strongSwan's notation; empty: the host's own address
 	IKEConfig
 
+	// Selector is the protocol and port, in strongSwan's notation, that IPsec is asked for to the server instead of UDP port 1701, and
+	// TunnelMode is asked for instead of transport mode: what an L2TP server refuses.
+	Selector   string
+	TunnelMode bool
+
 	// Certificate authenticates the client by RSA signatures instead of the PSK, and Authority, which it needs, the server.
 	Certificate *Certificate
 	Authority   *Authority
@@ -36,6 +41,7 @@ type ClientConfig struct {
 	UserCertificate *Certificate
 	UserAuthority   *Authority
 
+	HostName      string         // of L2TP; empty: the machine's
 	EphemeralPort bool           // any L2TP source port instead of 1701
 	PPP           []string       // further options of pppd, such as "refuse-mschap-v2"
 	Routes        []netip.Prefix // sent into the tunnel once it is up
@@ -126,15 +132,18 @@ func (c *Client) Start(ctx context.Context) error {
 }
 
 func (c *Client) startCharon(ctx context.Context) (*charon, error) {
-	local := "dynamic[17/1701]"
+	local, remote := "dynamic[17/1701]", "dynamic[17/1701]"
 	if c.config.EphemeralPort {
 		local = "dynamic[17]"
+	}
+	if c.config.Selector != "" {
+		local, remote = "dynamic", "dynamic["+c.config.Selector+"]"
 	}
 	conn := connection{
 		IKEConfig: c.config.IKEConfig, to: c.config.Server.String(), child: childName,
 		local: []round{{auth: "psk", id: c.config.ID}}, remote: []round{{auth: "psk", id: "%any"}},
 		secrets: []secret{{kind: "ike", text: c.config.PSK}},
-		localTS: local, remoteTS: "dynamic[17/1701]",
+		localTS: local, remoteTS: remote, tunnel: c.config.TunnelMode,
 	}
 	if c.config.Certificate != nil {
 		conn.local, conn.remote = []round{c.config.Certificate.round(c.config.ID)}, []round{c.config.Authority.round("")}
@@ -160,7 +169,7 @@ func (c *Client) startXl2tpd(ctx context.Context) (*xl2tpd, error) {
 	}
 	options = append(options, c.config.PPP...)
 	return c.net.startXl2tpd(ctx, c.config.Host.Namespace, c.dir, c.over,
-		lacConfig(c.config.Server, c.config.EphemeralPort, filepath.Join(c.dir, "ppp.options")),
+		lacConfig(c.config, filepath.Join(c.dir, "ppp.options")),
 		strings.Join(options, "\n")+"\n")
 }
 
@@ -181,7 +190,12 @@ func (c *Client) Connect(ctx context.Context) (Session, error) {
 	}
 	var s Session
 	var failed error
+	busy := 0
 	err := c.xl2tpd.until(ctx, "connecting", func() bool {
+		// Of a session that has been hung up xl2tpd holds on to the call until the server has acknowledged its end.
+		if n := strings.Count(textSince(c.xl2tpd.log, log), "already active!"); n > busy && c.xl2tpd.command("c "+lacName) == nil {
+			busy = n // else it has not got its pipe open again
+		}
 		ppp := textSince(c.xl2tpd.pppLog, pppLog)
 		var up bool
 		if s, up = parseSession(ppp); up {
@@ -298,6 +312,9 @@ func (c *Client) pppRuns() bool {
 	_, err := os.Stat(c.pppPID())
 	return err == nil
 }
+
+// Connected says whether a PPP link is, or is being brought, up.
+func (c *Client) Connected() bool { return c.xl2tpd != nil && c.pppRuns() }
 
 // RekeyIKE makes the client negotiate a new phase 1.
 func (c *Client) RekeyIKE(ctx context.Context) error { return c.charon.rekeyIKE(ctx) }

@@ -12,8 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lacName names the section of xl2tpd's configuration, and pppd's link.
-const lacName = "vpn"
+// lacName names the section of xl2tpd's configuration, and pppd's link; secondLAC a section for another tunnel.
+const (
+	lacName   = "vpn"
+	secondLAC = "second"
+)
 
 // xl2tpd is one L2TP daemon; it starts pppd as its child.
 type xl2tpd struct {
@@ -60,24 +63,20 @@ func (x *xl2tpd) command(line string) error {
 }
 
 // lacConfig returns a client's xl2tpd.conf. Port 0 takes any free source port, as NetworkManager's "ephemeral
-// port" option does.
-func lacConfig(server netip.Addr, ephemeral bool, options string) string {
+// port" option does. The second section is for another tunnel beside the usual one.
+func lacConfig(c ClientConfig, options string) string {
 	port := 1701
-	if ephemeral {
+	if c.EphemeralPort {
 		port = 0
 	}
-	return fmt.Sprintf(`[global]
-port = %d
-access control = no
-debug tunnel = yes
-
-[lac %s]
-lns = %s
-pppoptfile = %s
-length bit = yes
-ppp debug = yes
-redial = no
-`, port, lacName, server, options)
+	text := fmt.Sprintf("[global]\nport = %d\naccess control = no\ndebug tunnel = yes\n", port)
+	for _, name := range []string{lacName, secondLAC} {
+		text += fmt.Sprintf("\n[lac %s]\nlns = %s\npppoptfile = %s\nlength bit = yes\nppp debug = yes\nredial = no\n", name, c.Server, options)
+		if c.HostName != "" {
+			text += "hostname = " + c.HostName + "\n"
+		}
+	}
+	return text
 }
 
 // lnsConfig returns a server's xl2tpd.conf.
