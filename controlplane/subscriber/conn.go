@@ -98,7 +98,7 @@ func (e *Engine) connExpired(now time.Time, c *conn) {
 		c.warned = true
 		e.armConn(c, now.Add(e.cfg.DestructTimeout))
 		e.emit(Report{Warn: true, Reason: ReasonNoTunnel, Conn: c.Conn, Remote: c.Remote,
-			Text: "IPsec is up but no L2TP tunnel has come up through it: it was refused, or ESP or UDP 4500 is blocked on the way, or the client's L2TP is not running"})
+			Text: "IPsec is up but no L2TP tunnel has come up through it: it was refused, ESP or UDP 4500 is blocked on the way, the client's L2TP is not running, or a NAT has falsified its UDP checksums (\"checksum\" among the kernel's drops; nat-passthrough accepts them)"})
 	default:
 		reason, text := ReasonTunnelGone, "no L2TP tunnel left on this IPsec connection"
 		if !c.hadOne {

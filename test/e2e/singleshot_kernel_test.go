@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"regexp"
 	"slices"
 	"strings"
@@ -111,12 +112,8 @@ func singleShotWrongPassword(w *world) {
 	c := w.client(nil, "user1", hostName("shot"), func(c *topo.ClientConfig) { c.Password = "incorrect horse" })
 	var conns []uint32
 	for range 2 {
-		ctx, cancel := context.WithTimeout(w.ctx, patience)
-		defer cancel()
-		_, err := c.Connect(ctx)
-		var at *topo.ConnectError
-		if !errors.As(err, &at) || at.Stage != topo.StagePPP {
-			w.t.Fatalf("connecting: %v, want a failure at %s", err, topo.StagePPP)
+		if err := w.refused(c, topo.StagePPP); err != nil {
+			w.t.Fatal(err)
 		}
 		w.eventually("another refusal", func() bool { return len(w.summaries(c, "aaa-wrong-password")) > len(conns) })
 		last := w.summaries(c, "aaa-wrong-password")[len(conns)]
@@ -141,7 +138,7 @@ func standardTimeouts(w *world) {
 	if tunnel.SingleShot {
 		w.t.Errorf("H6: %+v", tunnel)
 	}
-	w.hangUp(c, "user2")
+	w.throwOut(c, "user2")
 	w.connect(c)
 	w.ping(c, topo.PingOptions{Count: 2})
 	if again := w.tunnel(c); again.LocalID != tunnel.LocalID || again.Sessions.Total != 2 || w.connection("user2") != conn {
@@ -221,6 +218,33 @@ type logged struct {
 	Tunnel uint16
 	Reason string
 	Text   string
+	Msg    string
+}
+
+// call connects a client within the time that a test has patience for.
+func (w *world) call(c *topo.Client) (topo.Session, error) {
+	ctx, cancel := context.WithTimeout(w.ctx, patience)
+	defer cancel()
+	return c.Connect(ctx)
+}
+
+// refused has a client call that must be refused at the stage; the error says what happened instead.
+func (w *world) refused(c *topo.Client, stage topo.Stage) error {
+	_, err := w.call(c)
+	var at *topo.ConnectError
+	switch {
+	case err == nil:
+		return fmt.Errorf("%s has connected", c.Host().Address)
+	case !errors.As(err, &at) || at.Stage != stage || errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s: want a refusal at %s: %w", c.Host().Address, stage, err)
+	}
+	return nil
+}
+
+// callAll connects clients side by side.
+func (w *world) callAll(clients ...*topo.Client) {
+	w.t.Helper()
+	each(w, clients, func(c *topo.Client) error { _, err := w.call(c); return err })
 }
 
 // parsed reads a line of the log.
@@ -264,11 +288,26 @@ func (w *world) summaries(c *topo.Client, reason string) []logged {
 	})
 }
 
-// hangUp ends a client's PPP session and waits until both sides know.
+// hangUp has a client hang up, and waits until both sides know.
 func (w *world) hangUp(c *topo.Client, user string) {
 	w.t.Helper()
+	w.over(c, user, c.HangUp)
+}
+
+// throwOut ends a session as an operator does, and waits until both sides know. The client keeps its tunnel and may call again.
+func (w *world) throwOut(c *topo.Client, user string) {
+	w.t.Helper()
+	w.over(c, user, func() error {
+		_, err := w.daemon.Run(w.ctx, "disconnect", "--user", user)
+		return err
+	})
+}
+
+// over ends a user's session and waits until both sides know.
+func (w *world) over(c *topo.Client, user string, end func() error) {
+	w.t.Helper()
 	before := len(lines[summary](w, "subscriber ended"))
-	w.check(c.HangUp())
+	w.check(end())
 	w.eventually("the session of "+user+" is over", func() bool {
 		_, up := w.subscriber(user)
 		return !up && !c.Connected() && len(lines[summary](w, "subscriber ended")) > before

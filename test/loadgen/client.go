@@ -104,8 +104,8 @@ const maxEarly = 4
 // udpHeader is the size of a UDP header in bytes.
 const udpHeader = 8
 
-// sendL2TP sends a datagram from port 1701 to 1701. The checksum stays zero, which
-// RFC 768 allows and transport mode needs not: ESP protects it.
+// sendL2TP sends a datagram from port 1701 to 1701. Unless Inside is set the checksum stays
+// zero, which RFC 768 allows and transport mode needs not: ESP protects it.
 func (g *Generator) sendL2TP(c *client, data []byte) {
 	if c.out == nil {
 		return
@@ -114,7 +114,22 @@ func (g *Generator) sendL2TP(c *client, data []byte) {
 	binary.BigEndian.PutUint16(b, l2tpPort)
 	binary.BigEndian.PutUint16(b[2:], l2tpPort)
 	binary.BigEndian.PutUint16(b[4:], uint16(udpHeader+len(data)))
-	g.sent(g.sockets.sendESP(c.addr, g.cfg.Server, c.out.seal(append(b, data...))))
+	b = append(b, data...)
+	if g.cfg.Inside.IsValid() {
+		binary.BigEndian.PutUint16(b[6:], udpChecksum(g.cfg.Inside, g.cfg.Server, b))
+	}
+	g.sent(g.sockets.sendESP(c.addr, g.cfg.Server, c.out.seal(b)))
+}
+
+// udpChecksum is the checksum of a UDP datagram (RFC 768) between two IPv4 addresses, whose own field is zero.
+func udpChecksum(from, to netip.Addr, datagram []byte) uint16 {
+	b := append(from.AsSlice(), to.AsSlice()...)
+	b = append(b, 0, protoUDP)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(datagram)))
+	if sum := checksum(append(b, datagram...)); sum != 0 {
+		return sum
+	}
+	return 0xffff
 }
 
 func (g *Generator) performIKE(f ike.Effect) {

@@ -87,6 +87,25 @@ func TestChecksum(t *testing.T) {
 	}
 }
 
+// TestUDPChecksum: a receiver that adds everything up gets all ones (RFC 768), unless an address has been changed; and 0, which
+// would say that there is none, is never sent.
+func TestUDPChecksum(t *testing.T) {
+	inside, outside, server := netip.MustParseAddr("192.168.1.10"), netip.MustParseAddr("198.18.0.2"), netip.MustParseAddr("192.0.2.2")
+	add := func(from netip.Addr, datagram []byte) uint16 {
+		pseudo := append(from.AsSlice(), server.AsSlice()...)
+		pseudo = append(pseudo, 0, 17, 0, byte(len(datagram)))
+		return checksum(append(pseudo, datagram...))
+	}
+	for last := range 1 << 16 {
+		b := []byte{0x06, 0xa5, 0x06, 0xa5, 0, 11, 0, 0, 'x', byte(last >> 8), byte(last)}
+		sum := udpChecksum(inside, server, b)
+		b[6], b[7] = byte(sum>>8), byte(sum)
+		if sum == 0 || add(inside, b) != 0 || add(outside, b) == 0 {
+			t.Fatalf("% x", b)
+		}
+	}
+}
+
 func TestReply(t *testing.T) {
 	client, server := netip.MustParseAddr("10.9.0.7"), netip.MustParseAddr("10.9.0.1")
 	// What a host does with an echo request: addresses swapped, type 0.

@@ -16,7 +16,8 @@ import (
 	"vrgate/pppd"
 )
 
-// Config says what the clients of a Generator are like. Every field is needed but Carrier, and with it neither PSK nor Group.
+// Config says what the clients of a Generator are like. Every field is needed but Carrier, and with it neither PSK nor Group, and
+// Inside.
 type Config struct {
 	// Do runs a function where the sockets are to be opened, such as
 	// (*topo.Namespace).Do. It needs CAP_NET_RAW and CAP_NET_BIND_SERVICE there.
@@ -31,6 +32,9 @@ type Config struct {
 	Password string // of all
 	// Carrier has all clients call through one LAC instead, in one tunnel and without IPsec.
 	Carrier *Carrier
+	// Inside is the source address that the UDP checksums inside ESP cover, as if a NAT with IPsec passthrough had put a client's address
+	// in its place. Without it datagrams have no checksum.
+	Inside netip.Addr
 }
 
 // Names of the one transport profile and key of the IKE engine.

@@ -173,13 +173,20 @@ func (c *Client) startXl2tpd(ctx context.Context) (*xl2tpd, error) {
 		strings.Join(options, "\n")+"\n")
 }
 
-// Connect brings the VPN up: IKE, IPsec, L2TP, PPP, and the routes. It returns a ConnectError as soon as one
+// protected says whether there are SAs already, from a session that is over: charon would negotiate others beside them.
+func (c *Client) protected(ctx context.Context) bool {
+	list, err := c.charon.sas(ctx)
+	return err == nil && strings.Contains(list, "INSTALLED")
+}
+
+// Connect brings the VPN up: IKE and IPsec if they are not, L2TP, PPP, and the routes. After HangUp it brings up no session in the same
+// tunnel: xl2tpd 1.3.18 does not forget a call of which the server heard first from it. It returns a ConnectError as soon as one
 // of the daemons gives up, or when the context ends.
 func (c *Client) Connect(ctx context.Context) (Session, error) {
 	if err := c.Start(ctx); err != nil {
 		return Session{}, err
 	}
-	if c.charon != nil {
+	if c.charon != nil && !c.protected(ctx) {
 		if err := c.charon.initiate(ctx, childName); err != nil {
 			return Session{}, &ConnectError{Stage: StageIKE, Err: err}
 		}
@@ -190,12 +197,7 @@ func (c *Client) Connect(ctx context.Context) (Session, error) {
 	}
 	var s Session
 	var failed error
-	busy := 0
 	err := c.xl2tpd.until(ctx, "connecting", func() bool {
-		// Of a session that has been hung up xl2tpd holds on to the call until the server has acknowledged its end.
-		if n := strings.Count(textSince(c.xl2tpd.log, log), "already active!"); n > busy && c.xl2tpd.command("c "+lacName) == nil {
-			busy = n // else it has not got its pipe open again
-		}
 		ppp := textSince(c.xl2tpd.pppLog, pppLog)
 		var up bool
 		if s, up = parseSession(ppp); up {

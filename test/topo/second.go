@@ -1,7 +1,10 @@
 package topo
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"os"
 	"regexp"
 )
 
@@ -23,3 +26,16 @@ func (c *Client) SecondSession() error {
 // for a session in it. It does not wait for the answer, which xl2tpd logs as "Connection closed to" with a port and the server's
 // words if it is a refusal.
 func (c *Client) SecondTunnel() error { return c.xl2tpd.command("c " + secondLAC) }
+
+// Crash ends the daemons as a power failure does: nobody hears of it, and the kernel has forgotten the SAs. The host and its link
+// stay, and Connect starts new daemons.
+func (c *Client) Crash(ctx context.Context) error {
+	control := c.xl2tpd.control
+	c.killDaemons()
+	for _, left := range []string{control, c.pppPID()} {
+		if err := os.Remove(left); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("topo: %w", err)
+		}
+	}
+	return c.config.Host.Namespace.IP(ctx, "xfrm state flush", "xfrm policy flush")
+}
