@@ -31,7 +31,7 @@ func TestGroupKeys(t *testing.T) {
 	// D2r: L2TP, and nothing else.
 	each(w, []*topo.Client{first, dns, tunnelled}, func(c *topo.Client) error {
 		if c != first {
-			return w.refused(c, topo.StageIKE)
+			return w.refusedAt(c, topo.StageIKE)
 		}
 		_, err := w.call(c)
 		return err
@@ -83,7 +83,7 @@ func TestGroupKeys(t *testing.T) {
 	stale, fresh := w.client(nil, "user3", with(psk)), w.client(nil, "user4", with(newer))
 	each(w, []*topo.Client{stale, fresh}, func(c *topo.Client) error {
 		if c == stale {
-			return w.refused(c, topo.StageIKE)
+			return w.refusedAt(c, topo.StageIKE)
 		}
 		_, err := w.call(c)
 		return err

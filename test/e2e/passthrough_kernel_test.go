@@ -37,7 +37,7 @@ func TestNATPassthrough(t *testing.T) {
 
 	// B3r: another user is turned away, and is no harm to the one.
 	w.pingWhile(c, func() {
-		if err := w.refused(second, topo.StageIKE); err != nil {
+		if err := w.refusedAt(second, topo.StageIKE); err != nil {
 			t.Errorf("B3r: the second user: %v", err)
 		}
 		w.behind(nat, "nat-passthrough-in-use", "NAT passthrough serves one user behind "+nat.Address.String())
@@ -67,7 +67,7 @@ func TestNATPassthrough(t *testing.T) {
 		t.Errorf("the profile does not pass NATs any more: %+v", down)
 	}
 	w.noSAs(c)
-	if err := w.refused(c, topo.StageIKE); err != nil {
+	if err := w.refusedAt(c, topo.StageIKE); err != nil {
 		t.Errorf("B4r: connecting without permission: %v", err)
 	}
 	w.behind(nat, "selectors-refused", "only where its transport profile has nat-passthrough")

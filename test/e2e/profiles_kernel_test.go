@@ -103,7 +103,7 @@ func TestProfiles(t *testing.T) {
 		before := w.metric(c.reason)
 		if c.reason == "" {
 			w.callAll(late)
-		} else if err := w.refused(late, topo.StageL2TP); err != nil || w.metric(c.reason) != before+1 {
+		} else if err := w.refusedAt(late, topo.StageL2TP); err != nil || w.metric(c.reason) != before+1 {
 			t.Errorf("G11: %+v: %v, refused for that %v times", c, err, w.metric(c.reason)-before)
 		}
 	}
@@ -134,7 +134,7 @@ func (w *world) administer(c *topo.Client, user string, bystander *topo.Client) 
 	}
 	w.throwOut(c, user)
 	before := w.metric("administratively-draining")
-	if err := w.refused(c, topo.StageL2TP); err != nil || w.metric("administratively-draining") == before {
+	if err := w.refusedAt(c, topo.StageL2TP); err != nil || w.metric("administratively-draining") == before {
 		w.t.Errorf("A8: connecting to a draining destination: %v", err)
 	}
 	w.operator("enable", "--destination", address)

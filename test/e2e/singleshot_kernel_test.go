@@ -112,7 +112,7 @@ func singleShotWrongPassword(w *world) {
 	c := w.client(nil, "user1", hostName("shot"), func(c *topo.ClientConfig) { c.Password = "incorrect horse" })
 	var conns []uint32
 	for range 2 {
-		if err := w.refused(c, topo.StagePPP); err != nil {
+		if err := w.refusedAt(c, topo.StagePPP); err != nil {
 			w.t.Fatal(err)
 		}
 		w.eventually("another refusal", func() bool { return len(w.summaries(c, "aaa-wrong-password")) > len(conns) })
@@ -144,7 +144,7 @@ func standardTimeouts(w *world) {
 	if again := w.tunnel(c); again.LocalID != tunnel.LocalID || again.Sessions.Total != 2 || w.connection("user2") != conn {
 		w.t.Errorf("a session within the idle period came in tunnel %+v, the one before was in %d", again, tunnel.LocalID)
 	}
-	w.hangUp(c, "user2")
+	w.hungUp(c, "user2")
 	over := slices.DeleteFunc(lines[logged](w, "subscriber ended"), func(s logged) bool { return s.User != "user2" })
 	ended := w.tunnelDown(tunnel.LocalID)
 	if d := ended.Time.Sub(over[len(over)-1].Time); d < idleTimeout-time.Second || d > idleTimeout+destructTimeout/2 || ended.Reason != "idle-timeout" {
@@ -183,7 +183,7 @@ func singleShotPlain(w *world) {
 	w.check(c.SecondSession())
 	w.said(c, `serial 2 \(single-shot tunnel: it has had its session\)`, 1)
 	w.ping(c, topo.PingOptions{Count: 2})
-	w.hangUp(c, "user4")
+	w.hungUp(c, "user4")
 	ended := w.tunnelDown(first.LocalID)
 	if s := w.ended("user4"); ended.Time.Sub(w.summaryOf("user4", 0).Time) > idleTimeout/4 || s.Reason != "ppp-user-request" {
 		w.t.Errorf("H8 H2: %+v, tunnel %+v", s, ended)
@@ -228,8 +228,8 @@ func (w *world) call(c *topo.Client) (topo.Session, error) {
 	return c.Connect(ctx)
 }
 
-// refused has a client call that must be refused at the stage; the error says what happened instead.
-func (w *world) refused(c *topo.Client, stage topo.Stage) error {
+// refusedAt has a client call that must be refused at the stage; the error says what happened instead.
+func (w *world) refusedAt(c *topo.Client, stage topo.Stage) error {
 	_, err := w.call(c)
 	var at *topo.ConnectError
 	switch {
@@ -288,8 +288,8 @@ func (w *world) summaries(c *topo.Client, reason string) []logged {
 	})
 }
 
-// hangUp has a client hang up, and waits until both sides know.
-func (w *world) hangUp(c *topo.Client, user string) {
+// hungUp has a client hang up, and waits until both sides know.
+func (w *world) hungUp(c *topo.Client, user string) {
 	w.t.Helper()
 	w.over(c, user, c.HangUp)
 }
