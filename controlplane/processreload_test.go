@@ -156,6 +156,11 @@ func TestReloadProfiles(t *testing.T) {
 			api.PlanDrop{},
 			[]string{"alice: profile-removed", "bob: profile-removed", "carol: profile-removed"},
 		},
+		"server addresses in another order": {
+			[]string{"server-addresses: [192.0.2.1, 192.0.2.11]", "server-addresses: [192.0.2.11, 192.0.2.1]"},
+			api.PlanDrop{},
+			nil,
+		},
 		"what running sessions do not have of it": {
 			[]string{"{remote-host: carol}", "{remote-host: carol, max-sessions: 7}", "key: " + testKey, "key: another"},
 			api.PlanDrop{},

@@ -2,7 +2,8 @@ package controlplane
 
 import (
 	"errors"
-	"reflect"
+	"net/netip"
+	"slices"
 	"time"
 
 	"vrgate/controlplane/config"
@@ -91,7 +92,10 @@ func lasts(next, now *config.Config) (c *config.Config, restart []string) {
 }
 
 // reopens says whether a virtual router with that configuration has to be closed and opened again: where it is and
-// on which addresses it listens is not to be had otherwise.
+// on which addresses it listens is not to be had otherwise. The order of addresses only says from which other LNSs are called.
 func reopens(now, next *config.Router) bool {
-	return now.Kind != next.Kind || now.Namespace != next.Namespace || now.VRF != next.VRF || !reflect.DeepEqual(now.ServerAddresses, next.ServerAddresses)
+	sorted := func(r *config.Router) []netip.Addr {
+		return slices.SortedFunc(slices.Values(r.ServerAddresses), netip.Addr.Compare)
+	}
+	return now.Kind != next.Kind || now.Namespace != next.Namespace || now.VRF != next.VRF || !slices.Equal(sorted(now), sorted(next))
 }

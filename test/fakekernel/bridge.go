@@ -1,6 +1,7 @@
 package fakekernel
 
 import (
+	"net/netip"
 	"slices"
 
 	"vrgate/controlplane"
@@ -93,6 +94,10 @@ func (d *plane) CallTraffic(call subscriber.CallKey) (controlplane.CallTraffic, 
 	return callTraffic, true
 }
 
+func sorted(addresses []netip.Addr) []netip.Addr {
+	return slices.SortedFunc(slices.Values(addresses), netip.Addr.Compare)
+}
+
 // Reconfigure implements [controlplane.Reconfigurable].
 func (d *plane) Reconfigure(_ *config.Config, r *config.Router) (ok bool, err error) {
 	err = d.do("reconfigure", func() error {
@@ -100,7 +105,7 @@ func (d *plane) Reconfigure(_ *config.Config, r *config.Router) (ok bool, err er
 			return misuse("%s reconfigured as %s", d.name, r.Name)
 		}
 		old := d.config
-		ok = old.Namespace == r.Namespace && old.VRF == r.VRF && slices.Equal(old.ServerAddresses, r.ServerAddresses)
+		ok = old.Namespace == r.Namespace && old.VRF == r.VRF && slices.Equal(sorted(old.ServerAddresses), sorted(r.ServerAddresses))
 		if ok {
 			d.config = r
 		}
