@@ -174,6 +174,13 @@ func TestSwitchedThroughReloads(t *testing.T) {
 		if err := errors.Join(err, terr, serr, perr); err != nil || !proxied {
 			t.Errorf("%v; nothing was proxied: %+v", err, sessions)
 		}
+		for _, way := range []string{"lns-incoming", "lac-incoming"} { // both calls have their records
+			if !slices.ContainsFunc(sessions, func(s api.L2TPSession) bool {
+				return s.VR == "red" && s.CallType == way && s.User == "zoe@far.example" && !s.Ended.IsZero() && s.Payload.RxOctets > 1000 && s.Payload.TxPackets > 20
+			}) {
+				t.Errorf("no record of the call %s: %+v", way, sessions)
+			}
+		}
 		said, err := json.Marshal([]any{plans, services, tunnels, sessions, profiles})
 		if err != nil {
 			t.Fatal(err)
