@@ -195,7 +195,7 @@ func singleShotPlain(w *world) {
 	if again := w.tunnel(c); again.LocalID == first.LocalID || !again.SingleShot || again.Connection != 0 {
 		w.t.Errorf("H8: %+v", again)
 	}
-	w.check(c.Disconnect(w.ctx))
+	w.hungUp(c, "user4")
 
 	// G6: clear text is refused to whose profile asks for IPsec.
 	strict := w.client(nil, "user5", plain)
