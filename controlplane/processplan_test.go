@@ -142,3 +142,42 @@ func planIsTrue(t *testing.T, random *rand.Rand) {
 		t.Error(err)
 	}
 }
+
+// TestReloadKeepsNumbers: connection numbers are marks, so a virtual router keeps its own when reloads add others in its network
+// namespace, also one that has come by a reload itself.
+func TestReloadKeepsNumbers(t *testing.T) {
+	vrf := func(name, server, device, table string) string {
+		return strings.Replace(routerYAML(name, server), "namespace: {name: "+name+"}", "namespace: {name: red}\nvrf: {device: "+device+", table: "+table+"}", 1)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, loadConfig(t, redAndBlue))
+		number := func(addr string) uint32 {
+			t.Helper()
+			w.connect("green", "bob", addr, func(c *peer.Config) { c.Server = netip.MustParseAddr("192.0.2.3") }).assertUp()
+			conns, err := w.p.IPsec(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, c := range conns {
+				if c.VR == "green" && c.Remote.Addr() == netip.MustParseAddr(addr) {
+					return c.Connection
+				}
+			}
+			t.Fatalf("no connection from %s: %+v", addr, conns)
+			return 0
+		}
+		files := edited(redAndBlue, "vrgate.yaml")
+		files["vr/green.yaml"] = vrf("green", "192.0.2.3", "v-green", "103")
+		w.reload(files)
+		first := number("198.51.100.1")
+		files["vr/amber.yaml"] = vrf("amber", "192.0.2.4", "v-amber", "104")
+		w.reload(files)
+		const share = 0xffffff / 16 // see connNumbering
+		if second := number("198.51.100.2"); (second-1)/share != (first-1)/share {
+			t.Errorf("connection %d, and after a reload %d of another virtual router's share", first, second)
+		}
+		if err := w.finish(); err != nil {
+			t.Error(err)
+		}
+	})
+}
