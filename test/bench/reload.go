@@ -19,6 +19,9 @@ import (
 // reloadTarget is what a reload of 4,000 profiles may take.
 const reloadTarget = time.Second
 
+// pace is how often a session sends a packet.
+const pace = 2 * time.Second
+
 // calm is how long the traffic goes on after the last reload.
 const calm = 5 * time.Second
 
@@ -70,7 +73,7 @@ func reload(ctx context.Context, o options, w io.Writer) error {
 func printReload(w io.Writer, o options, kernel string, ms float64, m underReload) error {
 	fmt.Fprintf(w, "\nReload of a configuration with 4000 destination profiles while 500 sessions live, with a kernel in memory:\n")
 	fmt.Fprintf(w, "%.0f ms from reading the files on, the longest. Target: %d ms, which is %.1f times that.\n", ms, reloadTarget.Milliseconds(), float64(reloadTarget.Milliseconds())/ms)
-	fmt.Fprintf(w, "\nThe same with the daemon and kernel %s: %d profiles, %d sessions that send one packet a second and expect an answer each;\n", kernel, o.profiles, o.sessions)
+	fmt.Fprintf(w, "\nThe same with the daemon and kernel %s: %d profiles, %d sessions that send a packet every %v and expect an answer;\n", kernel, o.profiles, o.sessions, pace)
 	fmt.Fprintf(w, "the quickest of %d.\n", o.rounds)
 	if kernel != "host" {
 		fmt.Fprintln(w, "In the test machine the processor may be emulated, and the traffic needs most of it: only the ratios mean something.")
@@ -171,7 +174,7 @@ func measureReload(ctx context.Context, o options) (m underReload, err error) {
 	}
 	stop, traffic := make(chan struct{}), make(chan result, 1)
 	go func() {
-		t, err := g.Stream(ctx, gateway, time.Second, stop)
+		t, err := g.Stream(ctx, gateway, pace, stop)
 		traffic <- result{t, err}
 	}()
 	take := func(kind string, want api.PlanCounts) error {

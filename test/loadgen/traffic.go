@@ -29,6 +29,9 @@ type flow struct {
 // stragglers is how long Stream waits for the last answers.
 const stragglers = 5 * time.Second
 
+// burst bounds how many requests are sent before answers are looked at.
+const burst = 16
+
 // Stream sends an echo request through every session that is up, one per interval, until stop is closed, and then waits
 // for the last answers. A session's first requests come evenly spread over the interval. Sessions that end meanwhile
 // are not counted: what was under way when they did is nobody's loss.
@@ -45,15 +48,21 @@ func (g *Generator) Stream(ctx context.Context, to netip.Addr, interval time.Dur
 			c.flow = nil
 		}
 	}()
-	begin := time.Now()
-	for n := 0; len(flows) > 0; {
+	begin, n := time.Now(), 0
+	due := func() time.Time { return begin.Add(time.Duration(n) * interval / time.Duration(max(len(flows), 1))) }
+	for len(flows) > 0 {
 		select {
 		case <-stop:
 			return g.settle(ctx, flows)
 		default:
 		}
-		// The n-th request of all is due after n/len(flows) intervals.
-		for due := begin.Add(time.Duration(n) * interval / time.Duration(len(flows))); !time.Now().Before(due); {
+		if behind := time.Since(due()); behind > interval {
+			begin = begin.Add(behind) // what this machine cannot keep up with is not sent at once
+		}
+		for range burst {
+			if time.Now().Before(due()) {
+				break
+			}
 			c := flows[n%len(flows)]
 			if c.address.IsValid() {
 				seq := uint16(n / len(flows))
@@ -62,9 +71,8 @@ func (g *Generator) Stream(ctx context.Context, to netip.Addr, interval time.Dur
 				c.frame(g, pppIPv4, echo(c.address, to, uint16(c.n), seq))
 			}
 			n++
-			due = begin.Add(time.Duration(n) * interval / time.Duration(len(flows)))
 		}
-		if err := g.turn(ctx, begin.Add(time.Duration(n)*interval/time.Duration(len(flows)))); err != nil {
+		if err := g.turn(ctx, due()); err != nil {
 			return Traffic{}, err
 		}
 	}
