@@ -262,7 +262,7 @@ func (b *builder) userLinks(s *routerSource, f *fileUser) {
 		}
 		return
 	}
-	if f.Address.given() || f.Pool.given() || !f.present || s.moves() {
+	if f.Address.given() || f.Pool.given() || !f.present || s.moves() || s.maps.handOn {
 		return
 	}
 	for i := range s.r.IPProfiles {

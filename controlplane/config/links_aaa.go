@@ -195,6 +195,7 @@ type mapSummary struct {
 	routers []string // in which they let users terminate
 	pools   bool     // one names a pool
 	idle    bool     // one has an idle timeout
+	handOn  bool     // one hands sessions on to other LNSs, which give the addresses
 }
 
 func (m *mapSummary) add(d *DomainMap) {
@@ -202,6 +203,7 @@ func (m *mapSummary) add(d *DomainMap) {
 		m.routers = append(m.routers, d.Router)
 	}
 	m.pools = m.pools || d.Pool != ""
+	m.handOn = m.handOn || len(d.TunnelServers) > 0
 	m.idle = m.idle || d.IdleTimeout != 0
 }
 

@@ -153,6 +153,17 @@ func TestLNSErrors(t *testing.T) {
 	}
 }
 
+// TestHandsOnWithoutPool: an LNS to which sessions are handed on gives the addresses, and the users of the domain need none of
+// ours.
+func TestHandsOnWithoutPool(t *testing.T) {
+	without := replaced(t, "pools:\n  - name: main\n    ranges: [10.0.0.0/24]\n", "users: [{name: u@x.example, password: p}]\n")
+	for in, want := range map[string]bool{without: false, without + "aaa: {domain-maps: [{domain: x.example, tunnel-servers: [{address: 198.51.100.3}]}]}\n": true} {
+		if _, _, errs := parseFiles(map[string]string{"a": in}); len(errs) == 0 != want {
+			t.Errorf("%s\nerrors: %v", in, errs)
+		}
+	}
+}
+
 // TestTunnelServers: LNSs are in the order of their preference, equal ones in that of the file.
 func TestTunnelServers(t *testing.T) {
 	in := clear + `aaa:
