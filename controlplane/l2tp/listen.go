@@ -106,7 +106,7 @@ func (e *Engine) opening(now time.Time, p Packet, h header, body []byte) {
 	e.tolerated(&m)
 	switch {
 	case m.tunnel == 0: // nobody to answer
-		drop(ReasonMalformed, "SCCRQ without an assigned tunnel id")
+		drop(ReasonMalformed, "SCCRQ without an assigned tunnel id, or with one that is hidden by another password")
 		return
 	case failed == nil && m.version>>8 != protocolVersion>>8:
 		failed = &wireError{StopProtocolVersion, protocolVersion, ReasonVersion, fmt.Sprintf("protocol version %#04x", m.version)}
