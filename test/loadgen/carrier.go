@@ -21,6 +21,8 @@ import (
 // Carrier makes one LAC of an Internet provider of the generator: every client is a session in one L2TP tunnel, without IPsec,
 // between the first source address and the server.
 type Carrier struct {
+	// Local is the LAC's address in place of the first source address; with it Sources are not needed. It may be an IPv6 address.
+	Local    netip.Addr
 	HostName string
 	Secret   keymat.Secret // tunnel password; empty for none
 	HideAVPs bool
@@ -31,6 +33,14 @@ type Carrier struct {
 	// Auth has the LAC lead LCP and the first of these authentications with the client itself, and hand on what came of it, as proxy
 	// AVPs. Empty: the server does all that.
 	Auth []pppd.AuthProtocol
+}
+
+// carrierAddress is the LAC's address.
+func (c Config) carrierAddress() (netip.Addr, error) {
+	if c.Carrier.Local.IsValid() {
+		return c.Carrier.Local, nil
+	}
+	return c.address(0)
 }
 
 // l2tpReceiveBuffer is what the carrier's socket holds while the owner computes, in bytes.

@@ -28,6 +28,7 @@ type client struct {
 	failed   string    // why it gave up or was thrown out
 	answered int       // the last of Generator.Ping's rounds that came back
 	flow     *flow     // while Generator.Stream runs
+	asked    int       // Configure-Requests of LCP and challenges of CHAP that came
 }
 
 // settled tells whether the attempt to connect is over.
@@ -256,8 +257,15 @@ func (g *Generator) frameReceived(c *client, frame []byte) {
 		}
 		return
 	}
+	if (protocol == pppLCP || protocol == pppCHAP) && len(data) > 0 && data[0] == pppAsk {
+		c.asked++
+	}
 	g.post(linkEvent{c, pppd.Frame{Protocol: protocol, Data: data}})
 }
+
+// Asked returns how often the server has asked a client for options of LCP, or by CHAP who it is. One that goes on where a
+// carrier's LAC has left off asks neither.
+func (g *Generator) Asked(client int) int { return g.clients[client].asked }
 
 // frame sends a PPP frame.
 func (c *client) frame(g *Generator, protocol uint16, data []byte) {

@@ -105,7 +105,7 @@ func New(cfg Config) (*Generator, error) {
 	}
 	if cfg.Carrier != nil {
 		var err error
-		if g.carrierAddr, err = cfg.address(0); err != nil {
+		if g.carrierAddr, err = cfg.carrierAddress(); err != nil {
 			return nil, err
 		}
 	}

@@ -15,6 +15,13 @@ const (
 	pppIPv4     = 0x0021
 )
 
+// Protocols of PPP (RFC 1661, RFC 1994), and the code of Configure-Request in the first and of Challenge in the other.
+const (
+	pppLCP  = 0xc021
+	pppCHAP = 0xc223
+	pppAsk  = 1
+)
+
 // echo makes an IPv4 packet with an ICMP echo request.
 func echo(from, to netip.Addr, id, seq uint16) []byte {
 	b := make([]byte, ipv4Header+icmpHeader+56)
