@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"vrgate/controlplane/api"
 	"vrgate/controlplane/l2tp"
 	"vrgate/test/loadgen"
@@ -21,8 +23,19 @@ import (
 // carrierSecret is the tunnel password of LACs that have one.
 const carrierSecret = "the provider's tunnel secret"
 
-// carrierSize is how many sessions the big carrier has in its one tunnel.
-const carrierSize = 1000
+// carrierSize is how many sessions the big carrier has in its one tunnel: a thousand. Under emulation each costs a tenth of a
+// second of two processors, most of it for its interface to come and go, so that they are fewer under the older kernel, which
+// has been seen to have no trouble with a thousand either.
+func carrierSize(t *testing.T) int {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		t.Fatal(err)
+	}
+	if strings.HasPrefix(unix.ByteSliceToString(name.Release[:]), "6.1.") {
+		return 150
+	}
+	return 1000
+}
 
 // billed are the first users of a carrier, whom FreeRADIUS knows; all others are local ones.
 const billed = 3
@@ -127,32 +140,32 @@ aaa:
   domain-maps: [{domain: billed.example, methods: [radius], authentication-group: billing, accounting-group: billing}]
 `, intranetHost, radiusSecret)
 
-// TestCarrier is a provider's LAC with a thousand sessions in one tunnel without IPsec. Each of them comes up and carries
+// TestCarrier is a provider's LAC with as many as a thousand sessions in one tunnel without IPsec. Each of them comes up and carries
 // traffic; what the LAC says of a call is shown, and reaches FreeRADIUS. When they have gone nothing is left in the kernel.
 func TestCarrier(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	w, size := newWorld(t), carrierSize(t)
 	free := w.freeRADIUS(topo.FreeRADIUSConfig{Users: "DEFAULT Cleartext-Password := \"" + password + "\"\n"})
 	w.runOne(vrConfig{
-		Hosts: []string{"{remote-host: big, ipsec-required: false}"}, L2TP: "idle-timeout: 5s",
-		Users: carrierUsers(carrierSize), Extra: carrierKeys, Pool: "10.9.0.10-10.9.15.250",
+		Hosts: []string{"{remote-host: big, ipsec-required: false}"}, L2TP: "idle-timeout: 2s",
+		Users: carrierUsers(size), Extra: carrierKeys, Pool: "10.9.0.10-10.9.15.250",
 	})
 	before := w.kernelState()
 	k := w.carrier(w.address, loadgen.Carrier{HostName: "big"})
 	k.connect(billed, 1)
-	k.connect(carrierSize-billed, 16)
+	k.connect(size-billed, 16)
 	start := time.Now()
-	k.pinged(carrierSize)
+	k.pinged(size)
 	t.Logf("pinged in %.1f s", time.Since(start).Seconds())
 
 	var shown []api.L2TPSession
 	k.while(func() {
 		tunnels, err := w.daemon.API().L2TPTunnels(w.ctx, api.Filter{})
 		w.check(err)
-		if len(tunnels) != 1 || tunnels[0].Sessions.Active != carrierSize || tunnels[0].RemoteHost != "big" || tunnels[0].HostProfile != "big" {
+		if len(tunnels) != 1 || tunnels[0].Sessions.Active != size || tunnels[0].RemoteHost != "big" || tunnels[0].HostProfile != "big" {
 			t.Errorf("tunnels: %+v", tunnels)
 		}
-		if shown = w.sessions(); len(shown) != carrierSize {
+		if shown = w.sessions(); len(shown) != size {
 			t.Fatalf("%d sessions are shown", len(shown))
 		}
 	})
@@ -167,17 +180,18 @@ func TestCarrier(t *testing.T) {
 		}
 	}
 	// Lines that fail, and an operator who ends sessions.
-	k.HangUp(1, 500)
+	early := []int{0, 1, 50, 60}
+	k.HangUp(early[1], early[2])
 	k.while(func() {
-		for _, user := range []string{lineUser(0), lineUser(600)} {
+		for _, user := range []string{lineUser(early[0]), lineUser(early[3])} {
 			_, err := w.daemon.Run(w.ctx, "disconnect", "--user", user)
 			w.check(err)
 		}
-		w.eventually("four are gone", func() bool { return len(w.sessions()) == carrierSize-4 })
+		w.eventually("four are gone", func() bool { return len(w.sessions()) == size-4 })
 	})
 	var rest []int
-	for i := range carrierSize {
-		if !slices.Contains([]int{0, 1, 500, 600}, i) {
+	for i := range size {
+		if !slices.Contains(early, i) {
 			rest = append(rest, i)
 		}
 	}
@@ -185,13 +199,15 @@ func TestCarrier(t *testing.T) {
 	k.HangUp(rest...)
 	k.while(func() {
 		w.eventually("the tunnel is gone", func() bool {
-			out, err := w.server.Output(w.ctx, "ip", "l2tp", "show", "tunnel")
-			return err == nil && strings.TrimSpace(out) == "" && len(w.subscribers()) == 0
+			services, err := w.daemon.API().L2TPServices(w.ctx, api.Filter{})
+			w.check(err)
+			return services[0].Tunnels.Active == 0
 		})
+		w.eventually("nothing is left in the kernel", func() bool { return w.kernelState() == before })
 	})
 	t.Logf("gone in %.1f s", time.Since(start).Seconds())
-	if after := w.kernelState(); after != before {
-		t.Errorf("left in the kernel:\n%s\nwas before:\n%s", after, before)
+	if list := w.subscribers(); len(list) > 0 {
+		t.Errorf("still known: %+v", list)
 	}
 	w.callsAccounted(free, k)
 }
