@@ -42,8 +42,9 @@ type admission struct {
 
 // admissionStats count what became of work, and what there is now.
 type admissionStats struct {
-	Admitted         uint64 // has had its turn
-	Refused          uint64 // had none; by [aaa.ReasonOverload]
+	Limits           config.Admission // in force
+	Admitted         uint64           // has had its turn
+	Refused          uint64           // had none; by [aaa.ReasonOverload]
 	Running, Waiting int
 }
 
@@ -333,7 +334,7 @@ func (a *admission) counts() admissionStats {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	out := a.stats
-	out.Running, out.Waiting = a.running, a.waiting
+	out.Running, out.Waiting, out.Limits = a.running, a.waiting, a.limits
 	return out
 }
 

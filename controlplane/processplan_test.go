@@ -181,3 +181,19 @@ func TestReloadKeepsNumbers(t *testing.T) {
 		}
 	})
 }
+
+// TestReloadAdmission: how many are decided about at once is in force with the reload.
+func TestReloadAdmission(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, loadConfig(t, redAndBlue))
+		w.reload(edited(redAndBlue, "vrgate.yaml", "workers:", "admission: {concurrent: 7, waiting: 8, per-source: 9}\nworkers:"))
+		a, err := w.p.AAA(t.Context())
+		if got := a.Admission; err != nil || got.Concurrent != 7 || got.MaxWaiting != 8 || got.PerSource != 9 {
+			t.Errorf("%+v, %v", got, err)
+		}
+		w.connect("red", "bob", "198.51.100.1", nil).assertUp()
+		if err := w.finish(); err != nil {
+			t.Error(err)
+		}
+	})
+}

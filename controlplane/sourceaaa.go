@@ -179,11 +179,13 @@ func methodWords(list []config.AAAMethod) []string {
 
 func (p *Process) admissionView() api.Admission {
 	limits := p.cfg().Process.Admission
-	v := api.Admission{Concurrent: limits.Concurrent, MaxWaiting: limits.Waiting, PerSource: limits.PerSource}
+	var v api.Admission
 	if p.shared.authority().live.Load() != nil { // which is there after the queue
 		s := p.shared.admission.counts()
+		limits = s.Limits
 		v.Running, v.Waiting, v.Admitted, v.Refused = s.Running, s.Waiting, s.Admitted, s.Refused
 	}
+	v.Concurrent, v.MaxWaiting, v.PerSource = limits.Concurrent, limits.Waiting, limits.PerSource
 	return v
 }
 
