@@ -221,7 +221,13 @@ func (e *Engine) farDown(now time.Time, ev FarDown) {
 	if ev.Cause == pppd.NormalCause(true) {
 		reason = Reason(pppd.ReasonUserRequest) // PPP's end is seen there only
 	}
-	e.end(now, s, reason, cmp.Or(ev.Text, "the call to the LNS has ended"), ev.ByPeer)
+	// The reasons are those of the near call: the sentence tells which end it was. It reaches the client, which need not know where
+	// the LNS is.
+	text := "the call to the LNS has ended"
+	if ev.Text != "" {
+		text += ": " + ev.Text
+	}
+	e.end(now, s, reason, text, ev.ByPeer)
 }
 
 // leaveFar ends the call to the LNS, once: it hears what the near call's end was.

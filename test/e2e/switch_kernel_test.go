@@ -255,6 +255,9 @@ func TestSwitching(t *testing.T) {
 	w.over("dora@far.example", 1, "peer-closed-tunnel", "NAS-Request")
 	w.check(w.stock.HangUp()) // the far LNS, of stock
 	w.over("rudi@served.example", 1, "peer-closed-session", "NAS-Request")
+	if line := w.logLine("subscriber ended", map[string]string{"user": "rudi@served.example"}); !strings.Contains(fmt.Sprint(line["text"]), "to the LNS") {
+		t.Errorf("the log does not say that it was the LNS: %v", line)
+	}
 	_, err := w.daemon.Run(w.ctx, "disconnect", "--user", "resi@reserve.example") // our operator
 	w.check(err)
 	w.over("resi@reserve.example", 1, "admin-reset", "Admin-Reset")
