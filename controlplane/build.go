@@ -172,7 +172,7 @@ func buildL2TP(r *config.Router) l2tp.Config {
 				Name: hostProfileName(h), Host: h.RemoteHost, RequireIPsec: h.IPsecRequired, Secret: keymat.Secret(h.TunnelPassword),
 				Challenge: r.L2TP.Challenge, LocalHost: h.LocalHost, Local: h.LocalAddress, MaxSessions: h.MaxSessions,
 				ReceiveWindow: uint16(h.ReceiveWindow), SingleShot: h.SingleShot, HideAVPs: h.HideAVPs, DisconnectCause: new(h.DisconnectCause),
-				TolerateUnknownAVP: h.TolerateUnknownAVP, ZeroTunnelID: h.ZeroTunnelID, Revision: hostRevision(d, h, r.IPProfile(h.IPProfile)),
+				TolerateUnknownAVP: h.TolerateUnknownAVP, ZeroTunnelID: h.ZeroTunnelID, ResourceError: h.ResourceError, Revision: hostRevision(d, h, r.IPProfile(h.IPProfile)),
 			})
 		}
 		out.Profiles = append(out.Profiles, p)

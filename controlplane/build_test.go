@@ -109,7 +109,7 @@ func testRouter() *config.Router {
 		Destinations: []config.DestinationProfile{{
 			Name: "d", LACAddress: netip.MustParseAddr("203.0.113.9"), MaxSessions: 8,
 			Hosts: []config.HostProfile{
-				{RemoteHost: "lac", LocalHost: "lns", LocalAddress: server, IPsecRequired: true, TunnelPassword: config.Secret("five"), MaxSessions: 2, ReceiveWindow: 9, IPProfile: "p", SingleShot: true, ProxyLCP: true, HideAVPs: true, TolerateUnknownAVP: true, ZeroTunnelID: true},
+				{RemoteHost: "lac", LocalHost: "lns", LocalAddress: server, IPsecRequired: true, TunnelPassword: config.Secret("five"), MaxSessions: 2, ReceiveWindow: 9, IPProfile: "p", SingleShot: true, ProxyLCP: true, HideAVPs: true, TolerateUnknownAVP: true, ZeroTunnelID: true, ResourceError: true},
 				{LocalHost: "red", IPsecRequired: false, IPProfile: "q", DisconnectCause: true, ProxyAuth: true},
 			},
 		}},
@@ -194,7 +194,7 @@ func TestBuild(t *testing.T) {
 	}
 	equal("host", l.Profiles[0].Hosts[0], l2tp.HostProfile{
 		Name: "lac", Host: "lac", RequireIPsec: true, Secret: keymat.Secret("five"), Challenge: true, LocalHost: "lns", Local: server, MaxSessions: 2, ReceiveWindow: 9,
-		SingleShot: true, HideAVPs: true, TolerateUnknownAVP: true, ZeroTunnelID: true,
+		SingleShot: true, HideAVPs: true, TolerateUnknownAVP: true, ZeroTunnelID: true, ResourceError: true,
 	})
 	equal("tunnel password", string(l.Profiles[0].Hosts[0].Secret), "five")
 	equal("default host", l.Profiles[0].Hosts[1], l2tp.HostProfile{Name: "default", Challenge: true, LocalHost: "red"})

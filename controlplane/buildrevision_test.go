@@ -14,7 +14,7 @@ import (
 // in a revision. Names and lists of inner profiles say which profile it is, and so are compared by those who use it.
 var anew = map[reflect.Type]string{
 	reflect.TypeFor[config.DestinationProfile](): "Name Hosts MaxSessions",
-	reflect.TypeFor[config.HostProfile]():        "RemoteHost IPProfile MaxSessions ReceiveWindow DisconnectCause ProxyLCP ProxyAuth HideAVPs TolerateUnknownAVP ZeroTunnelID",
+	reflect.TypeFor[config.HostProfile]():        "RemoteHost IPProfile MaxSessions ReceiveWindow DisconnectCause ProxyLCP ProxyAuth HideAVPs TolerateUnknownAVP ZeroTunnelID ResourceError",
 	reflect.TypeFor[config.IPProfile]():          "Name Pool DNS NBNS Traffic IdleTimeout IdleIngress",
 	reflect.TypeFor[config.TransportProfile]():   "Name Locals",
 	reflect.TypeFor[config.TransportLocal]():     "GroupKeys",

@@ -112,7 +112,7 @@ func destinationView(r *config.Router, d *config.DestinationProfile, live map[st
 			RemoteHost: name, IPsecTransport: h.IPsecRequired, SingleShot: h.SingleShot, InterfaceProfile: h.IPProfile, LocalAddress: h.LocalAddress,
 			LocalHost: h.LocalHost, TunnelPassword: len(h.TunnelPassword) > 0, ProxyLCP: h.ProxyLCP, ProxyAuthentication: h.ProxyAuth,
 			MaxSessions: h.MaxSessions, Sessions: live[d.Name+"/"+name], ReceiveWindow: h.ReceiveWindow, DisconnectCause: h.DisconnectCause,
-			HideAVPs: h.HideAVPs, TolerateUnknownAVPs: h.TolerateUnknownAVP, TolerateTunnelIDZero: h.ZeroTunnelID,
+			HideAVPs: h.HideAVPs, TolerateUnknownAVPs: h.TolerateUnknownAVP, TolerateTunnelIDZero: h.ZeroTunnelID, ResourceResultCodeOverride: h.ResourceError,
 		})
 	}
 	return v

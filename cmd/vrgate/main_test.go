@@ -735,39 +735,41 @@ lac_address   0.0.0.0
 max_sessions  100
 sessions      7
 hosts 1:
-  remote_host              default
-  ipsec_transport          true
-  single_shot              true
-  interface_profile        users
-  local_address            -
-  local_host               office
-  tunnel_password          false
-  proxy_lcp                false
-  proxy_authentication     false
-  max_sessions             0
-  sessions                 4
-  receive_window           0
-  disconnect_cause         false
-  hide_avps                false
-  tolerate_unknown_avps    false
-  tolerate_tunnel_id_zero  false
+  remote_host                    default
+  ipsec_transport                true
+  single_shot                    true
+  interface_profile              users
+  local_address                  -
+  local_host                     office
+  tunnel_password                false
+  proxy_lcp                      false
+  proxy_authentication           false
+  max_sessions                   0
+  sessions                       4
+  receive_window                 0
+  disconnect_cause               false
+  hide_avps                      false
+  tolerate_unknown_avps          false
+  tolerate_tunnel_id_zero        false
+  resource_result_code_override  false
 hosts 2:
-  remote_host              lac1
-  ipsec_transport          false
-  single_shot              false
-  interface_profile        users
-  local_address            192.0.2.1
-  local_host               lns
-  tunnel_password          true
-  proxy_lcp                false
-  proxy_authentication     false
-  max_sessions             50
-  sessions                 3
-  receive_window           0
-  disconnect_cause         false
-  hide_avps                false
-  tolerate_unknown_avps    false
-  tolerate_tunnel_id_zero  false
+  remote_host                    lac1
+  ipsec_transport                false
+  single_shot                    false
+  interface_profile              users
+  local_address                  192.0.2.1
+  local_host                     lns
+  tunnel_password                true
+  proxy_lcp                      false
+  proxy_authentication           false
+  max_sessions                   50
+  sessions                       3
+  receive_window                 0
+  disconnect_cause               false
+  hide_avps                      false
+  tolerate_unknown_avps          false
+  tolerate_tunnel_id_zero        false
+  resource_result_code_override  false
 
 `},
 		{"show l2tp tunnel --vr red", `

@@ -108,6 +108,8 @@ type L2TPHostProfile struct {
 	HideAVPs             bool       `json:"hide_avps"`
 	TolerateUnknownAVPs  bool       `json:"tolerate_unknown_avps"`
 	TolerateTunnelIDZero bool       `json:"tolerate_tunnel_id_zero"`
+	// ResourceResultCodeOverride is whether CDN says result 2 instead of 4 or 5.
+	ResourceResultCodeOverride bool `json:"resource_result_code_override"`
 }
 
 // L2TPTunnel is an L2TP tunnel, or the record of one that is over.

@@ -125,6 +125,7 @@ func (b *builder) hosts(d *fileDestination, f *fileRouter, r *Router) []HostProf
 			HideAVPs:           h.HideAVPs.v,
 			TolerateUnknownAVP: given(h.TolerateUnknownAVP, r.L2TP.TolerateUnknownAVP),
 			ZeroTunnelID:       h.ZeroTunnelID.v,
+			ResourceError:      h.ResourceError.v,
 		}
 		if p.RemoteHost == defaultRemoteHost {
 			p.RemoteHost = ""

@@ -445,6 +445,10 @@ type HostProfile struct {
 	// ZeroTunnelID takes control messages for tunnel 0 for those of the LAC's newest
 	// tunnel; default false.
 	ZeroTunnelID bool
+	// ResourceError refuses calls for lack of resources with CDN result 2 and error
+	// 4 in place of result 4 or 5 (G10,
+	// session-out-of-resource-result-code-override); default false.
+	ResourceError bool
 }
 
 // PPP are the PPP parameters of a router.

@@ -56,6 +56,7 @@ var keys = map[string]string{
 	"HostProfile.HideAVPs":           "hide-avps",
 	"HostProfile.TolerateUnknownAVP": "tolerate-unknown-avps",
 	"HostProfile.ZeroTunnelID":       "tolerate-tunnel-id-zero",
+	"HostProfile.ResourceError":      "resource-result-code-override",
 	"IPProfile.Router":               "virtual-router",
 	"IPProfile.Unnumbered":           "unnumbered-address",
 	"IPProfile.OwnAddress":           "address",

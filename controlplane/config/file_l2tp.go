@@ -89,6 +89,8 @@ type fileHost struct {
 	TolerateUnknownAVP boolean `yaml:"tolerate-unknown-avps"`
 	// Take control messages of this LAC for tunnel 0 for those of its newest tunnel: some, such as D-Link's DIR-300, never use the number that they are given. In clear text a forger need not know that number then, so give such a LAC a tunnel password.
 	ZeroTunnelID boolean `yaml:"tolerate-tunnel-id-zero" default:"false"`
+	// Refuse calls for which there is no room with result code 2 and error code 4 instead of 4 or 5: a LAC that knows several LNSs then tries another one.
+	ResourceError boolean `yaml:"resource-result-code-override" default:"false"`
 }
 
 // fileTunnelServer is an LNS to which the sessions of a domain are handed on.

@@ -236,6 +236,7 @@ l2tp:
           hide-avps: true
           tolerate-unknown-avps: false
           tolerate-tunnel-id-zero: true
+          resource-result-code-override: true
         - {ip-profile: j}
 ppp: {authentication: [pap, mschapv2], mru: 576, echo-interval: 0, echo-failures: 1, setup-timeout: 300}
 ip-profiles:
@@ -365,7 +366,7 @@ users:
 				Hosts: []HostProfile{
 					{
 						RemoteHost: "lac", LocalHost: "lns", LocalAddress: a("192.0.2.1"), TunnelPassword: Secret("tp"), MaxSessions: 5,
-						ReceiveWindow: 8, IPProfile: "i", SingleShot: true, ProxyAuth: true, HideAVPs: true, ZeroTunnelID: true,
+						ReceiveWindow: 8, IPProfile: "i", SingleShot: true, ProxyAuth: true, HideAVPs: true, ZeroTunnelID: true, ResourceError: true,
 					},
 					{LocalHost: "out", IPsecRequired: true, ReceiveWindow: 4, IPProfile: "j", DisconnectCause: true, ProxyLCP: true, TolerateUnknownAVP: true},
 				},

@@ -94,6 +94,9 @@ type HostProfile struct {
 	// newest tunnel. D-Link's DIR-300 sends nothing else. In clear text a forger then need not know the tunnel id, so that a
 	// Challenge should be asked for.
 	ZeroTunnelID bool
+	// ResourceError has CDN say result 2 with error 4 (insufficient resources) in place of results 4 and 5, for LACs that try
+	// another LNS only then (G10).
+	ResourceError bool
 	// Revision stands for everything that a running tunnel or session has of the profile and could not be given
 	// anew. When it changes the profile's tunnels end (G4); the rest of a profile holds from then on.
 	Revision string

@@ -159,7 +159,7 @@ func (e *Engine) accept(now time.Time, p Packet, profile int, host HostProfile, 
 		Peer: m.tunnel, Conn: p.Conn, Local: p.Local, Remote: p.Remote, Profile: e.dir.profiles[profile].Name, HostProfile: host.Name,
 		Revision: host.Revision, SingleShot: host.SingleShot,
 		LocalHost: host.LocalHost, Secret: host.Secret, Params: e.cfg.params(), heapIndex: -1,
-		Tolerant: host.TolerateUnknownAVP || e.cfg.TolerateUnknownAVP, ZeroID: host.ZeroTunnelID,
+		Tolerant: host.TolerateUnknownAVP || e.cfg.TolerateUnknownAVP, ZeroID: host.ZeroTunnelID, ResourceError: host.ResourceError,
 	}
 	if host.DisconnectCause != nil {
 		t.Params.DisconnectCause = *host.DisconnectCause

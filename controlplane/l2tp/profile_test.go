@@ -143,6 +143,23 @@ func TestLimitsOnSessions(t *testing.T) {
 	}
 }
 
+// TestResourceError: a LAC that needs it hears of a general error where there is no room (G10), and of nothing else in its place.
+func TestResourceError(t *testing.T) {
+	s := newScript(t, Config{Profiles: []DestinationProfile{{Name: "p", MaxSessions: 1, Hosts: []HostProfile{{Name: "d", ResourceError: true}}}}})
+	one := s.peer(1, "203.0.113.5:1701", 1)
+	one.up()
+	id := one.call(10)
+	got := one.hear(one.say(0, icrq(77)))
+	if len(got) == 0 || got[0].kind != msgCDN || got[0].result != CallError || got[0].err != ErrorResources {
+		t.Errorf("no room: %+v", got)
+	}
+	s.counted(ReasonProfileLimit, 1)
+	got = one.hear(s.step(CloseSession{Tunnel: one.lns, Session: id}))
+	if len(got) == 0 || got[0].kind != msgCDN || got[0].result != CallAdministrative {
+		t.Errorf("the end of a session: %+v", got)
+	}
+}
+
 func TestReconfigure(t *testing.T) {
 	a := DestinationProfile{Name: "a", LAC: netip.MustParseAddr("10.0.0.1"), Hosts: []HostProfile{{Name: "h"}}}
 	b := DestinationProfile{Name: "b", LAC: netip.MustParseAddr("10.0.0.2"), Hosts: []HostProfile{{Name: "h"}, {Name: "x", Host: "x"}}}

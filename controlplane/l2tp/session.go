@@ -255,6 +255,9 @@ func (e *Engine) disconnect(t *tunnel, ours, peers SessionID, result, code uint1
 			ours = id
 		}
 	}
+	if t.ResourceError && (result == CallNoFacilities || result == CallNeverFacilities) {
+		result, code = CallError, ErrorResources
+	}
 	w := build(msgCDN).result(result, code, text).u16(attrSessionID, uint16(ours))
 	if cause != nil && t.Params.DisconnectCause {
 		w.cause(*cause)

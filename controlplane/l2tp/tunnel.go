@@ -53,6 +53,7 @@ type tunnel struct {
 	HideCount            uint64      // random vectors used
 	Tolerant             bool        // of unknown AVPs with the M bit
 	ZeroID               bool        // the peer addresses it as tunnel 0
+	ResourceError        bool        // see HostProfile
 	Profile, HostProfile string
 	Revision             string // of the host profile
 	SingleShot           bool
