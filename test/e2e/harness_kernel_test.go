@@ -50,7 +50,7 @@ func (w *world) in(t *testing.T) *world {
 }
 
 // testLimit ends a test that hangs.
-const testLimit = 10 * time.Minute
+const testLimit = 15 * time.Minute
 
 // newNet makes an empty network that is checked for leftovers at the end.
 func newNet(t *testing.T) *world {
