@@ -29,7 +29,9 @@ type namespace struct {
 // openNamespace opens a namespace under /run/netns, or the process's own for "".
 func openNamespace(name string, create bool) (*namespace, error) {
 	if name == "" {
-		fd, err := unix.Open("/proc/self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		// Not /proc/self: the first thread may be one that makeNamed has left in another namespace. The runtime keeps that one
+		// and lets no goroutine run on it.
+		fd, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return nil, failed(err, "open own network namespace")
 		}

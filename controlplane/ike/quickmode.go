@@ -385,7 +385,9 @@ func (e *Engine) quickMode3(q *quick, pk Packet, o opened) {
 	ch := q.child
 	q.child = nil // it lives on without the exchange
 	e.dropQuick(q, "")
-	e.installOut(ch)
+	if e.spis[ch.In.SPI] == ch { // else the peer's delete has overtaken the message
+		e.installOut(ch)
+	}
 }
 
 // installOut has the outbound SA installed.

@@ -472,3 +472,23 @@ func TestChildrenBounded(t *testing.T) {
 		t.Errorf("%d quick modes, %d children, %d SAs", len(p.quicks), len(r.e.Children()), len(r.kernel))
 	}
 }
+
+// TestDeleteOvertakes: a delete that overtakes message 3 of the quick mode whose SAs it deletes leaves nothing behind in
+// the kernel.
+func TestDeleteOvertakes(t *testing.T) {
+	o := quickOffer()
+	r := serverRig(t, ProfileCompatible)
+	s := newScript(r, o)
+	if !s.phase1() {
+		t.Fatal("no phase 1")
+	}
+	q := s.quick(o)
+	if !q.send1() || len(r.kernel) != 1 {
+		t.Fatal("no message 2")
+	}
+	s.info(isakmp.DeleteESP(q.spi).Payload())
+	s.send(q.message3())
+	if len(r.kernel)+len(r.e.outs)+len(r.e.spis) != 0 || len(r.up) != 0 {
+		t.Errorf("%d SAs, %d and %d SPIs, up %+v", len(r.kernel), len(r.e.outs), len(r.e.spis), r.up)
+	}
+}
