@@ -174,10 +174,12 @@ func (m *machine) fromL2TP(now time.Time, effects []l2tp.Effect) {
 		case l2tp.DialFailed:
 			m.fromSubscriber(now, m.subs.Step(now, farFailed(f)))
 			continue
+		case l2tp.CallReady:
+			m.fromSubscriber(now, m.subs.Step(now, farUp(f.Session)))
+			continue
 		case l2tp.SessionUp:
 			if f.Session.Ref != 0 {
-				m.fromSubscriber(now, m.subs.Step(now, farUp(f.Session)))
-				continue
+				continue // CallReady has said so
 			}
 			m.fromSubscriber(now, m.subs.Step(now, callUp(f.Session)))
 			continue
@@ -218,6 +220,9 @@ func (m *machine) fromSubscriber(now time.Time, effects []subscriber.Effect) {
 			continue
 		case subscriber.CancelDial:
 			m.fromL2TP(now, m.l2tp.Step(now, l2tp.CancelDial{Ref: f.Ref}))
+			continue
+		case subscriber.ConnectFar:
+			m.fromL2TP(now, m.l2tp.Step(now, l2tp.ConnectCall{Tunnel: l2tp.TunnelID(f.Call.Tunnel), Session: l2tp.SessionID(f.Call.Session)}))
 			continue
 		case subscriber.CloseCall:
 			m.fromL2TP(now, m.l2tp.Step(now, closeSession(f)))

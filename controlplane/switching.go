@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"net/netip"
+	"time"
 
 	"vrgate/controlplane/l2tp"
 	"vrgate/controlplane/subscriber"
@@ -12,6 +13,9 @@ import (
 // joined in the kernel. This file translates between the engines.
 
 const portL2TP = 1701
+
+// holdTimeout is how long a call that the LNS has taken may wait for the start of accounting and for the bridge.
+const holdTimeout = 20 * time.Second
 
 // proxyTypes are the ways to authenticate that a LAC can hand on (RFC 2661 section 4.4.5).
 var proxyTypes = map[l2tp.ProxyAuthType]pppd.AuthProtocol{l2tp.ProxyCHAP: pppd.AuthCHAPMD5, l2tp.ProxyPAP: pppd.AuthPAP}
@@ -27,7 +31,8 @@ func (m *machine) dial(f subscriber.Dial) l2tp.Dial {
 	}
 	return l2tp.Dial{
 		Ref: f.Ref, Local: netip.AddrPortFrom(local, portL2TP), Remote: netip.AddrPortFrom(t.Server, portL2TP), Secret: t.Secret,
-		HostName: t.ClientName, PeerHost: t.ServerName, Assignment: t.Assignment, Share: true, MaxSessions: t.MaxSessions, Timeout: f.Timeout,
+		HostName: t.ClientName, PeerHost: t.ServerName, Assignment: t.Assignment, Share: true, MaxSessions: t.MaxSessions,
+		Hold: true, Timeout: f.Timeout + holdTimeout,
 		Info: l2tp.CallInfo{
 			CallingNumber: f.CallingNumber, CalledNumber: f.CalledNumber, SubAddress: f.SubAddress, TxSpeed: f.TxSpeed, RxSpeed: f.RxSpeed,
 			PrivateGroup: t.PrivateGroup,

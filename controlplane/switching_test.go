@@ -32,7 +32,7 @@ func TestDialTranslation(t *testing.T) {
 	m := &machine{servers: []netip.Addr{addr("2001:db8::1"), addr("192.0.2.1"), addr("192.0.2.2")}}
 	want := l2tp.Dial{
 		Ref: 5, Local: netip.MustParseAddrPort("192.0.2.9:1701"), Remote: netip.MustParseAddrPort("203.0.113.1:1701"), Secret: target.Secret, HostName: "lac", PeerHost: "lns",
-		Assignment: "a", Share: true, MaxSessions: 7, Timeout: time.Second,
+		Assignment: "a", Share: true, MaxSessions: 7, Hold: true, Timeout: time.Second + holdTimeout,
 		Info: l2tp.CallInfo{CallingNumber: "555", CalledNumber: "0800", SubAddress: "s", TxSpeed: 2048, RxSpeed: 1024, PrivateGroup: "g"},
 		Proxy: &l2tp.Proxy{
 			InitialLCP: []byte{2}, LastSentLCP: []byte{1}, LastReceivedLCP: []byte{2}, AuthType: l2tp.ProxyCHAP, AuthName: "ann", AuthID: 9, AuthChallenge: []byte{3}, AuthResponse: []byte{4},

@@ -106,7 +106,7 @@ func (e *Engine) newCall(now time.Time, t *tunnel, ev *Dial) (*session, Reason) 
 		return nil, reason
 	}
 	e.serial++
-	s.Ref, s.Serial, s.Info, s.Proxy = ev.Ref, e.serial, ev.Info, ev.Proxy.clone()
+	s.Ref, s.Serial, s.Info, s.Proxy, s.Hold = ev.Ref, e.serial, ev.Info, ev.Proxy.clone(), ev.Hold
 	s.Info.CallingNumber = cmp.Or(s.Info.CallingNumber, ev.CallingNumber)
 	s.Info.TxSpeed = cmp.Or(s.Info.TxSpeed, dialSpeed)
 	s.Info.RxSpeed = cmp.Or(s.Info.RxSpeed, s.Info.TxSpeed)
@@ -221,6 +221,28 @@ func (e *Engine) callReplied(now time.Time, t *tunnel, s *session, m *message) {
 	}
 	s.Peer = m.session
 	t.PeerSessions[s.Peer] = s.ID
+	if s.Hold {
+		s.Hold, s.Ready = false, true
+		e.emit(CallReady{Session: e.sessionInfo(t, s)})
+		return
+	}
+	e.connectCall(t, s)
+}
+
+// connectHeld goes on with a call that was dialled with Hold.
+func (e *Engine) connectHeld(now time.Time, ev ConnectCall) {
+	t := e.tunnels[ev.Tunnel]
+	if t == nil || t.over() {
+		return
+	}
+	if s := t.Sessions[ev.Session]; s != nil && s.State == StateConnecting && s.Ready && !s.AwaitsConfirm {
+		e.connectCall(t, s)
+		e.settle(now, t)
+	}
+}
+
+// connectCall sends ICCN.
+func (e *Engine) connectCall(t *tunnel, s *session) {
 	s.AckNs, s.AwaitsConfirm = t.Channel.Ns, true
 	t.Confirming = append(t.Confirming, s.ID)
 	e.queue(t, s.Peer, s.connect())

@@ -172,10 +172,13 @@ type Dial struct {
 	// reported by DialFailed.
 	Share      bool
 	Assignment string // Tunnel-Assignment-ID: calls with different ones share no tunnel
-	PeerHost   string // host name that the LNS must have (Tunnel-Server-Auth-ID); empty: any
-	HideAVPs   bool
-	Info       CallInfo // what ICRQ and ICCN say; zero values are left out, or what Dial says by itself
-	Proxy      *Proxy
+	// Hold has the call wait for ConnectCall before ICCN is sent, so that the kernel has the session before the LNS says
+	// anything: what it says first, such as that the peer is in, is never repeated.
+	Hold     bool
+	PeerHost string // host name that the LNS must have (Tunnel-Server-Auth-ID); empty: any
+	HideAVPs bool
+	Info     CallInfo // what ICRQ and ICCN say; zero values are left out, or what Dial says by itself
+	Proxy    *Proxy
 	// MaxSessions is how many calls the tunnel may carry with this one; more go into another. 0: no limit but the id space.
 	MaxSessions int
 	// Timeout bounds the set-up of the call, that of the tunnel included; 0 or more than it: Config.SetupTimeout.
@@ -185,6 +188,12 @@ type Dial struct {
 // CancelDial gives up a shared Dial whose call is not up. DialFailed follows, unless it or SessionUp came before: then it
 // does nothing.
 type CancelDial struct{ Ref uint64 }
+
+// ConnectCall answers CallReady: ICCN may be sent.
+type ConnectCall struct {
+	Tunnel  TunnelID
+	Session SessionID
+}
 
 // CallInfo is what a LAC says about a call in ICRQ and ICCN.
 type CallInfo struct {
@@ -252,6 +261,7 @@ func (Dial) l2tpEvent()         {}
 func (CancelDial) l2tpEvent()   {}
 func (Reconfigure) l2tpEvent()  {}
 func (SetAdmin) l2tpEvent()     {}
+func (ConnectCall) l2tpEvent()  {}
 
 // DisconnectCause is the RFC 3145 PPP Disconnect Cause Code AVP.
 type DisconnectCause struct {
@@ -330,6 +340,10 @@ type DialFailed struct {
 	Text   string
 }
 
+// CallReady: the LNS has taken a call that was dialled with Hold, and waits for ConnectCall. SessionUp or DialFailed
+// follows.
+type CallReady struct{ Session SessionInfo }
+
 // ConnSpent says that a single-shot tunnel of an IPsec connection is over: its destruct period begins, the connection is to be ended
 // (H4), and this engine takes no other tunnel from it (H3, H5). It comes after the tunnel's CloseSocket.
 type ConnSpent struct {
@@ -369,6 +383,7 @@ func (SessionUp) l2tpEffect()     {}
 func (SessionDown) l2tpEffect()   {}
 func (FrameReceived) l2tpEffect() {}
 func (DialFailed) l2tpEffect()    {}
+func (CallReady) l2tpEffect()     {}
 func (ConnSpent) l2tpEffect()     {}
 func (Report) l2tpEffect()        {}
 

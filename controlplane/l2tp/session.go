@@ -23,6 +23,8 @@ type session struct {
 	AckNs         uint16    // of Dial: sequence number of our ICCN
 	Payload       Traffic   // data that went through the process
 	AwaitsConfirm bool      // of Dial: ICCN sent, not yet acknowledged
+	Hold          bool      // of Dial: ICCN waits for ConnectCall
+	Ready         bool      // of Dial: CallReady was emitted
 }
 
 func (s *session) info(t *tunnel) SessionInfo {
@@ -72,7 +74,7 @@ func (e *Engine) callMessage(now time.Time, t *tunnel, id SessionID, m *message)
 		// Line errors and asynchronous control characters of a modem: nothing for us.
 	case m.kind == msgICCN && s.State == StateConnecting:
 		e.callConnected(now, t, s, m)
-	case m.kind == msgICRP && s.State == StateConnecting && !s.AwaitsConfirm:
+	case m.kind == msgICRP && s.State == StateConnecting && !s.AwaitsConfirm && !s.Ready:
 		e.callReplied(now, t, s, m)
 	default:
 		e.refuseCall(now, t, id, m, unexpected(m))

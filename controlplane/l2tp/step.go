@@ -112,6 +112,8 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 		e.dial(now, ev)
 	case CancelDial:
 		e.cancelDial(now, ev)
+	case ConnectCall:
+		e.connectHeld(now, ev)
 	case Reconfigure:
 		e.reconfigure(now, ev.Config)
 	case SetAdmin:

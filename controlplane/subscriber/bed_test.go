@@ -113,6 +113,7 @@ type ledger struct {
 	cancelled bool
 	far       CallKey
 	farUp     bool
+	maySpeak  bool // the LNS
 
 	// Of dynamic subscribers.
 	conn      uint32

@@ -122,6 +122,10 @@ func (e *Engine) farUp(now time.Time, ev FarUp) {
 
 // farFailed goes on with the next LNS.
 func (e *Engine) farFailed(now time.Time, ev FarFailed) {
+	if s := e.byID[ID(ev.Ref)]; s != nil && s.far != nil && s.far.Up { // it took the call, and changed its mind
+		e.farDown(now, FarDown{Call: s.Far, Reason: ev.Reason, Text: ev.Text})
+		return
+	}
 	s := e.dialled(ev.Ref)
 	if s == nil {
 		return
@@ -171,6 +175,7 @@ func (e *Engine) bridged(now time.Time, ev Bridged) {
 		e.settle(now, s)
 		return
 	}
+	e.emit(ConnectFar{Call: s.Far})
 	e.up(now, s)
 }
 

@@ -167,6 +167,34 @@ func TestNextLNS(t *testing.T) {
 	b.assertEmpty()
 }
 
+// TestLNSChangesItsMind: an LNS that has taken the call and refuses before it is connected ends the session, as one that hangs
+// up does; no other LNS is asked, because the client's traffic may already pass.
+func TestLNSChangesItsMind(t *testing.T) {
+	for _, early := range []bool{true, false} {
+		b := newBed(t)
+		b.tunnels = []aaa.Tunnel{lnsA, lnsB}
+		id := b.callUp(first, 0)
+		b.speak(first, testUser)
+		b.decide("")
+		b.farUp()
+		if !early {
+			b.bridged("")
+			if !b.calls[id].maySpeak {
+				t.Fatal("the LNS was not told to begin")
+			}
+		}
+		l := b.calls[id]
+		l.farUp = false
+		b.lostPeer(l.far)
+		b.step(FarFailed{Ref: uint64(id), Reason: "peer-closed-session", Text: "no room after all"})
+		b.answerAll()
+		if r := l.ended; r == nil || r.Reason != "peer-closed-session" || !strings.Contains(r.Text, "no room after all") || len(b.dials) != 0 {
+			t.Errorf("early %v: ended %+v, calls %v", early, r, b.dials)
+		}
+		b.assertEmpty()
+	}
+}
+
 // TestLateLNS: the LNS takes the call in the moment in which it is given up; and takes one of a session that is over.
 func TestLateLNS(t *testing.T) {
 	b := newBed(t)

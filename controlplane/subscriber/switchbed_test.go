@@ -101,6 +101,12 @@ func (b *bed) performSwitching(f Effect, of func(ID) *ledger) {
 		l.opening = true
 		b.note("bridge")
 		b.bridges = append(b.bridges, f)
+	case ConnectFar:
+		l := b.ofCall(f.Call)
+		if l == nil || !l.handed || !l.farUp || !l.open || l.maySpeak {
+			b.t.Fatalf("%+v, ledger %+v", f, l)
+		}
+		l.maySpeak = true
 	case CloseBridge:
 		l := of(f.ID)
 		if !l.handed || !l.open || l.closing || f.Near != l.call || f.Far != l.far {

@@ -14,7 +14,7 @@ type ConnSpent struct {
 	Text   string
 }
 
-// FarUp answers Dial: the call to the LNS is established.
+// FarUp answers Dial: the LNS takes the call, and waits for ConnectFar before it says anything.
 type FarUp struct {
 	Ref                     uint64
 	Call                    CallKey
@@ -76,6 +76,9 @@ type Dial struct {
 // CancelDial gives up a Dial that has no answer yet. The answer comes: FarFailed, or FarUp if that was on its way.
 type CancelDial struct{ Ref uint64 }
 
+// ConnectFar lets the LNS begin: the bridge is there.
+type ConnectFar struct{ Call CallKey }
+
 // CallEnds are the ids of one L2TP session in the kernel.
 type CallEnds struct {
 	Call                    CallKey
@@ -98,5 +101,6 @@ type CloseBridge struct {
 
 func (Dial) subscriberEffect()        {}
 func (CancelDial) subscriberEffect()  {}
+func (ConnectFar) subscriberEffect()  {}
 func (Bridge) subscriberEffect()      {}
 func (CloseBridge) subscriberEffect() {}

@@ -203,6 +203,8 @@ func TestCarrier(t *testing.T) {
 			w.check(err)
 			return services[0].Tunnels.Active == 0
 		})
+		// Looking while a thousand interfaces go finds no moment at which nothing changes.
+		w.eventually("all sessions are over", func() bool { return len(w.subscribers()) == 0 })
 		w.eventually("nothing is left in the kernel", func() bool { return w.kernelState() == before })
 	})
 	t.Logf("gone in %.1f s", time.Since(start).Seconds())
