@@ -71,9 +71,10 @@ type kernelPackage struct {
 // need not be run under more than one.
 const onceDirective = "//runner:once"
 
-// under returns the package with the tests that it has under the i-th of so many kernels: once is under the last.
-func (p kernelPackage) under(i, kernels int) kernelPackage {
-	if i < kernels-1 {
+// under returns the package with the tests that it has under the i-th kernel: once is under the first, where the
+// tests that are larger under newer kernels take less time.
+func (p kernelPackage) under(i int) kernelPackage {
+	if i > 0 {
 		p.tests = slices.DeleteFunc(slices.Clone(p.tests), func(t string) bool { return slices.Contains(p.once, t) })
 	}
 	return p
@@ -96,7 +97,7 @@ func plan(packages []kernelPackage, kernels []string) []job {
 		for i, k := range kernels {
 			j := job{kernel: k}
 			for _, p := range packages {
-				if p = p.under(i, len(kernels)); len(p.tests) > 0 {
+				if p = p.under(i); len(p.tests) > 0 {
 					j.packages = append(j.packages, p)
 				}
 			}

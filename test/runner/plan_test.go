@@ -31,8 +31,8 @@ func TestPlan(t *testing.T) {
 		want    []string
 	}{
 		{[]string{"6.1", "6.12"}, []string{
-			"6.1 vrgate/test/e2e:TestA", "6.12 vrgate/test/e2e:TestA,TestB",
-			"6.1 vrgate/xfrm:TestA vrgate/vr:TestA", "6.12 vrgate/xfrm:TestA vrgate/vr:TestA vrgate/controlplane/ike:TestA",
+			"6.1 vrgate/test/e2e:TestA,TestB", "6.12 vrgate/test/e2e:TestA",
+			"6.1 vrgate/xfrm:TestA vrgate/vr:TestA vrgate/controlplane/ike:TestA", "6.12 vrgate/xfrm:TestA vrgate/vr:TestA",
 			"6.1 vrgate/test/bench:TestA", "6.12 vrgate/test/topo:TestA",
 		}},
 		{[]string{"host"}, []string{
