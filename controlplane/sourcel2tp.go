@@ -30,8 +30,14 @@ func (p *Process) L2TPServices(ctx context.Context) ([]api.L2TPService, error) {
 			Tunnels:          api.L2TPCount{Total: s.TunnelsTotal, Failed: s.TunnelsFailed, AuthFailed: s.TunnelsAuthFailed, Active: s.TunnelsActive},
 			Sessions:         api.L2TPCount{Total: s.SessionsTotal, Failed: s.SessionsFailed, Active: s.SessionsActive},
 			SwitchedSessions: len(switched(r)),
+			Fixed:            l2tpFixed,
 		}}
 	})
+}
+
+// l2tpFixed is what nothing configures: see package l2tp, and vr for the sockets.
+var l2tpFixed = api.L2TPFixed{
+	Checksums: "ipv6", CallingNumberAVP: true, RxSpeedAVP: false, AddressChange: "refused", FailoverResync: "off", Balancing: "equal preference in turn, then the next preference",
 }
 
 func inSeconds(d time.Duration) int64 { return int64(d / time.Second) }

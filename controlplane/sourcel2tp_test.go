@@ -24,7 +24,7 @@ func TestL2TPViews(t *testing.T) {
 		if err != nil || len(services) != 2 || services[1].VR != "red" || services[1].AdminState != "enabled" || services[1].Destinations != 1 ||
 			services[1].Tunnels != (api.L2TPCount{Total: 1, Active: 1}) || services[1].Sessions != (api.L2TPCount{Total: 1, Active: 1}) ||
 			services[1].IdleTimeoutSeconds != 60 || services[1].DestructTimeoutSeconds != 600 || services[1].HelloSeconds != 60 || services[1].ShortDrainSeconds != 2 ||
-			services[1].RetransmissionsEstablished != 5 || services[1].RetransmissionsOpening != 5 || services[0].Tunnels.Total != 0 {
+			services[1].RetransmissionsEstablished != 5 || services[1].Fixed.FailoverResync != "off" || services[1].RetransmissionsOpening != 5 || services[0].Tunnels.Total != 0 {
 			t.Errorf("services %+v, %v", services, err)
 		}
 		destinations, err := w.p.L2TPDestinations(ctx)

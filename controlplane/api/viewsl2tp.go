@@ -56,6 +56,24 @@ type L2TPService struct {
 	Tunnels             L2TPCount `json:"tunnels"`
 	Sessions            L2TPCount `json:"sessions"`
 	SwitchedSessions    int       `json:"switched_sessions"`
+	Fixed               L2TPFixed `json:"fixed"`
+}
+
+// L2TPFixed are the parameters of L2TP that routers let one set and vrgate does not.
+type L2TPFixed struct {
+	// Checksums says which UDP checksums of control and data messages are sent: "ipv6", because IPv4 can do without
+	// them and ESP protects better.
+	Checksums string `json:"checksums"`
+	// CallingNumberAVP is whether a call that is handed on says the number that the LAC said, RxSpeedAVP whether it says the
+	// receive speed also where it equals the transmit speed.
+	CallingNumberAVP bool `json:"calling_number_avp"`
+	RxSpeedAVP       bool `json:"rx_speed_avp"`
+	// AddressChange is what becomes of an SCCRP from another address or port than was called: "refused".
+	AddressChange string `json:"address_change"`
+	// FailoverResync is the method of RFC 4951: "off".
+	FailoverResync string `json:"failover_resync"`
+	// Balancing is how LNSs share the sessions that are handed on.
+	Balancing string `json:"balancing"`
 }
 
 // L2TPDestination is a LAC, or an LNS that we call, by its address.
