@@ -30,10 +30,7 @@ func (e *Engine) openProof(p *phase1, h isakmp.Header, body []byte) (f proofFoun
 		keys.Wipe()
 		return proofFound{reason: r}, text
 	}
-	o, err := p.open(keys, p.Suite.FirstIV(p.neg.GXi, p.neg.GXr), h, body)
-	if err == nil {
-		err = isakmp.Check(isakmp.IdentityProtection, 5, o.payloads, true)
-	}
+	o, err := p.openMessage5(keys, h, body)
 	if err != nil {
 		return fail(ReasonAuthFailed, "message 5 does not decrypt: "+err.Error())
 	}
@@ -79,6 +76,15 @@ func (e *Engine) findKey(p *phase1, h isakmp.Header, body []byte) (f proofFound,
 	return proofFound{reason: ReasonPSKMismatch}, "message 5 does not decrypt: pre-shared keys differ (tried " + strings.Join(names, ", ") + ")"
 }
 
+// openMessage5 decrypts message 5 of main mode and checks that its payloads are those that it may have.
+func (p *phase1) openMessage5(keys keymat.Keys, h isakmp.Header, body []byte) (opened, error) {
+	o, err := p.open(keys, p.Suite.FirstIV(p.neg.GXi, p.neg.GXr), h, body)
+	if err != nil {
+		return o, err
+	}
+	return o, isakmp.Check(isakmp.IdentityProtection, 5, o.payloads, true)
+}
+
 // tryKey opens message 5 with a key: with the right one it decrypts into an identity
 // and a hash that proves the key. The reason is [ReasonPSKMismatch] if it does not decrypt.
 func (p *phase1) tryKey(k *PresharedKey, h isakmp.Header, body []byte) (f proofFound, text string) {
@@ -90,10 +96,7 @@ func (p *phase1) tryKey(k *PresharedKey, h isakmp.Header, body []byte) (f proofF
 		keys.Wipe()
 		return proofFound{reason: r}, text
 	}
-	o, err := p.open(keys, p.Suite.FirstIV(p.neg.GXi, p.neg.GXr), h, body)
-	if err == nil {
-		err = isakmp.Check(isakmp.IdentityProtection, 5, o.payloads, true)
-	}
+	o, err := p.openMessage5(keys, h, body)
 	if err != nil {
 		return fail(ReasonPSKMismatch, err.Error())
 	}

@@ -150,8 +150,8 @@ func (e *Engine) farFailed(now time.Time, ev FarFailed) {
 	e.dialNext(now, s)
 }
 
-// bridge has the two calls joined in the kernel. Until then, and accounting has started before, only PPP's control
-// frames pass, and they do through the process: see relay.
+// bridge has the two calls joined in the kernel; accounting has started before. The LNS begins to speak after that
+// (ConnectFar), because what it says once, such as that the peer is in, must not meet kernel sessions that are half made.
 func (e *Engine) bridge(s *session) {
 	s.kernel = kernelOpening
 	e.emit(Bridge{
@@ -179,10 +179,9 @@ func (e *Engine) bridged(now time.Time, ev Bridged) {
 	e.up(now, s)
 }
 
-// relay passes a control frame on to the other call: what the LNS has to say before the bridge is there, such as that the
-// peer is in, would not be repeated. Each frame that comes in makes one that goes out, and nothing is kept. User data has to
-// wait for the bridge, because only that counts it. Before the LNS has taken the call nobody can be given a frame; the peer
-// repeats it, unless it hangs up.
+// relay passes a control frame that came up to the process on to the other call. The LNS says nothing before the bridge is
+// there, and what the peer says until then it repeats, unless it hangs up. Each frame that comes in makes one that goes out, and
+// nothing is kept. User data has to wait for the bridge, because only that counts it.
 func (e *Engine) relay(now time.Time, s *session, ev Frame) {
 	to := s.Far
 	if ev.Call == s.Far {
