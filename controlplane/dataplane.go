@@ -54,6 +54,7 @@ type Dataplane interface {
 	AccessPlane
 	TrafficPlane
 	SwitchPlane
+	LinkPlane
 	Reconfigurable
 
 	// Drops counts the packets that the kernel dropped by our rules, by reason.
@@ -140,6 +141,8 @@ type Inlet interface {
 	PeerMoved(inboundSPI uint32, remote netip.AddrPort)
 	// SessionLost says that a session's interface has gone behind our back.
 	SessionLost(id subscriber.ID)
+	// LinkChanged says that a link to the private network has come, gone or changed for a while.
+	LinkChanged(LinkState)
 }
 
 // ErrPortInUse says that a tunnel id cannot be used as a port.

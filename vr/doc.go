@@ -13,6 +13,9 @@
 // their numbers (file gate.go), two actions of traffic control whose numbers follow from the router's name (file traffic.go), a VRF device or a namespace (its loopback) with the alias "vrgate", and routes
 // whose protocol is [RouteProtocol].
 //
+// Links to private networks have the alias "vrgate NAME link LINK …" (file link.go), which says of an interface that was moved also
+// how it is given back.
+//
 // One process runs a router at a time, and one router uses a routing table: Open holds the names of both in the
 // namespace (file lock.go). [Sweep] removes what a crashed predecessor left for routers that are gone from the
 // configuration.
@@ -28,6 +31,13 @@
 // handful of static rules steer by the tunnel id in the L2TP header (file steering.go). Per-socket IPsec
 // policies ([Router.TunnelSocket]) tie each tunnel to the SAs of one client. Nothing in the kernel's rule set
 // grows with the number of clients.
+//
+// # Links
+//
+// A [Link] joins the router to its private network: an interface that is moved into it and given back at the end, a VLAN, a
+// pair with another router, a tunnel. One that cannot be there yet, because nothing is plugged in or the other router does not run, keeps
+// nothing else from working: [Router.Links] says what it waits for, and [Router.Mend], which the caller calls every few seconds, makes
+// it when it can be.
 //
 // # Traffic control
 //

@@ -36,6 +36,11 @@ type Spec struct {
 	// SubscriberMTU in bytes, 0 for 1400: what LinkPolicy.ClampMSS takes for the MTU of the subscribers' links in the
 	// direction in which the kernel cannot tell, that is from subscribers of a router in a VRF. 576 to 1500.
 	SubscriberMTU int
+	// Links join the router to its private network; at most MaxLinks. One that cannot be there yet is made by Mend when it can.
+	Links []Link
+	// Find returns another router that runs, nil if it does not: links of kind LinkVeth need it. It must not call this
+	// router's methods.
+	Find func(name string) *Router
 }
 
 // Router is one virtual router in the kernel.
@@ -53,7 +58,15 @@ type Router struct {
 	vrf       device
 	mss       []uint16  // the bounds of links, by number less 1
 	installed []ruleset // nftables, without the bounds
+	find      func(string) *Router
+	troubles  map[string]*LinkError     // by name of the link; nil: it is as it should be
+	lent      map[string][]netip.Prefix // by name of the link: addresses of an interface that are not ours
 	closed    bool
+
+	// joining is held by another router that makes a pair of links with this one. It may be taken while mu of any router is held;
+	// who holds it takes no lock.
+	joining sync.Mutex
+	left    bool // no pairs any more
 }
 
 // device is a link of the router; the zero value is none.
@@ -78,7 +91,7 @@ func Open(spec Spec) (*Router, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Router{name: spec.Name, space: space, table: unix.RT_TABLE_MAIN, tally: tallyOf(spec.Name)}
+	r := &Router{name: spec.Name, space: space, table: unix.RT_TABLE_MAIN, tally: tallyOf(spec.Name), troubles: map[string]*LinkError{}, lent: map[string][]netip.Prefix{}}
 	if spec.VRF != "" {
 		r.table = int(spec.Table)
 	}
@@ -131,16 +144,19 @@ func (r *Router) Set(spec Spec) error {
 		return err
 	}
 	r.vrf = vrf
-	if err := r.checkServer(spec); err != nil {
-		return err
+	err = r.setLinks(spec, r.spec.Links)
+	if err == nil {
+		err = r.serves(spec)
 	}
-	err = r.addGateway(spec)
+	if err == nil {
+		err = r.addGateway(spec)
+	}
 	if err == nil {
 		err = r.installTable(spec)
 	}
 	if err != nil {
 		if r.spec.Name != "" { // else Open removes everything
-			err = errors.Join(err, r.trimGateway(r.spec))
+			err = errors.Join(err, r.trimGateway(r.spec), r.setLinks(r.spec, spec.Links))
 		}
 		return err
 	}
@@ -192,6 +208,7 @@ func (r *Router) Close() error {
 		return nil
 	}
 	r.closed = true
+	r.leave()
 	err := r.clean()
 	return errors.Join(err, r.release(), r.space.close())
 }
@@ -214,6 +231,7 @@ func (r *Router) Remove() error {
 		return fmt.Errorf("virtual router %s: %w", r.name, ErrClosed)
 	}
 	r.closed = true
+	r.leave()
 	err := r.clean()
 	if err == nil && r.space.made {
 		if err = r.onlyOurs(); err == nil {
@@ -228,13 +246,14 @@ func (r *Router) undo() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true
+	r.leave()
 	err := r.clean()
 	return errors.Join(err, r.release(), r.space.abandon())
 }
 
 // clean removes our objects from the namespace, in the order that never leaves a route without its address.
 func (r *Router) clean() error {
-	return errors.Join(r.removeTable(), r.removeAccess(), r.removeTally(tallyPatience), r.removeRoutes(), r.removeGateway(), r.removeVRF())
+	return errors.Join(r.removeTable(), r.removeAccess(), r.removeTally(tallyPatience), r.removeRoutes(), r.dropLinks(nil, nil), r.removeGateway(), r.removeVRF())
 }
 
 // clone copies the slices, puts addresses into one form and fills in defaults.
@@ -250,6 +269,10 @@ func (s Spec) clone() Spec {
 	s.Gateway, s.Own, s.Server = tidy(s.Gateway), tidy(s.Own), tidy(s.Server)
 	if s.SubscriberMTU == 0 {
 		s.SubscriberMTU = defaultMTU
+	}
+	s.Links = slices.Clone(s.Links)
+	for i, l := range s.Links {
+		s.Links[i] = l.clone()
 	}
 	return s
 }
@@ -307,7 +330,7 @@ func (s Spec) check() error {
 			return bad("%s is not a unicast address of more than one link", a)
 		}
 	}
-	return nil
+	return s.checkLinks()
 }
 
 func unicast(a netip.Addr) bool {

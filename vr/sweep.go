@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Sweep removes from a namespace ("" is the process's own) the tables, gateway devices, access interfaces and VRF
+// Sweep removes from a namespace ("" is the process's own) the tables, gateway devices, access interfaces, links and VRF
 // devices that a crashed predecessor left for routers that are configured no more. Routers named in keep, and those that a
 // process is running, are left alone; a VRF device stays while it has slaves. It returns the names of the
 // routers it has cleaned up after. A missing namespace is fine.
@@ -75,7 +75,7 @@ func (n *namespace) sweepAccess(keep []string) error {
 	return errors.Join(errs...)
 }
 
-// leftovers are the names of the routers, running or not, that have a table or a gateway device.
+// leftovers are the names of the routers, running or not, that have a table, a gateway device or a link.
 func (n *namespace) leftovers() ([]string, error) {
 	var names []string
 	c, err := nftables.New(nftables.WithNetNSFd(n.fd))
@@ -103,6 +103,9 @@ func (n *namespace) leftovers() ([]string, error) {
 	for _, l := range links {
 		if name, ok := strings.CutPrefix(l.Attrs().Alias, gatewayAlias("")); ok && l.Attrs().Name == gatewayLink(name) {
 			names = append(names, name)
+		}
+		if own, ours := parseOwnLink(l.Attrs().Alias); ours {
+			names = append(names, own.router)
 		}
 	}
 	slices.Sort(names)
@@ -153,5 +156,5 @@ func (n *namespace) sweep(name string) (bool, error) {
 	if r.vrf.made {
 		err = r.removeRoutes()
 	}
-	return true, errors.Join(r.removeTable(), err, r.removeTally(0), r.removeGateway(), r.removeVRF())
+	return true, errors.Join(r.removeTable(), err, r.removeTally(0), r.dropLinks(nil, nil), r.removeGateway(), r.removeVRF())
 }

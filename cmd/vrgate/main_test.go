@@ -245,6 +245,17 @@ func (f *fakePlane) DomainMaps(context.Context) ([]api.DomainMap, error) {
 	}, nil
 }
 
+func (f *fakePlane) Links(context.Context) ([]api.Link, error) {
+	return []api.Link{
+		{
+			VR: "office", Name: "lan", Kind: "interface", To: "eth1", State: "up", Index: 4, MTU: 1500, InBytes: 20480, OutBytes: 1024, OutErrors: 1, InDrops: 2,
+			Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("10.0.1.1/24")},
+			Routes:    []api.LinkRoute{{Network: netip.MustParsePrefix("10.8.0.0/16"), Via: netip.MustParseAddr("10.0.0.254"), Metric: 3}},
+		},
+		{VR: "office", Name: "v100", Kind: "vlan", To: "eth2 vlan 100", State: "missing", Reason: "no-parent", Text: "plug it in", Addresses: []netip.Prefix{}, Routes: []api.LinkRoute{}},
+	}, nil
+}
+
 func (f *fakePlane) TrafficPolicies(context.Context) ([]api.TrafficPolicy, error) {
 	return []api.TrafficPolicy{
 		{VR: "office", Name: "no-mail", Rules: []api.TrafficRule{
@@ -842,6 +853,11 @@ office  bad.example  denied  -              -               -           -       
 office  example.net  red     radius, local  servers         servers     stripped  red            main  10.0.0.1  3/10      24h0m0s  10m0s  in 1Mbit/s, in by no-mail, out 64500bit/s
 office  none         office  radius         -               -           is guest  -              -     -         0         -        -      -
 `},
+		{"show links", `
+VR      LINK  KIND       TO             STATE                ADDRESSES                MTU   IN      OUT   ERRORS  WHAT TO DO
+office  lan   interface  eth1           up                   10.0.0.1/24,10.0.1.1/24  1500  20.0Ki  1024  3       -
+office  v100  vlan       eth2 vlan 100  missing (no-parent)  -                        -     0       0     0       plug it in
+`},
 		{"show traffic-policies", `
 VR      POLICY   RATE       BURST  RULES
 office  no-mail  unlimited  -      permit tcp 10.0.0.25/32 port 25; deny tcp ports 25-26; deny protocol 99; deny 10.9.0.0/16; permit any
@@ -903,7 +919,7 @@ func TestJSONAndDetail(t *testing.T) {
 	messages, _, _ := daemon(t, dir, &fakePlane{}, 0)
 	expect(t, messages, "READY=1\nSTATUS=serving")
 	for _, name := range []string{"vr", "ike-policy", "tunnel-profiles", "certificates", "licences", "ike-sa", "ipsec", "l2tp", "l2tp destination", "l2tp destination-profile", "l2tp tunnel", "l2tp session", "subscribers",
-		"pools", "radius", "accounting", "aaa", "domain-maps", "traffic-policies", "terminate-codes"} {
+		"pools", "radius", "accounting", "aaa", "domain-maps", "traffic-policies", "terminate-codes", "links"} {
 		status, out, stderr := vrgate(t, append(append([]string{"show"}, strings.Fields(name)...), "--json", "--socket", socket)...)
 		var v any
 		if err := json.Unmarshal([]byte(out), &v); err != nil || status != 0 {

@@ -130,6 +130,11 @@ func (c *Client) DomainMaps(ctx context.Context, f Filter) ([]DomainMap, error) 
 	return call[[]DomainMap](ctx, c, http.MethodGet, "/v1/domain-maps"+query(f), nil)
 }
 
+// Links lists links to private networks; the filter's VR is honoured.
+func (c *Client) Links(ctx context.Context, f Filter) ([]Link, error) {
+	return call[[]Link](ctx, c, http.MethodGet, "/v1/links"+query(f), nil)
+}
+
 // TrafficPolicies lists traffic policies; the filter's VR is honoured.
 func (c *Client) TrafficPolicies(ctx context.Context, f Filter) ([]TrafficPolicy, error) {
 	return call[[]TrafficPolicy](ctx, c, http.MethodGet, "/v1/traffic-policies"+query(f), nil)

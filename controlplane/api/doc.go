@@ -3,6 +3,7 @@
 //
 //	GET  /v1/health           is the daemon alive, since when, which version
 //	GET  /v1/vrs              virtual routers with counts, pools and policy rules
+//	GET  /v1/links            links to private networks
 //	GET  /v1/ike-sas          phase 1 SAs
 //	GET  /v1/ipsec            IPsec connections with their phase 2 SAs
 //	GET  /v1/l2tp/tunnels     L2TP tunnels

@@ -159,6 +159,16 @@ func (f *fakeSource) DomainMaps(ctx context.Context) ([]DomainMap, error) {
 	}, f.result(ctx)
 }
 
+func (f *fakeSource) Links(ctx context.Context) ([]Link, error) {
+	return []Link{
+		{
+			VR: "blue", Name: "lan", Kind: "interface", To: "eth1", State: "up", Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")},
+			Routes: []LinkRoute{{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParseAddr("10.0.0.2"), 5}}, Index: 3, MTU: 1500, InPackets: 1, InBytes: 60,
+		},
+		{VR: "red", Name: "branch", Kind: "gre", To: "192.0.2.1 - 192.0.2.2", State: "missing", Reason: "kernel-refused", Text: "no", Addresses: []netip.Prefix{}, Routes: []LinkRoute{}},
+	}, f.result(ctx)
+}
+
 func (f *fakeSource) TrafficPolicies(ctx context.Context) ([]TrafficPolicy, error) {
 	return []TrafficPolicy{
 		{VR: "blue", Name: "slow", Rate: 64000, Rules: []TrafficRule{{"deny", netip.MustParsePrefix("10.0.0.0/8"), 6, 25, 25}}},

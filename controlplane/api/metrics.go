@@ -12,7 +12,7 @@ type collector struct {
 	source Source
 
 	build, vrUp, ikeSAs, halfOpen, connections, tunnels, sessions, subscribers, poolSize, poolUsed, events *prometheus.Desc
-	licences, licencesUsed, profile, certificate                                                           *prometheus.Desc
+	licences, licencesUsed, profile, certificate, link                                                     *prometheus.Desc
 
 	aaa     *aaaMetrics
 	version string
@@ -40,6 +40,7 @@ func newCollector(source Source, version string) *collector {
 		licencesUsed: desc("licences_used", "Licences that subscribers hold; an empty vr is the whole process.", "vr", "licence"),
 		profile:      desc("tunnel_profile_subscribers", "Dynamic subscribers of a tunnel profile.", "vr", "profile"),
 		certificate:  desc("certificate_end_seconds", "Unix time at which a certificate expires or a revocation list should be replaced.", "vr", "kind", "name"),
+		link:         desc("link_up", "1 if a link to a private network carries packets, 0 if it is down or missing.", "vr", "link", "kind"),
 		events:       desc("events_total", "Ends, refusals, failures and drops by typed reason.", "vr", "subsystem", "reason"),
 	}
 }
@@ -48,7 +49,7 @@ func newCollector(source Source, version string) *collector {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range append([]*prometheus.Desc{
 		c.build, c.vrUp, c.ikeSAs, c.halfOpen, c.connections, c.tunnels, c.sessions, c.subscribers, c.poolSize, c.poolUsed, c.events,
-		c.licences, c.licencesUsed, c.profile, c.certificate,
+		c.licences, c.licencesUsed, c.profile, c.certificate, c.link,
 	}, c.aaa.descs...) {
 		ch <- d
 	}
@@ -117,6 +118,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 		if x := &certificates[i]; !x.NotAfter.IsZero() {
 			gauge(ch, c.certificate, int(x.NotAfter.Unix()), x.VR, x.Kind, x.Name)
 		}
+	}
+	links, err := c.source.Links(ctx)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(c.link, err)
+		return
+	}
+	for i := range links {
+		gauge(ch, c.link, truth(links[i].State == "up"), links[i].VR, links[i].Name, links[i].Kind)
 	}
 	counters, err := c.source.Counters(ctx)
 	if err != nil {

@@ -130,6 +130,9 @@ func TestViews(t *testing.T) {
 	policies, _ := source.TrafficPolicies(ctx)
 	gotPolicies, err := c.TrafficPolicies(ctx, Filter{VR: "blue"})
 	check("traffic policies of one", gotPolicies, err, policies[:1])
+	links, _ := source.Links(ctx)
+	gotLinks, err := c.Links(ctx, Filter{VR: "red"})
+	check("links of one", gotLinks, err, links[1:])
 	codes, _ := source.TerminateCodes(ctx)
 	gotCodes, err := c.TerminateCodes(ctx, Filter{VR: "red"})
 	check("terminate codes of one", gotCodes, err, codes[1:])
@@ -435,6 +438,8 @@ func TestMetrics(t *testing.T) {
 		`vrgate_licences_used{licence="subscribers",vr="blue"} 2`,
 		`vrgate_licences_used{licence="subscribers",vr="red"} 0`,
 		`vrgate_limit_refusals_total{reason="user-session-limit",vr="blue"} 2`,
+		`vrgate_link_up{kind="gre",link="branch",vr="red"} 0`,
+		`vrgate_link_up{kind="interface",link="lan",vr="blue"} 1`,
 		`vrgate_pool_addresses{pool="main",vr="blue"} 250`,
 		`vrgate_pool_addresses_used{pool="main",vr="blue"} 2`,
 		`vrgate_radius_findings_total{attribute="Framed-MTU",problem="bad-value",vr="blue"} 5`,

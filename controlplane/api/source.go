@@ -12,6 +12,8 @@ type Source interface {
 	Licences(ctx context.Context) (Licences, error)
 	Certificates(ctx context.Context) ([]Certificate, error)
 	TunnelProfiles(ctx context.Context) ([]TunnelProfile, error)
+	// Links are those of the private networks.
+	Links(ctx context.Context) ([]Link, error)
 	IKESAs(ctx context.Context) ([]IKESA, error)
 	IPsec(ctx context.Context) ([]IPsec, error)
 	L2TPServices(ctx context.Context) ([]L2TPService, error)

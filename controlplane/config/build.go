@@ -141,6 +141,7 @@ func (b *builder) router(s source, f *fileRouter) {
 	if f.VRF.present {
 		b.vrf(f, r)
 	}
+	b.intranet(f, r)
 	for i, a := range f.ServerAddresses {
 		if !a.v.IsValid() {
 			continue

@@ -113,6 +113,8 @@ type Router struct {
 	Namespace Namespace
 	// VRF is the device of a router of kind KindVRF, zero otherwise.
 	VRF VRF
+	// Links join the router to its private network, by ascending name, at most [MaxLinks].
+	Links []Link
 	// ServerAddresses are the addresses on which the router listens (IKE on UDP
 	// 500 and 4500, L2TP on 1701; on IPv6 addresses L2TP alone); at most
 	// [MaxServerAddresses]. A router that only terminates subscribers of others

@@ -29,6 +29,11 @@ var keys = map[string]string{
 	"Router.DPD":               "ipsec.dead-peer-detection",
 	"Router.Destinations":      "l2tp.destination-profiles",
 
+	"Link.Kind":       "-", // follows from what it has
+	"Link.Far":        "-", // follows from whose file it is in
+	"VLANLink.Inside": "-", // follows from the other links
+	"VethLink.Router": "virtual-router",
+
 	"Router.L2TP":               "l2tp",
 	"PolicyRule.Auth":           "authentication",
 	"TransportProfile.Locals":   "local-addresses",
@@ -110,6 +115,7 @@ var listed = map[reflect.Type]struct{ what, name, unnamed string }{
 	reflect.TypeFor[RADIUSGroup]():        {"radius group", "Name", ""},
 	reflect.TypeFor[DynamicClient]():      {"radius dynamic authorization client", "Address", ""},
 	reflect.TypeFor[DomainMap]():          {"domain map", "Domain", ""},
+	reflect.TypeFor[Link]():               {"link", "Name", ""},
 	reflect.TypeFor[TerminateCode]():      {"terminate code", "Reason", ""},
 }
 

@@ -76,6 +76,8 @@ type fileRouter struct {
 	Namespace fileNamespace `yaml:"namespace"`
 	// Makes the virtual router a VRF device inside its namespace.
 	VRF fileVRF `yaml:"vrf"`
+	// What joins the virtual router to its private network. A link that cannot be there yet, because nothing is plugged in or another virtual router does not run, is made when it can be.
+	Links []fileLink `yaml:"links" items:"0..256"`
 	// Addresses on which the virtual router serves clients: UDP 500, 4500 and 1701, on IPv6 addresses 1701 alone (plain L2TP: IPsec is served over IPv4 only). Without them it only terminates subscribers of other virtual routers.
 	ServerAddresses []host `yaml:"server-addresses" items:"0..256"`
 	// IKE and IPsec.

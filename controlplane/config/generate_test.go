@@ -77,7 +77,7 @@ func reflector(t *testing.T) *jsonschema.Reflector {
 func fileComments(t *testing.T) map[string]string {
 	t.Helper()
 	comments := map[string]string{}
-	for _, name := range []string{"file.go", "file_l2tp.go", "file_aaa.go"} {
+	for _, name := range []string{"file.go", "file_links.go", "file_l2tp.go", "file_aaa.go"} {
 		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
@@ -217,6 +217,8 @@ func applyScalar(s *jsonschema.Schema, sc scalar, tag reflect.StructTag) {
 		s.AnyOf = []*jsonschema.Schema{{Type: "integer", Minimum: "1", Maximum: "65535"}, {Type: "string", Pattern: "^[0-9]+(-[0-9]+)?$"}}
 	case *prefix:
 		s.Type, s.Pattern = "string", `^[0-9.]+(/[0-9]+)?$`
+	case *linkAddress:
+		s.Type, s.Pattern = "string", `^[0-9.]+/[0-9]+$`
 	case *addrRange:
 		s.Type, s.Pattern = "string", `^[0-9.]+( *- *[0-9.]+|/[0-9]+)?$`
 	case *transform:
@@ -271,7 +273,7 @@ func reference(t *testing.T) []byte {
 	r := reflector(t)
 	var b bytes.Buffer
 	b.WriteString("# Configuration reference\n\n" +
-		"Generated from the types in `controlplane/config/file.go`, `file_l2tp.go` and `file_aaa.go`; do not edit.\n\n" +
+		"Generated from the types in `controlplane/config/file.go`, `file_links.go`, `file_l2tp.go` and `file_aaa.go`; do not edit.\n\n" +
 		"The configuration is a directory (default `/etc/vrgate`) with `vrgate.yaml` for the process and one\n" +
 		"`vr/NAME.yaml` per virtual router. `vrgate check` reports every mistake as file:line:column. Times are\n" +
 		"seconds, or a number with unit such as `90s`, `10m`, `24h`. Secret files are read relative to the\n" +
@@ -361,6 +363,8 @@ func valueWords(sc scalar, tag reflect.StructTag) string {
 		return code(protocolNames.words()) + " or a number"
 	case *ports:
 		return "port or FIRST-LAST"
+	case *linkAddress:
+		return "address/length"
 	case *prefix:
 		return "network"
 	case *transform:

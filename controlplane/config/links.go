@@ -12,6 +12,7 @@ func (b *builder) links() {
 	slices.SortFunc(b.cfg.Routers, func(x, y *Router) int { return strings.Compare(x.Name, y.Name) })
 	b.places()
 	b.addressOwners()
+	b.intranets()
 	for _, s := range b.routers {
 		b.serving(s)
 	}

@@ -85,7 +85,7 @@ func (k *Kernel) Open(_ *config.Config, r *config.Router, in controlplane.Inlet)
 		return nil, err
 	}
 	p := &plane{
-		kernel: k, name: r.Name, in: in, config: r,
+		kernel: k, name: r.Name, in: in, config: r, links: map[string]controlplane.LinkState{},
 		sas: map[controlplane.SAKey]*sa{}, tunnels: map[l2tp.TunnelID]*tunnel{}, sessions: map[subscriber.ID]*session{},
 		accesses: map[subscriber.ID]*access{}, bridges: map[subscriber.ID]*bridge{}, carried: map[ike.ConnID]subscriber.Counters{},
 	}

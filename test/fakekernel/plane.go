@@ -29,6 +29,7 @@ type plane struct {
 	carried  map[ike.ConnID]subscriber.Counters
 	config   *config.Router
 	udp      []*net.UDPConn
+	links    map[string]controlplane.LinkState // by name: those that are not just up
 	closed   bool
 }
 

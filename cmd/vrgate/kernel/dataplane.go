@@ -46,6 +46,7 @@ type dataplane struct {
 	// changing is held while the router is changed or repaired; it guards spec.
 	changing sync.Mutex
 	spec     vr.Spec
+	wake     chan struct{} // has tend look at once
 
 	mu       sync.Mutex
 	tunnels  map[l2tp.TunnelID]*tunnel

@@ -27,6 +27,7 @@ func (nobody) L2TPPacket(_ l2tp.TunnelID, _, _ netip.AddrPort, _ l2tp.ConnID, da
 func (nobody) PPPFrame(subscriber.CallKey, []byte)                                         {}
 func (nobody) SAExpired(uint32, ike.Direction, bool)                                       {}
 func (nobody) PeerMoved(uint32, netip.AddrPort)                                            {}
+func (nobody) LinkChanged(controlplane.LinkState)                                          {}
 func (nobody) SessionLost(subscriber.ID)                                                   {}
 
 // TestSeveralSessions: sessions of one tunnel come and go without touching each other; the

@@ -35,6 +35,7 @@ type place struct {
 	vr     *vr.Router
 	net    *unit.Net
 	config *config.Router
+	wake   chan<- struct{} // has it look at its links
 }
 
 // New returns the kernel of this machine.
@@ -78,7 +79,7 @@ func (k *Kernel) Open(cfg *config.Config, c *config.Router, in controlplane.Inle
 	d := &dataplane{
 		kernel: k, in: in, name: c.Name, create: c.Namespace.Create, ike: map[netip.AddrPort]*vr.Socket{},
 		tunnels: map[l2tp.TunnelID]*tunnel{}, sessions: map[subscriber.ID]*session{}, bridges: map[subscriber.ID]*bridge{}, sas: map[xfrm.ID]ike.Direction{},
-		accesses: map[subscriber.ID]*access{}, accessOf: map[ike.ConnID]*access{}, usage: map[ike.ConnID]*usage{}, links: map[linkKey]*vr.Access{},
+		accesses: map[subscriber.ID]*access{}, accessOf: map[ike.ConnID]*access{}, usage: map[ike.ConnID]*usage{}, links: map[linkKey]*vr.Access{}, wake: make(chan struct{}, 1),
 	}
 	if err := k.sweep(cfg, c.Namespace.Name); err != nil {
 		return nil, typed(err)
@@ -113,6 +114,7 @@ func (k *Kernel) sweep(cfg *config.Config, namespace string) error {
 func routerSpec(cfg *config.Config, c *config.Router) vr.Spec {
 	s := vr.Spec{
 		Name: c.Name, Namespace: c.Namespace.Name, Create: c.Namespace.Create, VRF: c.VRF.Device, Table: c.VRF.Table, Server: c.ServerAddresses,
+		Links: linksOf(c),
 	}
 	for _, d := range c.Destinations {
 		for _, h := range d.Hosts {
@@ -145,13 +147,18 @@ const (
 func (d *dataplane) open(cfg *config.Config, c *config.Router) error {
 	var err error
 	d.spec = routerSpec(cfg, c)
+	d.spec.Find = d.kernel.find
 	if d.vr, err = vr.Open(d.spec); err != nil {
 		return err
 	}
 	if d.net, err = unit.OpenNet(d.vr); err != nil {
 		return err
 	}
-	d.kernel.add(c.Name, place{d.vr, d.net, c})
+	d.kernel.add(c.Name, place{d.vr, d.net, c, d.wake})
+	ctx, cancel := context.WithCancel(context.Background())
+	d.cancel = cancel
+	d.running.Go(func() { d.tend(ctx) })
+	d.kernel.wakeOthers(c.Name)
 	if d.xfrm, err = xfrm.Open(d.vr.NetNS()); err != nil {
 		return err
 	}
@@ -182,8 +189,6 @@ func (d *dataplane) open(cfg *config.Config, c *config.Router) error {
 	if d.poller, err = vr.NewPoller(); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	d.cancel = cancel
 	d.running.Go(func() {
 		if err := d.poller.Run(ctx); err != nil && ctx.Err() == nil {
 			panic(fmt.Sprintf("poller of %s: %v", c.Name, err)) // epoll cannot fail on a descriptor of ours
@@ -348,11 +353,14 @@ func typed(err error) error {
 		return known
 	}
 	out := &controlplane.DataplaneError{Err: err}
+	var link *vr.LinkError
 	var missing *vr.MissingFeature
 	var address *vr.NoAddress
 	var namespace *vr.NoNamespace
 	var spec *vr.BadSpec
 	switch {
+	case errors.As(err, &link): // before what follows from it
+		out.Reason, out.Text = subscriber.Reason(link.Reason), "a link that the virtual router needs is not there"
 	case errors.As(err, &missing):
 		out.Reason, out.Text = "kernel-feature-missing", "the kernel lacks something vrgate needs"
 	case errors.As(err, &address):

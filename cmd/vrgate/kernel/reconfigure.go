@@ -14,6 +14,7 @@ func (d *dataplane) Reconfigure(cfg *config.Config, c *config.Router) (ok bool, 
 	d.changing.Lock()
 	defer d.changing.Unlock()
 	spec := routerSpec(cfg, c)
+	spec.Find = d.kernel.find
 	if !samePlace(d.spec, spec) {
 		return false, nil
 	}
@@ -22,6 +23,7 @@ func (d *dataplane) Reconfigure(cfg *config.Config, c *config.Router) (ok bool, 
 	}
 	d.spec = spec
 	d.kernel.reconfigure(d.name, c)
+	wake(d.wake)
 	return true, nil
 }
 
