@@ -34,8 +34,8 @@ func (r *Router) linkSpec(name string) (Link, bool) {
 //
 // Errors: ErrClosed.
 func (r *Router) Mend() error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.linking.Lock()
+	defer r.linking.Unlock()
 	if r.closed {
 		return fmt.Errorf("virtual router %s: %w", r.name, ErrClosed)
 	}

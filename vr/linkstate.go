@@ -35,8 +35,8 @@ type LinkTraffic struct {
 //
 // Errors: ErrClosed, and what the kernel says.
 func (r *Router) Links() ([]LinkState, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	r.linking.Lock()
+	defer r.linking.Unlock()
 	if r.closed {
 		return nil, fmt.Errorf("virtual router %s: %w", r.name, ErrClosed)
 	}

@@ -58,13 +58,17 @@ type Router struct {
 	vrf       device
 	mss       []uint16  // the bounds of links, by number less 1
 	installed []ruleset // nftables, without the bounds
-	find      func(string) *Router
-	troubles  map[string]*LinkError     // by name of the link; nil: it is as it should be
-	lent      map[string][]netip.Prefix // by name of the link: addresses of an interface that are not ours
 	closed    bool
 
-	// joining is held by another router that makes a pair of links with this one. It may be taken while mu of any router is held;
-	// who holds it takes no lock.
+	// linking guards what follows. It is taken before mu; who writes spec, vrf or closed holds both, so that who looks after links
+	// needs this one only and keeps nobody waiting who makes a subscriber's link.
+	linking  sync.Mutex
+	find     func(string) *Router
+	troubles map[string]*LinkError     // by name of the link; nil: it is as it should be
+	lent     map[string][]netip.Prefix // by name of the link: addresses of an interface that are not ours
+
+	// joining is held by another router that makes a pair of links with this one. It may be taken while other locks of any router
+	// are held; who holds it takes no lock.
 	joining sync.Mutex
 	left    bool // no pairs any more
 }
@@ -126,6 +130,8 @@ func (r *Router) Set(spec Spec) error {
 	if err := spec.check(); err != nil {
 		return err
 	}
+	r.linking.Lock()
+	defer r.linking.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -202,6 +208,8 @@ func (r *Router) VRF() int {
 // nobody else's link is in it. A namespace stays. Sockets of the router are closed by their owners, before.
 // Close is idempotent.
 func (r *Router) Close() error {
+	r.linking.Lock()
+	defer r.linking.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -225,6 +233,8 @@ func (r *Router) release() error {
 // Remove closes the router and removes its namespace if we made it. ErrNotEmpty when links are in the namespace
 // that are not ours: then it stays.
 func (r *Router) Remove() error {
+	r.linking.Lock()
+	defer r.linking.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
@@ -243,6 +253,8 @@ func (r *Router) Remove() error {
 
 // undo is Close after a failed Open: the namespace goes too if this Open made it.
 func (r *Router) undo() error {
+	r.linking.Lock()
+	defer r.linking.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.closed = true

@@ -118,6 +118,7 @@ func checkInvariants(t *testing.T, c *Config) {
 		within("DPD", r.DPD.Unanswered, 5, 3600, false)
 		within("DPD", r.DPD.Silent, 5, 86400, false)
 		checkTunnels(t, r)
+		checkLinks(t, c, r)
 		l := r.L2TP
 		within("destruct", l.DestructTimeout, 10, 3600, false)
 		within("idle", l.IdleTimeout, 0, 86400, true)
@@ -295,6 +296,8 @@ func FuzzParse(f *testing.F) {
 	f.Add("", strings.Replace(good, "key: 0123456789abcdef", "valid-from: 2026-08-01T00:00:00Z\n              valid-until: 2026-07-01T00:00:00Z\n              key-file: key", 1))
 	f.Add(aaaProcess, strings.ReplaceAll(strings.ReplaceAll(aaaFiles()["out"], "virtual-router: in", "virtual-router: r"), "authentication-router: in", "authentication-router: r"))
 	f.Add("", "users: [~]\nradius: {servers: [~], groups: [~]}\naaa: {domain-maps: [~, {domain: x, override-user: ~}]}\ntraffic-policies: [~, {rules: [~]}]\n")
+	f.Add("", "links:\n- {interface: {device: e}, addresses: [10.0.0.1/24], routes: [{network: 10.1.0.0/16, via: 10.0.0.2}]}\n- {name: v, vlan: {parent: e, id: 5}}\n- {name: i, ipip: {local: 10.0.0.1, remote: 10.0.0.3}}\n- {name: g, gre: {local: 10.0.0.1, remote: 10.0.0.3, key: 9}}\n")
+	f.Add("", "links: [~, {veth: ~}, {interface: [], name: x}, {name: y, veth: {virtual-router: r, name: y}}, {name: z, vlan: {parent: z, id: 1}}]\n")
 	f.Add("workers: {dh: -1}\n", "users: [{name: 1, password: ~}]\n")
 	f.Add("a: &a [*a]\n", "? {a: b}\n: c\n<<: [x]\n")
 	f.Add("!!binary x: 1", "pools:\n- name: p\n  ranges: [0.0.0.0/0, 255.255.255.255, 1.1.1.1-1.1.1.0]\n")

@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -36,6 +37,7 @@ pools: [{name: p, ranges: [10.0.1.100-10.0.1.200]}]
 	if len(errs) > 0 {
 		t.Fatal(lines(errs))
 	}
+	checkInvariants(t, c)
 	p := netip.MustParsePrefix
 	want := map[string][]Link{
 		"a": {
@@ -182,6 +184,72 @@ func TestLinkDiff(t *testing.T) {
 		slices.Sort(got)
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", link, diff)
+		}
+	}
+}
+
+// checkLinks checks what intranet.go promises.
+func checkLinks(t *testing.T, c *Config, r *Router) {
+	t.Helper()
+	type network struct {
+		to     netip.Prefix
+		metric uint32
+	}
+	addresses, networks := map[netip.Addr]bool{}, map[network]bool{}
+	if len(r.Links) > 256 {
+		t.Errorf("%d links", len(r.Links))
+	}
+	for i, l := range r.Links {
+		if l.Name == "" || len(l.Name) > 15 || strings.ContainsAny(l.Name, " /:") || l.Name == r.VRF.Device || i > 0 && r.Links[i-1].Name >= l.Name {
+			t.Errorf("name of link %+v", l)
+		}
+		if l.MTU != 0 && (l.MTU < 576 || l.MTU > 65535) || len(l.Addresses) > 64 || len(l.Routes) > 1000 {
+			t.Errorf("bounds of link %+v", l)
+		}
+		rest := l
+		rest.Name, rest.Kind, rest.Far, rest.Addresses, rest.Routes, rest.MTU, rest.Up = "", 0, false, nil, nil, 0, false
+		ends, ttl := []netip.Addr{}, 64
+		switch l.Kind {
+		case LinkInterface:
+			rest.Interface = InterfaceLink{}
+		case LinkVLAN:
+			parent := slices.ContainsFunc(r.Links, func(x Link) bool {
+				return x.Name == l.VLAN.Parent && (x.Kind == LinkInterface || x.Kind == LinkVeth)
+			})
+			if l.VLAN.ID < 1 || l.VLAN.ID > 4094 || l.VLAN.Parent == "" || l.VLAN.Inside != parent {
+				t.Errorf("VLAN %+v", l)
+			}
+			rest.VLAN = VLANLink{}
+		case LinkVeth:
+			other := c.Router(l.Veth.Router)
+			if other == nil || other == r || !slices.ContainsFunc(other.Links, func(x Link) bool {
+				return x.Kind == LinkVeth && x.Far != l.Far && x.Name == l.Veth.Name && x.Veth == VethLink{r.Name, l.Name} && x.MTU == l.MTU && x.Up == l.Up
+			}) {
+				t.Errorf("pair %+v", l)
+			}
+			rest.Veth = VethLink{}
+		case LinkIPIP:
+			ends, ttl, rest.IPIP = []netip.Addr{l.IPIP.Local, l.IPIP.Remote}, l.IPIP.TTL, TunnelLink{}
+		case LinkGRE:
+			ends, ttl, rest.GRE = []netip.Addr{l.GRE.Local, l.GRE.Remote}, l.GRE.TTL, GRELink{}
+		default:
+			t.Errorf("kind of link %+v", l)
+		}
+		if !reflect.DeepEqual(rest, Link{}) || len(ends) == 2 && (!ends[0].Is4() || !ends[1].Is4() || ends[0] == ends[1]) || ttl < 0 || ttl > 255 {
+			t.Errorf("link %+v", l)
+		}
+		for _, a := range l.Addresses {
+			if addresses[a.Addr()] || !a.Addr().Is4() || a.Bits() < 1 {
+				t.Errorf("address %v of link %+v", a, l)
+			}
+			addresses[a.Addr()] = true
+		}
+		for _, x := range l.Routes {
+			k := network{x.Network, x.Metric}
+			if networks[k] || x.Network != x.Network.Masked() || x.Via.IsValid() && !slices.ContainsFunc(l.Addresses, func(p netip.Prefix) bool { return p.Contains(x.Via) }) {
+				t.Errorf("route %+v of link %+v", x, l)
+			}
+			networks[k] = true
 		}
 	}
 }

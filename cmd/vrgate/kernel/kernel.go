@@ -158,7 +158,7 @@ func (d *dataplane) open(cfg *config.Config, c *config.Router) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	d.cancel = cancel
 	d.running.Go(func() { d.tend(ctx) })
-	d.kernel.wakeOthers(c.Name)
+	d.wakePeers()
 	if d.xfrm, err = xfrm.Open(d.vr.NetNS()); err != nil {
 		return err
 	}

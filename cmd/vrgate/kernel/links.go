@@ -52,12 +52,12 @@ func (k *Kernel) find(name string) *vr.Router {
 	return p.vr
 }
 
-// wakeOthers has the other virtual routers look at their links: their ends of pairs may have come or gone.
-func (k *Kernel) wakeOthers(except string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	for name, p := range k.routers {
-		if name != except {
+// wakePeers has the virtual routers that have the other ends of pairs look at them: they may have come or gone.
+func (d *dataplane) wakePeers() {
+	d.changing.Lock()
+	defer d.changing.Unlock()
+	for i := range d.spec.Links {
+		if p, runs := d.kernel.router(d.spec.Links[i].Router); runs {
 			wake(p.wake)
 		}
 	}
@@ -85,7 +85,7 @@ func (d *dataplane) tend(ctx context.Context) {
 		case <-d.wake:
 		}
 		if d.look(told) {
-			d.kernel.wakeOthers(d.name)
+			d.wakePeers()
 		}
 	}
 }
