@@ -250,7 +250,7 @@ func TestLinks(t *testing.T) {
 		changed.Links[1].Routes[0].Metric = 6                                 // and the route another metric
 		changed.Links = append(changed.Links, Link{Name: "v101", Kind: LinkVLAN, Device: "trunk0", VLAN: 101, Down: true, Addresses: prefixes("10.25.0.1/24")})
 		changed.Links = append(changed.Links, Link{Name: "qinq", Kind: LinkVLAN, Device: "lan", Inside: true, VLAN: 5})
-		for i := range 4 {
+		for i := range 2 {
 			spec := changed
 			if i%2 == 1 {
 				spec = n.spec()
@@ -329,6 +329,14 @@ func TestLinksOfPredecessor(t *testing.T) {
 			t.Errorf("links: %s", got)
 		}
 		n.ping("10.30.0.1")
+		n.r.crash(t)
+		// This time while the interface was on its way.
+		n.space.batch(t, fmt.Sprintf("link set inner down\nlink set inner name %s\nlink set %[1]s nomaster netns 1\n", passing("test", "inner")))
+		n.r, err = Open(spec)
+		check(t, err)
+		if got := states(t, n.r); got != "inner interface up" {
+			t.Errorf("links after a crash on the way: %s", got)
+		}
 		n.r.crash(t)
 		n.r = nil
 		for _, space := range []*namespace{n.space, n.beyond} {
