@@ -124,7 +124,7 @@ func Open(spec Spec) (*Router, error) {
 
 // Set goes from the present Spec to the given one, adding before it deletes. It may also be called with an
 // unchanged Spec, to repair what somebody else has destroyed (nft flush ruleset, a deleted address). Sockets
-// stay as they are. Name, Namespace, VRF and Table cannot change: *BadSpec. When a step fails, the present Spec holds.
+// stay as they are, and so do links that have not changed; a link that cannot be there is no failure, see [Router.Links]. Name, Namespace, VRF and Table cannot change: *BadSpec. When a step fails, the present Spec holds.
 func (r *Router) Set(spec Spec) error {
 	spec = spec.clone()
 	if err := spec.check(); err != nil {
@@ -204,7 +204,7 @@ func (r *Router) VRF() int {
 	return r.vrf.index
 }
 
-// Close removes everything of ours: nftables table, routes, gateway device, and a VRF device if we made it and
+// Close removes everything of ours: nftables table, routes, links (interfaces are given back), gateway device, and a VRF device if we made it and
 // nobody else's link is in it. A namespace stays. Sockets of the router are closed by their owners, before.
 // Close is idempotent.
 func (r *Router) Close() error {
