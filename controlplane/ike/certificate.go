@@ -68,6 +68,12 @@ func (c *Config) credentialsAt(local netip.Addr, m AuthMethod) []usable {
 	return append(tunnels, transports...)
 }
 
+// credentialsFor are all with which a peer at an address may be answered: those of static tunnels
+// behind the others, since the peer's identity tells later whether it belongs to one.
+func (c *Config) credentialsFor(local, remote netip.Addr, m AuthMethod) []usable {
+	return append(c.credentialsAt(local, m), c.staticCredentials(local, remote, m)...)
+}
+
 // taking leaves those whose profile takes the identity, all if none does.
 func taking(us []usable, body []byte) []usable {
 	id, err := isakmp.Payload{Type: isakmp.TypeID, Body: body}.ID()

@@ -70,7 +70,11 @@ func (e *Engine) outboundInstalled(c *conn, ch *child, failure string) {
 			}
 		}
 		e.deleteChild(c, ch)
-		if e.conns[c.Info.ID] == c && c.Initiator && !c.Announced {
+		switch {
+		case e.conns[c.Info.ID] != c || !c.Initiator:
+		case c.Static != "" && slices.Contains(c.Wanted, ch.Name):
+			e.staticFailed(c, ch.Name, nil, ReasonInstall, failure)
+		case !c.Announced:
 			e.closeConn(c, ReasonInstall, failure, false)
 		}
 		return
@@ -96,10 +100,14 @@ func (e *Engine) outboundInstalled(c *conn, ch *child, failure string) {
 		c.Announced = true
 		e.count(CountConnUp)
 		e.emit(ConnUp{Conn: *i})
-	} else {
+	} else if c.Static == "" || slices.Contains(c.Shown, ch.Name) {
 		e.count(CountChildRekey)
 		e.emit(Report{Level: LevelDebug, Reason: CountChildRekey, Text: fmt.Sprintf("IPsec SA replaced: inbound %#08x, outbound %#08x", ch.In.SPI, ch.Out.SPI),
 			Local: i.Local, Remote: i.Remote, Conn: i.ID})
+	}
+	if c.Static != "" {
+		e.settleStatic(c)
+		e.staticUp(c, ch)
 	}
 	e.arm(c)
 }
@@ -139,6 +147,9 @@ func (c *conn) lastReady(like *child) *child {
 // sameSelectors tells whether two children have the same selectors. Those of
 // tunnels may be named differently: an address is a subnet too.
 func (c *child) sameSelectors(o *child) bool {
+	if c.Name != "" || o.Name != "" {
+		return c.Name == o.Name
+	}
 	if c.In.Tunnel {
 		return o.In.Tunnel && c.In.LocalNet == o.In.LocalNet && c.In.RemoteNet == o.In.RemoteNet
 	}

@@ -22,7 +22,7 @@ func (c *conn) subscribes() bool { return c.Initiator && c.Open.Tunnel }
 // awaits tells whether the first child has to wait for XAuth or configuration,
 // and asks for the latter when its time has come.
 func (e *Engine) awaits(c *conn, p *phase1) bool {
-	if !c.subscribes() || c.Announced {
+	if !c.asked() || c.Announced {
 		return false
 	}
 	s := &c.Client
@@ -31,7 +31,7 @@ func (e *Engine) awaits(c *conn, p *phase1) bool {
 		e.arm(c)
 		return true
 	}
-	if s.Configured || len(c.Open.Request) == 0 && c.Open.LocalNet.IsValid() {
+	if c.Static != "" || s.Configured || len(c.Open.Request) == 0 && c.Open.LocalNet.IsValid() {
 		return false
 	}
 	if len(c.Open.Request) > 0 && !p.talk.waits(forConfig) {
@@ -49,7 +49,9 @@ func (e *Engine) clientSet(c *conn, p *phase1, r *request) {
 	status, verdict := r.Set.Find(isakmp.XAuthStatus)
 	if !verdict {
 		e.reply(p, r, isakmp.ConfigAck, typesOf(r.Set.Attributes))
-		e.configured(c, r.Set)
+		if c.subscribes() {
+			e.configured(c, r.Set) // a static tunnel's networks are configured here
+		}
 		return
 	}
 	e.reply(p, r, isakmp.ConfigAck, []isakmp.Attribute{{Type: isakmp.XAuthStatus}})

@@ -65,9 +65,15 @@ func (c Config) withDefaults() Config {
 	c.HalfOpen.Resume = cmp.Or(c.HalfOpen.Resume, c.HalfOpen.Total*3/4)
 	c.HalfOpen.PerSource = cmp.Or(c.HalfOpen.PerSource, defaultPerSource)
 	c.HalfOpen.Timeout = cmp.Or(c.HalfOpen.Timeout, defaultHalfOpenLife)
-	c.Keys = slices.Clone(c.Keys)
+	c.Keys, c.Statics = slices.Clone(c.Keys), slices.Clone(c.Statics)
 	for i := range c.Keys {
-		c.Keys[i].id = newIDPattern(c.Keys[i].ID)
+		k := &c.Keys[i]
+		if k.Static != "" {
+			if k.static = c.static(k.Static); k.static != nil {
+				k.ID = cmp.Or(k.ID, k.static.PeerID)
+			}
+		}
+		k.id = newIDPattern(k.ID)
 	}
 	slices.SortStableFunc(c.Keys, func(a, b PresharedKey) int { return b.rank() - a.rank() })
 	return c
@@ -78,8 +84,11 @@ func (c Config) withDefaults() Config {
 // group keys last.
 func (k PresharedKey) rank() int {
 	r := 0
-	if k.Peer.IsValid() {
+	switch {
+	case k.Peer.IsValid():
 		r += 16 + 16*k.Peer.Bits()
+	case k.fixed():
+		r += 16 + 16*128
 	}
 	switch {
 	case k.ID == "" || k.ID == anyText:

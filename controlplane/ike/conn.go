@@ -35,14 +35,15 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 	n := p.neg
 	e.settled(p, false)
 	e.forgetFirst(p)
-	tunnel, text := e.recognise(p)
+	is, r, text := e.kindOf(p)
+	if o := e.takenBy(is.static, p); o != nil {
+		r, text = ReasonTunnelInUse, fmt.Sprintf("static tunnel %q is up with %s at %v", o.Static, o.Info.PeerID, o.Info.Remote.Addr())
+	}
 	if text != "" {
-		e.count(ReasonNoTunnel)
-		e.report(LevelInfo, ReasonNoTunnel, "subscriber refused: "+text, p)
-		e.sendInfo(p, isakmp.DeleteISAKMP(p.Cookies.I, p.Cookies.R).Payload())
-		e.dropPhase1(p, "")
+		e.turnAway(p, r, text)
 		return false
 	}
+	tunnel := is.tunnel
 	var open Initiate
 	var c *conn
 	if n.attempt != nil {
@@ -54,14 +55,21 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 		c = nil
 	}
 	k := peerKey{local: p.Local.Addr(), remote: p.Remote, id: string(p.PeerID)}
-	passes := tunnel == nil && e.passes(p)
+	passes := tunnel == nil && is.static == nil && e.passes(p)
 	if passes {
 		k = k.anyPort()
 	}
 	if tunnel != nil {
 		k.tunnel = tunnel.Name
 	}
-	if c == nil {
+	if is.static != nil {
+		k = peerKey{id: string(p.PeerID), static: is.static.Name}
+	}
+	switch {
+	case c != nil:
+	case is.static != nil:
+		c = e.sameStatic(e.conns[e.byPeer[k]], p, contact)
+	default:
 		c = e.conns[e.byPeer[k]]
 		if c != nil && contact && !p.Initiator {
 			e.endConn(c, ReasonInitialContact, "the peer has restarted", true) // which knows nothing we could delete
@@ -80,7 +88,7 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 	}
 	rekey := c != nil
 	if c == nil {
-		if c = e.newConn(p, tunnel); c == nil {
+		if c = e.newConn(p, is); c == nil {
 			e.report(LevelWarn, ReasonNoIDs, "no free connection number", p)
 			e.dropPhase1(p, "")
 			return false
@@ -91,6 +99,9 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 	p.Keys.SKEYID.Wipe()
 	p.Keys.E.Wipe()
 	n.wipe()
+	if c.Static != "" {
+		c.OurID = clone(n.Ours.Body)
+	}
 	p.Expires = e.now.Add(p.Life)
 	p.RekeyAt = e.now.Add(e.rekeyAfter(p.Life, p.Initiator))
 	if c.Dyn != nil {
@@ -119,9 +130,23 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 	return true
 }
 
-// newConn makes the connection of an authenticated SA: a dynamic subscriber's if
-// there is a tunnel profile for it. It returns nil if no number is free.
-func (e *Engine) newConn(p *phase1, tunnel *TunnelProfile) *conn {
+// turnAway drops an authenticated SA that is nobody's, and tells the peer.
+func (e *Engine) turnAway(p *phase1, r Reason, text string) {
+	if p.Initiator && p.neg.Rekey == 0 {
+		open := p.neg.Open
+		defer func() {
+			e.emit(ConnDown{Conn: ConnInfo{Ref: open.Ref, Local: p.Local, Remote: p.Remote, Profile: open.Profile, Static: open.Static}, Reason: r, Text: text})
+		}()
+	}
+	e.count(r)
+	e.report(LevelInfo, r, "peer refused: "+text, p)
+	e.sendInfo(p, isakmp.DeleteISAKMP(p.Cookies.I, p.Cookies.R).Payload())
+	e.dropPhase1(p, "")
+}
+
+// newConn makes the connection of an authenticated SA: of a static tunnel, of a dynamic
+// subscriber if there is a tunnel profile for it, else of an L2TP client. It returns nil if no number is free.
+func (e *Engine) newConn(p *phase1, is kind) *conn {
 	id, ok := e.newConnID()
 	if !ok {
 		e.count(ReasonNoIDs)
@@ -129,9 +154,15 @@ func (e *Engine) newConn(p *phase1, tunnel *TunnelProfile) *conn {
 	}
 	c := &conn{PeerID: p.PeerID, Grace: e.now.Add(grace)}
 	c.Info = ConnInfo{ID: id, Key: p.KeyName, Subject: p.Subject, PeerID: describe(p.PeerID), Since: e.now}
-	if tunnel != nil {
-		c.Dyn = &dynamic{Profile: tunnel.Name}
-		c.Info.Dynamic, c.Info.Profile = true, tunnel.Name
+	if t := is.tunnel; t != nil {
+		c.Dyn = &dynamic{Profile: t.Name}
+		c.Info.Dynamic, c.Info.Profile = true, t.Name
+	}
+	if t := is.static; t != nil {
+		c.Static, c.Probe, c.Info.Static, c.Info.Profile = t.Name, t.DPD, t.Name, t.Name
+		if t.XAuth == StaticXAuthServer && !p.Initiator {
+			c.Dyn = &dynamic{}
+		}
 	}
 	e.conns[id] = c
 	e.unproven(c, p)
@@ -170,7 +201,7 @@ func (e *Engine) adopt(c *conn, p *phase1) {
 	i := &c.Info
 	i.Local, i.Remote = p.Local, p.Remote
 	i.NATPeer, i.NATLocal, i.Encap = p.NATPeer, p.NATLocal, p.encap()
-	i.NATPassthrough, c.NATTOff = c.Dyn == nil && e.passes(p), p.NATTOff
+	i.NATPassthrough, c.NATTOff = c.Dyn == nil && c.Static == "" && e.passes(p), p.NATTOff
 	i.Key, c.GroupKey = p.KeyName, p.KeyGroup
 	i.Peer, i.Proposal = p.Vendor.Name, phase1Words(p)
 	i.Auth, i.Aggressive, i.Unity = p.Method, p.Aggressive, p.Vendor.Unity
@@ -187,7 +218,7 @@ func (e *Engine) adopt(c *conn, p *phase1) {
 // overlap is how long an SA lives on when another has taken over. The responder
 // of the connection waits longer, so that both sides never prune at once.
 func (c *conn) overlap() time.Duration {
-	if c.Initiator {
+	if c.first() {
 		return overlap
 	}
 	return overlap + overlap/4
@@ -223,6 +254,9 @@ func (e *Engine) rekeyAfter(life time.Duration, initiator bool) time.Duration {
 func (e *Engine) dropPhase1(p *phase1, reason Reason) {
 	if e.sas[p.Cookies] != p && e.own[p.Cookies.I] != p {
 		return // gone already
+	}
+	if p.session != nil {
+		p.State = StateDeleted // nothing more is begun in it
 	}
 	for len(p.quicks) > 0 {
 		e.dropQuick(p.quicks[0], ReasonExpired)
@@ -405,14 +439,18 @@ func (c *conn) expire(e *Engine) {
 
 // childGone is called when a child has left its connection.
 func (e *Engine) childGone(c *conn, r Reason, byPeer bool) {
-	if e.conns[c.Info.ID] != c || len(c.Children) > 0 {
+	if e.conns[c.Info.ID] != c {
+		return
+	}
+	e.staticGone(c, r, byPeer)
+	if len(c.Children) > 0 {
 		return
 	}
 	if c.newest() == nil && c.opening == nil {
 		e.left(c, r, byPeer)
 		return
 	}
-	if c.Dyn != nil && c.Announced && !byPeer {
+	if c.Info.Dynamic && c.Announced && !byPeer {
 		return // racoon opens its next child when there is traffic
 	}
 	if c.Grace.IsZero() {

@@ -33,8 +33,14 @@ type traffic struct {
 	Read        bool // the first reading says nothing about when
 }
 
-// probed tells whether the timers of K10 apply: to all but L2TP clients.
-func (c *conn) probed() bool { return c.Dyn != nil || c.Open.Tunnel }
+// probed tells whether the timers of K10 apply: to all but L2TP clients, and of static
+// tunnels to those that want it.
+func (c *conn) probed() bool {
+	if c.Static != "" {
+		return c.Probe
+	}
+	return c.Dyn != nil || c.Open.Tunnel
+}
 
 // step is how often traffic is read while a peer is silent, 0 if never.
 func (t DPDTimers) step() time.Duration { return shortest(t.Sent, t.Unanswered, t.Silent) }

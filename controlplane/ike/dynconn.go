@@ -169,12 +169,16 @@ func (e *Engine) welcome(c *conn, p *phase1, rekey bool) {
 		return
 	}
 	d.Stage, d.Again, d.Refused, d.Identifier = stageWaiting, rekey, false, 0
-	if !rekey {
+	if !rekey && c.Info.Dynamic {
 		e.count(CountDynamicUp)
 	}
 	c.Grace = e.now.Add(decisionTime)
 	if rekey {
 		e.dropQuestions(c)
+	}
+	if c.Static != "" {
+		e.askPeer(c, p)
+		return
 	}
 	e.emit(DynamicUp{Conn: c.Info, Rekey: rekey})
 }
@@ -344,7 +348,7 @@ func (e *Engine) left(c *conn, r Reason, byPeer bool) {
 	if c.Dyn != nil && c.Dyn.Stage == stageLeft {
 		return // a phase 1 SA that the peer had deleted before
 	}
-	if c.Dyn == nil || !c.Announced || !byPeer {
+	if !c.Info.Dynamic || !c.Announced || !byPeer {
 		text := ""
 		if c.Dyn != nil && c.Dyn.Stage == stageDenied {
 			r, text, byPeer = c.Dyn.Why, c.Dyn.Text, false // its delete has overtaken our own
@@ -361,7 +365,7 @@ func (e *Engine) left(c *conn, r Reason, byPeer bool) {
 // or said is asked or said once more.
 func (e *Engine) resume(c *conn) {
 	d, p := c.Dyn, c.newest()
-	if c.subscribes() && !c.Announced {
+	if c.subscribes() && !c.Announced || c.Static != "" {
 		e.openChild(c, nil)
 	}
 	if d == nil || p == nil {

@@ -20,6 +20,7 @@ type Config struct {
 	Keys       []PresharedKey
 	Transports []TransportProfile
 	Tunnels    []TunnelProfile // in the order in which they are tried
+	Statics    []StaticTunnel  // likewise
 	// Credentials are our certificates, Authorities the DER names of the certificate
 	// authorities whose peers we take.
 	Credentials []Credential
@@ -136,6 +137,9 @@ type PresharedKey struct {
 	// Tunnel names the tunnel profile that the key belongs to: it serves dynamic subscribers
 	// and nobody else (J19). "" with Group false: either kind.
 	Tunnel string
+	// Static names the static tunnel that the key belongs to, likewise and nobody else (J11); ID may be left out then and
+	// is the tunnel's PeerID.
+	Static string
 	// LocalID is the identity we present with this key, in the syntax of ID;
 	// "": the local address.
 	LocalID string
@@ -143,7 +147,8 @@ type PresharedKey struct {
 	// bound. A connection outlives the key that it was made with.
 	From, Until time.Time
 
-	id *idPattern // see pattern
+	id     *idPattern    // see pattern
+	static *StaticTunnel // of that name; nil: none, whose key serves nobody
 }
 
 // TransportProfile accepts transport-mode connections that carry L2TP.
@@ -256,7 +261,12 @@ type PeerAlive struct{ Conn ConnID }
 
 // Initiate opens a connection as initiator. Ref is echoed in ConnUp/ConnDown.
 type Initiate struct {
-	Ref           uint64
+	Ref uint64
+	// Static names the static tunnel to dial. Remote is the peer's address then and Local ours if the tunnel names none,
+	// port 0 is 500, and the rest is the tunnel's. Where the tunnel is up with that address already, by whichever side, ConnUp
+	// comes (again) with Ref and what is missing of its pairs of networks is opened. A dial of what is being dialled takes
+	// its place.
+	Static        string
 	Local, Remote netip.AddrPort // ports 500
 	Profile       string         // TransportProfile name
 	Key           string         // PresharedKey name
@@ -359,11 +369,14 @@ type SA struct {
 	AuthKey            keymat.Secret
 	SoftLife, HardLife time.Duration // from now; 0 none
 	SoftKB, HardKB     uint64        // 0 none
-	// Traffic selector negotiated: protocol 17, ports with 0 for any.
+	// Traffic selector negotiated: protocol 17, for static tunnels theirs with 0 for any; ports with 0 for any.
 	Protocol              uint8
 	LocalPort, RemotePort uint16
-	// Tunnel mode: the networks negotiated.
+	// Tunnel mode: the networks negotiated. Transport mode of static tunnels: both hosts, as they are called between
+	// the two, which behind a NAT is not Local and Remote.
 	LocalNet, RemoteNet netip.Prefix
+	// Static and Child name the static tunnel and its pair of networks, "" for others.
+	Static, Child string
 	// SkipChecksum: a NAT may have changed the addresses that the UDP checksum of what comes out of the SA covers, so that
 	// it must not be checked (B2r). ESP has authenticated it.
 	SkipChecksum bool
@@ -388,7 +401,8 @@ type MoveConn struct {
 	SAs      []SA // as they must be now, keys included
 }
 
-// ConnUp: the first child of a connection is installed in both directions.
+// ConnUp: the first child of a connection is installed in both directions. It comes again, with another Ref, when a
+// static tunnel is dialled that is up.
 type ConnUp struct{ Conn ConnInfo }
 
 // ConnDown: the connection is over; RemoveSA for all SAs came before. Also emitted, with an
@@ -437,7 +451,8 @@ type ConnInfo struct {
 	NATPeer, NATLocal bool // a NAT was detected in front of the peer / of us
 	NATPassthrough    bool // plain ESP, through a NAT that nobody could look for (B1r)
 	Encap             bool
-	Profile           string // transport or tunnel profile
+	Profile           string // transport or tunnel profile, or static tunnel
+	Static            string // name of the static tunnel, "" for others
 	Dynamic           bool   // a dynamic subscriber; Profile is a tunnel profile
 	Auth              AuthMethod
 	Aggressive        bool

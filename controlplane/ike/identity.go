@@ -144,11 +144,15 @@ func (k *PresharedKey) serves(local, peer netip.Addr, m AuthMethod) bool {
 	switch {
 	case !k.at(local),
 		k.Peer.IsValid() && !k.Peer.Contains(peer),
-		k.Group && m == AuthXAuthPSK:
+		k.Group && m == AuthXAuthPSK,
+		k.Static != "" && (k.static == nil || !k.static.between(local, peer) || !k.static.answers(m)):
 		return false
 	}
 	return true
 }
+
+// fixed tells whether the key belongs to a static tunnel whose peer has a fixed address.
+func (k *PresharedKey) fixed() bool { return k.static != nil && len(k.static.Peers) > 0 }
 
 // at tells whether the key is for a server address of ours (D1r).
 func (k *PresharedKey) at(local netip.Addr) bool {
@@ -159,16 +163,21 @@ func (k *PresharedKey) at(local netip.Addr) bool {
 // known yet, most specific first: at most maxNamedKeys for a named identity and
 // maxOpenKeys for any, so that neither keeps the other out. Key ids are what groups
 // call themselves in aggressive mode; of those there may be many, and they come last
-// among the named.
+// among the named. So do keys of static tunnels whose peer may be anywhere, behind all
+// others: of them maxOpenKeys are tried, and more need aggressive mode or certificates (Z-3).
 func (c *Config) keysFor(local, peer netip.Addr, m AuthMethod, now time.Time) []*PresharedKey {
-	var named, ids, open []*PresharedKey
+	var named, ids, open, anywhere []*PresharedKey
 	for i := range c.Keys {
 		k := &c.Keys[i]
 		if !k.serves(local, peer, m) || !k.inForce(now) {
 			continue
 		}
 		switch {
-		case k.pattern().any:
+		case k.Static != "" && !k.fixed():
+			if len(anywhere) < maxOpenKeys {
+				anywhere = append(anywhere, k)
+			}
+		case k.pattern().any && k.Static == "":
 			if len(open) < maxOpenKeys {
 				open = append(open, k)
 			}
@@ -180,7 +189,7 @@ func (c *Config) keysFor(local, peer netip.Addr, m AuthMethod, now time.Time) []
 		}
 	}
 	ids = ids[:min(len(ids), maxNamedKeys-len(named))]
-	return slices.Concat(named, ids, open)
+	return slices.Concat(named, ids, open, anywhere)
 }
 
 // keyFor returns the most specific key in force that may authenticate a peer of that

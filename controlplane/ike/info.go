@@ -117,6 +117,7 @@ func (e *Engine) notified(p *phase1, pk Packet, n isakmp.Notify) {
 			}
 		}
 		if len(open) == 1 {
+			open[0].why = open[0].refusal(n.Type)
 			e.dropQuick(open[0], ReasonPeerRefused)
 		}
 	}
@@ -126,6 +127,9 @@ func (e *Engine) notified(p *phase1, pk Packet, n isakmp.Notify) {
 // than in message 5: the peer has nothing but this SA. It is believed only
 // before the SA has been used, since afterwards what else there is is newer.
 func (e *Engine) initialContact(p *phase1, c *conn) {
+	if c != nil && c.Static != "" && len(c.Phase1) > 1 && c.Phase1[len(c.Phase1)-2].Up.After(p.Created) {
+		return // both sides have dialled at once
+	}
 	if c == nil || len(p.SeenQuick) > 0 || p.Initiator || len(c.Phase1) < 2 && len(c.Children) == 0 {
 		return
 	}
@@ -133,10 +137,10 @@ func (e *Engine) initialContact(p *phase1, c *conn) {
 	c.Phase1 = slices.DeleteFunc(c.Phase1, func(o *phase1) bool { return o == p })
 	e.endConn(c, ReasonInitialContact, "the peer has restarted", true) // which knows nothing we could delete
 	p.Conn = 0
-	tunnel, text := e.recognise(p)
+	is, _, text := e.kindOf(p)
 	fresh := (*conn)(nil)
 	if text == "" {
-		fresh = e.newConn(p, tunnel)
+		fresh = e.newConn(p, is)
 	}
 	if fresh == nil {
 		e.dropPhase1(p, "")
@@ -144,7 +148,7 @@ func (e *Engine) initialContact(p *phase1, c *conn) {
 	}
 	p.Conn, p.Replaced = fresh.Info.ID, time.Time{}
 	e.adopt(fresh, p)
-	if tunnel != nil {
+	if fresh.Dyn != nil {
 		e.dropDialogue(p) // a STATUS=OK that has not been sent yet
 		p.Status = statusNone
 		e.welcome(fresh, p, false)
@@ -216,13 +220,14 @@ func (e *Engine) phase1Deleted(c *conn, p *phase1) {
 		e.dropPhase1(p, ReasonPeerDelete)
 		return
 	}
+	p.State = StateDeleted
 	for len(p.quicks) > 0 {
 		e.dropQuick(p.quicks[0], ReasonPeerDelete)
 	}
 	if e.sas[p.Cookies] != p {
 		return
 	}
-	p.State, p.RekeyAt, p.Replaced, p.DPD.next = StateDeleted, time.Time{}, time.Time{}, time.Time{}
+	p.RekeyAt, p.Replaced, p.DPD.next = time.Time{}, time.Time{}, time.Time{}
 	p.Expires, p.Third = e.now.Add(lateInbound), time.Time{}
 	e.arm(p)
 }

@@ -327,7 +327,12 @@ func (e *Engine) initiated(p *phase1) {
 		return
 	}
 	c := e.conns[p.Conn]
-	if rekey == nil && c != nil {
+	switch {
+	case rekey != nil || c == nil:
+	case c.Static != "":
+		c.Open = open
+		e.dialed(c, open.Ref)
+	default:
 		c.Open, c.Info.Ref, c.Initiator = open, open.Ref, true
 		e.openChild(c, nil)
 	}
@@ -370,7 +375,7 @@ func (e *Engine) failInitiate(p *phase1, r Reason, text string) {
 		}
 		return
 	}
-	e.emit(ConnDown{Conn: ConnInfo{Ref: n.Open.Ref, Local: p.Local, Remote: p.Remote, Profile: n.Open.Profile, Key: n.Open.Key, Peer: p.Vendor.Name},
+	e.emit(ConnDown{Conn: ConnInfo{Ref: n.Open.Ref, Local: p.Local, Remote: p.Remote, Profile: n.Open.Profile, Static: n.Open.Static, Key: n.Open.Key, Peer: p.Vendor.Name},
 		Reason: r, Text: text})
 }
 

@@ -147,7 +147,7 @@ func (e *Engine) continues(c *conn, p *phase1) bool {
 	switch {
 	case c.Info.Subject != p.Subject:
 		return false
-	case c.Info.Key == p.KeyName:
+	case c.Info.Key == p.KeyName, c.Static != "" && p.KeyStatic == c.Static:
 		return true
 	case !c.GroupKey || !p.KeyGroup:
 		return false

@@ -53,6 +53,7 @@ type peerKey struct {
 	remote netip.AddrPort // port 0 under NAT passthrough: whose NAT forgets the port between rekeys
 	id     string
 	tunnel string // profile of a dynamic subscriber, which shares nothing with others (J11)
+	static string // static tunnel, likewise; its peer is known by identity alone
 }
 
 // anyPort is the key of the peer wherever its NAT sends it from.
@@ -89,6 +90,9 @@ func (c *conn) where() place {
 	}
 	if c.Dyn != nil {
 		w.peer.tunnel = c.Dyn.Profile
+	}
+	if c.Static != "" {
+		w.peer = peerKey{id: string(c.PeerID), static: c.Static}
 	}
 	on := i.NATPeer || i.NATLocal || i.Local.Port() == nattPort
 	w.natt, w.keeps = nattKey{i.Local.Addr(), i.Remote, on}, on || i.NATPassthrough && c.NATTOff

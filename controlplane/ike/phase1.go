@@ -1,7 +1,6 @@
 package ike
 
 import (
-	"fmt"
 	"time"
 
 	"vrgate/controlplane/isakmp"
@@ -85,17 +84,8 @@ func (e *Engine) retransmit(p *phase1) {
 		return
 	}
 	if n.Tries >= e.cfg.Retransmit.Tries {
-		text := "no answer to message 1"
-		switch p.State {
-		case StateMMKEI:
-			text = "no answer to message 3"
-		case StateMMFinalI:
-			text = "no answer to message 5: the pre-shared keys may differ"
-		}
-		if n.Hint != 0 {
-			text += fmt.Sprintf(" (somebody sent an unauthenticated %v)", n.Hint)
-		}
-		e.failInitiate(p, ReasonTimeout, text)
+		r, text := p.silence()
+		e.failInitiate(p, r, text)
 		return
 	}
 	n.Tries++
@@ -107,8 +97,9 @@ func (e *Engine) retransmit(p *phase1) {
 // rekeyPhase1 replaces an SA that nears its end, if it still carries anything.
 func (e *Engine) rekeyPhase1(p *phase1) {
 	c := e.conns[p.Conn]
-	if c == nil || c.newest() != p || c.opening != nil || len(c.Children) == 0 || c.Info.Dynamic && !c.Initiator {
-		// J3: a dynamic subscriber does it itself, and would not let us ask.
+	if c == nil || c.newest() != p || c.opening != nil || len(c.Children) == 0 || c.Dyn != nil {
+		// J3: a dynamic subscriber does it itself, and would not let us ask. So does the peer of a static tunnel
+		// that is asked for a user.
 		return
 	}
 	if e.reopen(c) == nil {
@@ -119,6 +110,9 @@ func (e *Engine) rekeyPhase1(p *phase1) {
 // reopen starts a phase 1 SA for a connection that exists, from and to where it
 // is now. It returns nil if that cannot be done at present.
 func (e *Engine) reopen(c *conn) *phase1 {
+	if c.Static != "" {
+		return e.reopenStatic(c)
+	}
 	open := c.Open
 	open.Local, open.Remote, open.Key = c.Info.Local, c.Info.Remote, c.Info.Key
 	if !c.Initiator {

@@ -173,6 +173,9 @@ func (p *phase1) identityWanted(c *Config) bool {
 			return false
 		}
 		want = k.ID
+		if p.neg.Open.Static != "" && !idMatches(p.neg.Open.PeerID, id) {
+			return false
+		}
 	}
 	return idMatches(want, id)
 }
@@ -180,6 +183,7 @@ func (p *phase1) identityWanted(c *Config) bool {
 // prove makes our proof for the identity neg.Ours.
 func (e *Engine) prove(p *phase1) {
 	n := p.neg
+	e.introduce(p)
 	hash := p.ourHash()
 	if !p.Method.signs(p.Initiator) {
 		e.proved(p, []isakmp.Payload{{Type: isakmp.TypeHash, Body: hash}})
@@ -268,7 +272,7 @@ func (p *phase1) begin() {
 	p.session = &session{Keys: n.Keys, PeerID: n.PeerID, Subject: n.Subject}
 	n.Keys = keymat.Keys{}
 	if n.Key != nil {
-		p.KeyName, p.KeyTunnel, p.KeyGroup = n.Key.Name, n.Key.Tunnel, n.Key.Group
+		p.KeyName, p.KeyTunnel, p.KeyStatic, p.KeyGroup = n.Key.Name, n.Key.Tunnel, n.Key.Static, n.Key.Group
 	}
 }
 
@@ -303,7 +307,7 @@ func (e *Engine) certified(p *phase1, ps []isakmp.Payload) {
 	if p.neg.Cred != "" && len(requested) == 0 {
 		return
 	}
-	us := e.cfg.credentialsAt(p.Local.Addr(), p.Method)
+	us := e.cfg.credentialsFor(p.Local.Addr(), p.Remote.Addr(), p.Method)
 	if p.Aggressive {
 		us = taking(us, p.neg.PeerID)
 	}

@@ -58,7 +58,8 @@ func (w terms) any() bool { return w.psk || w.xauthPSK || w.rsa || w.hybrid }
 func (e *Engine) terms(local, peer netip.Addr, aggressive bool) terms {
 	w := terms{local: local, aggressive: aggressive, psk: e.cfg.hasKey(local, peer, AuthPSK, e.now), xauthPSK: e.cfg.hasKey(local, peer, AuthXAuthPSK, e.now)}
 	w.hybrid = len(e.cfg.credentialsAt(local, AuthHybridRSA)) > 0
-	w.rsa = len(e.cfg.Authorities) > 0 && (w.hybrid || len(e.cfg.credentialsAt(local, AuthRSA)) > 0)
+	w.rsa = len(e.cfg.Authorities) > 0 && (w.hybrid || len(e.cfg.credentialsFor(local, peer, AuthRSA)) > 0 ||
+		len(e.cfg.credentialsFor(local, peer, AuthXAuthRSA)) > 0)
 	return w
 }
 
@@ -284,6 +285,11 @@ func chooseESP(sa isakmp.SA, rules espRules) (c espChoice, reason Reason, text s
 			verdict := ""
 			spi, spiOK := spiOf(pr.SPI)
 			switch {
+			case pr.Protocol == isakmp.ProtocolAH:
+				verdict = "AH is not spoken, which no NAT lets through; ESP is needed"
+				if len(sa.Proposals) == 1 {
+					reason = ReasonAH
+				}
 			case pr.Protocol != isakmp.ProtocolESP:
 				verdict = "protocol not allowed"
 			case combined(sa.Proposals, i):

@@ -20,8 +20,14 @@ func (c *Config) phase2(name string) *TransportProfile {
 }
 
 // openChild starts a quick mode as initiator: one that replaces old, or the first
-// of a connection that we opened. Without a phase 1 SA one is made first.
+// of a connection that we opened, or the next that is missing of a static tunnel. Without a phase 1 SA one is made first.
 func (e *Engine) openChild(c *conn, old *child) {
+	var fresh *StaticChild
+	if old == nil && c.Static != "" {
+		if fresh = e.missing(c); fresh == nil {
+			return
+		}
+	}
 	p := c.speaker()
 	if p == nil {
 		if c.Dyn != nil {
@@ -40,7 +46,7 @@ func (e *Engine) openChild(c *conn, old *child) {
 		}
 		return
 	}
-	if old == nil && (!c.Initiator || c.latest() != nil) {
+	if old == nil && c.Static == "" && (!c.Initiator || c.latest() != nil) {
 		return // there is nothing to open
 	}
 	if e.awaits(c, p) {
@@ -57,6 +63,13 @@ func (e *Engine) openChild(c *conn, old *child) {
 	if old != nil {
 		q.old = old
 		q.profile = e.cfg.phase2(old.Profile)
+		if c.Static != "" {
+			q.profile = nil
+			if t := e.cfg.static(c.Static); t != nil && t.child(old.Name) != nil {
+				q.profile = t.phase2()
+			}
+			q.name, q.sel = old.Name, selector{old.In.LocalNet, old.In.RemoteNet, old.In.Protocol, old.In.LocalPort, old.In.RemotePort}
+		}
 		q.lid, q.rid, q.pfs = old.LocalID, old.RemoteID, old.PFS
 		q.tunnel, q.local, q.remote = old.In.Tunnel, old.In.LocalNet, old.In.RemoteNet
 		old.Rekeying = true
@@ -66,6 +79,8 @@ func (e *Engine) openChild(c *conn, old *child) {
 			e.childFailed(c, q, ReasonSelectors)
 			return
 		}
+	} else if fresh != nil {
+		e.firstOf(c, q, fresh)
 	} else {
 		e.firstChild(c, q)
 	}
@@ -121,6 +136,7 @@ func (e *Engine) openWanted(c *conn) {
 		e.openChild(c, nil)
 		return
 	}
+	e.openChild(c, nil) // what is missing of a static tunnel
 	for _, ch := range slices.Clone(c.Children) {
 		if ch.ready() && ch.Replaced.IsZero() && (ch.Rekeying || reached(e.now, ch.Soft)) {
 			e.openChild(c, ch)
@@ -194,6 +210,7 @@ func (e *Engine) quickMode2(q *quick, pk Packet, o opened, d digest) {
 	if text := e.readChoice(q, o.payloads); text != "" {
 		e.count(ReasonBadAnswer)
 		e.report(LevelInfo, ReasonBadAnswer, "quick mode: "+text, p)
+		q.why = text
 		e.refuseQuick(p, q, isakmp.NoProposalChosen)
 		e.dropQuick(q, ReasonBadAnswer)
 		return
@@ -298,6 +315,14 @@ func (e *Engine) childFailed(c *conn, q *quick, r Reason) {
 		if e.now.Before(q.old.Hard) && slices.Contains(c.Children, q.old) {
 			e.later(q.old)
 		}
+		return
+	}
+	if c.Static != "" {
+		if !q.p.done() && (c.newest() != nil || c.current() != nil) {
+			e.openChild(c, nil) // the phase 1 SA has gone, and the peer has not refused anything
+			return
+		}
+		e.staticFailed(c, q.name, q.child, r, q.why)
 		return
 	}
 	if c.Initiator && !c.Announced {

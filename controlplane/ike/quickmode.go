@@ -287,14 +287,18 @@ func (e *Engine) makeChild(q *quick, shared keymat.Secret) {
 		return
 	}
 	ch := &child{Conn: p.Conn, Proposal: prop, PFS: q.pfs, LocalID: q.lid, RemoteID: q.rid, Profile: q.profile.Name,
-		Since: e.now}
+		Name: q.name, Since: e.now}
 	soft := e.rekeyAfter(q.life.Time, q.Initiator)
 	ch.Soft, ch.Hard = e.now.Add(soft), e.now.Add(q.life.Time)
 	sa := SA{Conn: p.Conn, Local: c.Info.Local, Remote: c.Info.Remote, Encap: q.esp.Mode.UDP(), Cipher: prop.Cipher, Auth: prop.Auth,
 		AuthBits: authBits(prop.Auth, p.Vendor.Android && e.cfg.OldAndroidSHA256),
 		SoftLife: soft, HardLife: q.life.Time, SoftKB: q.life.KB * 9 / 10, HardKB: q.life.KB,
 		Tunnel: q.tunnel, LocalNet: q.local, RemoteNet: q.remote, SkipChecksum: !q.tunnel && c.Info.NATPassthrough}
-	if !q.tunnel {
+	switch {
+	case c.Static != "":
+		sa.Static, sa.Child, sa.SoftKB = c.Static, q.name, staticLife(q.life.KB, q.Initiator)
+		sa.Protocol, sa.LocalPort, sa.RemotePort = q.sel.protocol, q.sel.localPort, q.sel.remotePort
+	case !q.tunnel:
 		sa.Protocol, sa.LocalPort, sa.RemotePort = udp, portOf(q.lid), portOf(q.rid)
 	}
 	ch.In, ch.Out = sa, sa
@@ -354,7 +358,9 @@ func (e *Engine) sendQuick2(q *quick) {
 	if q.pfs != 0 {
 		ps = append(ps, isakmp.Payload{Type: isakmp.TypeKE, Body: q.pair.Public})
 	}
-	ps = append(ps, isakmp.Payload{Type: isakmp.TypeID, Body: q.rid}, isakmp.Payload{Type: isakmp.TypeID, Body: q.lid})
+	if q.lid != nil { // a static tunnel's peer may have named none
+		ps = append(ps, isakmp.Payload{Type: isakmp.TypeID, Body: q.rid}, isakmp.Payload{Type: isakmp.TypeID, Body: q.lid})
+	}
 	if q.natOA {
 		ps = append(ps, q.natOAs()...)
 	}

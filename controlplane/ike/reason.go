@@ -15,7 +15,7 @@ const (
 	ReasonUndecided      Reason = "no-decision"   // nobody has said whether a dynamic subscriber may come in
 	ReasonXAuthTimeout   Reason = "xauth-timeout" // the user has not answered
 	ReasonXAuthFailed    Reason = "xauth-failed"  // as a subscriber: the server refuses us
-	ReasonReplaced       Reason = "replaced"      // the same peer has come back behind the NAT that it may pass alone (B3r)
+	ReasonReplaced       Reason = "replaced"      // the peer has come back behind the NAT that it may pass alone (B3r), or to its static tunnel
 	ReasonProfileRemoved Reason = "profile-removed"
 	ReasonProfileChanged Reason = "profile-changed" // in what live connections have of it (G4)
 )
@@ -39,6 +39,9 @@ const (
 	ReasonNoProfile      Reason = "no-transport-profile"
 	ReasonSelectors      Reason = "selectors-refused"      // D2r
 	ReasonPassthrough    Reason = "nat-passthrough-in-use" // B3r: by another user behind the same NAT
+	ReasonNotShared      Reason = "phase1-not-shared"      // J11: quick mode of another kind than phase 1
+	ReasonTunnelInUse    Reason = "static-tunnel-in-use"   // by another peer
+	ReasonAH             Reason = "ah-refused"             // C7r: ESP only
 	ReasonTunnelMode     Reason = "tunnel-mode-refused"
 	ReasonTransportMode  Reason = "transport-mode-refused" // J11: dynamic subscribers have tunnels only
 	ReasonNoTunnel       Reason = "no-tunnel-profile"      // J15

@@ -43,6 +43,10 @@ func (e *Engine) reconfigure(next Config) {
 			if e.cfg.takes(p) && !next.takes(p) {
 				e.dropPhase1(p, "")
 			}
+		case n.Open.Static != "":
+			if r, text := e.compareStatic(&next, n.Open.Static); r != "" && e.conns[n.Rekey] == nil {
+				e.failInitiate(p, r, text)
+			}
 		case e.conns[n.Rekey] == nil:
 			if r, text := e.compare(&next, n.Open.Profile, p.Local.Addr(), n.Open.Tunnel); r != "" {
 				e.failInitiate(p, r, text)
@@ -51,6 +55,7 @@ func (e *Engine) reconfigure(next Config) {
 	}
 	probing := e.cfg.DPD != next.DPD || e.cfg.DPDInterval != next.DPDInterval
 	e.cfg = next
+	e.refreshStatics()
 	if probing {
 		e.probeAnew()
 	}
@@ -59,6 +64,9 @@ func (e *Engine) reconfigure(next Config) {
 // verdict tells whether a connection may live on under a configuration. The reason is empty if it
 // may.
 func (e *Engine) verdict(c *conn, next *Config) (Reason, string) {
+	if c.Static != "" {
+		return e.compareStatic(next, c.Static)
+	}
 	name := c.profile()
 	if name == "" {
 		// It has no IPsec SA yet: what it will be measured by counts.
@@ -137,6 +145,11 @@ func (c *Config) transportOf(x *conn) *TransportProfile {
 
 // takes tells whether there is a profile for the peer of a half-open SA.
 func (c *Config) takes(p *phase1) bool {
+	for i := range c.Statics {
+		if c.Statics[i].between(p.Local.Addr(), p.Remote.Addr()) {
+			return true
+		}
+	}
 	return c.transport(p.Local.Addr(), p.Remote.Addr()) != nil || c.maybeDynamic(p) && len(c.Tunnels) > 0
 }
 

@@ -51,6 +51,12 @@ func covers(nets []netip.Prefix, n netip.Prefix) bool {
 // selectors by it (J11, D2r).
 func (e *Engine) judgeTraffic(c *conn, q *quick, ids []isakmp.Payload) (t *TransportProfile, reason Reason, text string) {
 	p := q.p
+	if c.Static != "" {
+		return e.judgeStatic(c, q, ids)
+	}
+	if s := e.cfg.meantStatic(p, ids); s != nil && (c.Dyn == nil || !c.owns(e.cfg.tunnelByName(c.Dyn.Profile), ids)) && !c.subscribes() {
+		return nil, ReasonNotShared, fmt.Sprintf("the peer proposes networks of static tunnel %q, for which it has to prove itself by that tunnel's key and identity", s.Name)
+	}
 	if c.Dyn == nil && !c.subscribes() {
 		if t = e.cfg.transportOf(c); t == nil {
 			return nil, ReasonNoProfile, fmt.Sprintf("no transport profile takes %v on %v", p.Remote.Addr(), p.Local.Addr())
@@ -196,5 +202,5 @@ func (c *conn) tunnels() int {
 // with the same networks: Apple's clients open one for each network of the
 // split-include. nil is everybody's rival.
 func (c *child) rivals(o *child) bool {
-	return o == nil || !c.In.Tunnel || c.sameSelectors(o)
+	return o == nil || c.Name == "" && !c.In.Tunnel || c.sameSelectors(o)
 }

@@ -39,7 +39,9 @@ type ChildInfo struct {
 	Encap                               bool
 	Transform                           string
 	Profile                             string
-	LocalPort, RemotePort               uint16 // UDP selectors, 0 any
+	Static, Child                       string // static tunnel and its pair of networks, "" for others
+	Protocol                            uint8  // selector, 0 any
+	LocalPort, RemotePort               uint16 // selectors of UDP, or of the static tunnel; 0 any
 	Tunnel                              bool   // tunnel mode, with the networks as selectors
 	LocalNet, RemoteNet                 netip.Prefix
 	Since                               time.Time
@@ -87,7 +89,7 @@ func (e *Engine) Children() []ChildInfo {
 			i := ChildInfo{Conn: c.Info.ID, InboundSPI: ch.In.SPI, OutboundSPI: ch.Out.SPI,
 				InboundInstalled: ch.InState == saUp, OutboundInstalled: ch.OutState == saUp,
 				Local: ch.In.Local, Remote: ch.In.Remote, Encap: ch.In.Encap, Transform: espWords(ch.Proposal, ch.PFS), Profile: ch.Profile,
-				LocalPort: ch.In.LocalPort, RemotePort: ch.In.RemotePort, Tunnel: ch.In.Tunnel, LocalNet: ch.In.LocalNet, RemoteNet: ch.In.RemoteNet, Since: ch.Since, Lifetime: ch.Hard.Sub(ch.Since), LifeKB: ch.In.HardKB,
+				Static: ch.In.Static, Child: ch.Name, Protocol: ch.In.Protocol, LocalPort: ch.In.LocalPort, RemotePort: ch.In.RemotePort, Tunnel: ch.In.Tunnel, LocalNet: ch.In.LocalNet, RemoteNet: ch.In.RemoteNet, Since: ch.Since, Lifetime: ch.Hard.Sub(ch.Since), LifeKB: ch.In.HardKB,
 				Expires: ch.Hard, Replaced: !ch.Replaced.IsZero()}
 			if !ch.Rekeying && !i.Replaced {
 				i.Rekey = ch.Soft

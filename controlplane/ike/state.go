@@ -126,6 +126,7 @@ type session struct {
 	LastBlock []byte      // of phase 1's ciphertext: seeds the IV of later exchanges
 	KeyName   string      // of the pre-shared key, "" with certificates and for an initiator's hybrid proof
 	KeyTunnel string      // tunnel profile that the key belongs to (J19)
+	KeyStatic string      // static tunnel that the key belongs to (J11)
 	KeyGroup  bool        // the key serves L2TP only (D2r)
 	Subject   string      // of the peer's certificate, in words; "" without one
 	PeerID    []byte      // body of the identification payload
@@ -214,6 +215,11 @@ type conn struct {
 	Watch     time.Time // when its traffic is read next, while it is alone
 	Dyn       *dynamic  // of a dynamic subscriber, else nil
 	Client    client    // where we are the subscriber
+	Static    string    // name of the static tunnel, "" for others
+	OurID     []byte    // of a static tunnel: what we have called ourselves, likewise
+	Wanted    []string  // pairs of networks that were dialled and are not there yet
+	Shown     []string  // those of which ChildUp was emitted
+	Probe     bool      // a static tunnel's peer is probed
 	Traffic   traffic   // as last read, for dead peer detection
 	opening   *phase1   // half-open SA that we have started for it
 	place     place     // under which it is in the engine's tables
@@ -241,6 +247,7 @@ type child struct {
 	LocalID  []byte // selectors as bodies of identification payloads; nil: none were sent
 	RemoteID []byte
 	Profile  string
+	Name     string    // of a static tunnel's pair of networks
 	Since    time.Time // when its lifetime began
 	Ready    time.Time // when both directions were installed
 	Soft     time.Time // when we start to replace it
@@ -281,6 +288,9 @@ type quick struct {
 	tunnel  bool
 	local   netip.Prefix // networks of a tunnel
 	remote  netip.Prefix
+	name    string                // of a static tunnel's pair of networks
+	sel     selector              // likewise
+	why     string                // what was wrong, in words
 	offer   []isakmp.ESPTransform // initiator
 	chosen  isakmp.Transform      // as the initiator sent it
 	number  uint8                 // of the chosen proposal

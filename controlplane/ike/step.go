@@ -91,7 +91,13 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 	case PeerAlive:
 		e.peerAlive(ev)
 	case Initiate:
-		e.initiate(ev)
+		if ev.Static != "" {
+			e.dial(ev)
+		} else {
+			e.initiate(ev)
+		}
+	case HangUp:
+		e.hangUp(ev)
 	case CloseConn:
 		if c := e.conns[ev.Conn]; c != nil {
 			e.closeConn(c, ev.Reason, ev.Text, false)

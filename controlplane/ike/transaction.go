@@ -124,9 +124,9 @@ func (e *Engine) transaction(p *phase1, pk Packet, h isakmp.Header, body []byte)
 		// Nothing that a subscriber sets means anything here; a STATUS least of
 		// all. It waits for an ACK nevertheless, which accepts nothing.
 		e.reply(p, r, isakmp.ConfigAck, nil)
-	case set.Type == isakmp.ConfigRequest && c.subscribes() && set.XAuth():
+	case set.Type == isakmp.ConfigRequest && c.asked() && set.XAuth():
 		e.xauthRequest(c, p, r)
-	case set.Type == isakmp.ConfigSet && c.subscribes():
+	case set.Type == isakmp.ConfigSet && c.asked():
 		e.clientSet(c, p, r)
 	default:
 		e.count(DropUnexpected)
@@ -285,7 +285,7 @@ func (e *Engine) reply(p *phase1, r *request, typ isakmp.ConfigType, as []isakmp
 		d.kept = slices.Delete(d.kept, 0, 1)
 	}
 	keep := answerKept
-	if c := e.conns[p.Conn]; c != nil && c.subscribes() {
+	if c := e.conns[p.Conn]; c != nil && c.asked() {
 		keep = userTime // XAuth's server repeats its question with long pauses
 	}
 	d.kept = append(d.kept, answer{To: r.Digest, Data: data, Till: e.now.Add(keep)})

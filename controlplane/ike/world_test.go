@@ -54,6 +54,7 @@ type node struct {
 	configured []Configured
 	traffic    func(ConnID) (in, out uint64)
 	reads      int
+	children   []Effect // ChildUp, ChildDown and ConnDown
 }
 
 // nat translates the addresses of the nodes behind it.
@@ -210,13 +211,15 @@ func (n *node) perform(fs []Effect) {
 		case ConnUp:
 			n.up = append(n.up, f.Conn)
 		case ConnDown:
-			n.down = append(n.down, f)
+			n.down, n.children = append(n.down, f), append(n.children, f)
 		case Report:
 			n.reports = append(n.reports, f)
 		case DynamicUp:
 			n.decide.up(n, f)
 		case UserAnswered:
 			n.decide.answered(n, f)
+		case ChildUp, ChildDown:
+			n.children = append(n.children, f)
 		case Configured:
 			n.configured = append(n.configured, f)
 		case ReadTraffic:
