@@ -190,6 +190,8 @@ type DynamicUp struct {
 // UserAnswered is the peer's answer to AskUser.
 type UserAnswered struct {
 	Conn ConnID
+	// Static names the static tunnel whose peer was asked, unasked for; "": a dynamic subscriber.
+	Static string
 	// Refused: the user cancelled or the peer cannot answer; Answer is empty.
 	Refused bool
 	Answer  UserAnswer

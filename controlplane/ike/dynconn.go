@@ -353,6 +353,9 @@ func (e *Engine) left(c *conn, r Reason, byPeer bool) {
 		if c.Dyn != nil && c.Dyn.Stage == stageDenied {
 			r, text, byPeer = c.Dyn.Why, c.Dyn.Text, false // its delete has overtaken our own
 		}
+		if c.Static != "" && !c.Announced && byPeer {
+			text = "the peer has ended phase 1 before anything was up: it may not take who we are"
+		}
 		e.endConn(c, r, text, byPeer)
 		return
 	}

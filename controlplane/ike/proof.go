@@ -156,6 +156,11 @@ func (e *Engine) peerProved(p *phase1) {
 	case p.Aggressive:
 		e.aggressiveUp(p)
 	default:
+		if text := e.unwelcome(p); text != "" {
+			e.release(p)
+			e.wrongProof(p, ReasonIdentity, text)
+			return
+		}
 		e.prove(p)
 	}
 }

@@ -318,8 +318,11 @@ func (e *Engine) childFailed(c *conn, q *quick, r Reason) {
 		return
 	}
 	if c.Static != "" {
-		if !q.p.done() && (c.newest() != nil || c.current() != nil) {
-			e.openChild(c, nil) // the phase 1 SA has gone, and the peer has not refused anything
+		if !q.p.done() {
+			// The phase 1 SA has gone, and the peer has not refused anything.
+			if c.newest() != nil || c.current() != nil {
+				e.openChild(c, nil)
+			}
 			return
 		}
 		e.staticFailed(c, q.name, q.child, r, q.why)

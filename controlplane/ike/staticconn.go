@@ -44,12 +44,31 @@ func (e *Engine) kindOf(p *phase1) (k kind, r Reason, text string) {
 	if k.static = e.cfg.staticOf(x, true); k.static != nil {
 		return k, "", ""
 	}
-	for i := range e.cfg.Statics {
-		if t := &e.cfg.Statics[i]; !x.bound && len(t.Peers) > 0 && t.between(x.local, x.remote) {
-			return k, ReasonIdentity, t.mismatch(x)
-		}
+	if t := e.cfg.staticAt(x); t != nil {
+		return k, ReasonIdentity, t.mismatch(x)
 	}
 	return k, "", ""
+}
+
+// staticAt returns the tunnel at whose addresses a peer is that is not the tunnel's, nil if there is none.
+func (c *Config) staticAt(x claim) *StaticTunnel {
+	for i := range c.Statics {
+		if t := &c.Statics[i]; !x.bound && len(t.Peers) > 0 && t.between(x.local, x.remote) {
+			return t
+		}
+	}
+	return nil
+}
+
+// unwelcome says why a peer that has proven in main mode who it is is refused before we prove the same, "" if
+// it is not: nobody but the peer of a static tunnel may come from where it is, and that it is not.
+func (e *Engine) unwelcome(p *phase1) string {
+	x := p.claim()
+	t := e.cfg.staticAt(x)
+	if t == nil || e.cfg.staticOf(x, true) != nil || e.cfg.transport(x.local, x.remote) != nil || e.cfg.maybeDynamic(p) {
+		return ""
+	}
+	return t.mismatch(x)
 }
 
 // mismatch says why a peer at the tunnel's addresses is not the tunnel's.

@@ -94,7 +94,7 @@ func (e *Engine) userReply(c *conn, p *phase1, set isakmp.AttributeSet) {
 		e.count(DropUnexpected)
 		return
 	}
-	u := UserAnswered{Conn: c.Info.ID}
+	u := UserAnswered{Conn: c.Info.ID, Static: c.Static}
 	text := ""
 	u.Answer, text = readAnswer(set, d.Challenge)
 	if text != "" {
