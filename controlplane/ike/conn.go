@@ -205,6 +205,10 @@ func (e *Engine) adopt(c *conn, p *phase1) {
 	i.Key, c.GroupKey = p.KeyName, p.KeyGroup
 	i.Peer, i.Proposal = p.Vendor.Name, phase1Words(p)
 	i.Auth, i.Aggressive, i.Unity = p.Method, p.Aggressive, p.Vendor.Unity
+	c.Beat = time.Time{}
+	if c.Static != "" && p.NATLocal && p.Marker {
+		c.Beat = e.now.Add(keepalive)
+	}
 	e.enlist(c)
 	for len(c.Phase1) > maxPhase1PerConn {
 		e.deletePhase1(c.Phase1[0])
@@ -411,8 +415,8 @@ func (e *Engine) sortedConns() []*conn {
 }
 
 // deadline of a connection: the end of its grace period, the next try of a rekey,
-// or the next look at the traffic of a peer that cannot be probed.
-func (c *conn) deadline() time.Time { return earliest(c.Grace, c.Retry, c.Watch) }
+// the next look at the traffic of a peer that cannot be probed, or the next NAT keepalive.
+func (c *conn) deadline() time.Time { return earliest(c.Grace, c.Retry, c.Watch, c.Beat) }
 
 func (c *conn) expire(e *Engine) {
 	if reached(e.now, c.Grace) {
@@ -429,6 +433,10 @@ func (c *conn) expire(e *Engine) {
 	}
 	if reached(e.now, c.Watch) {
 		e.watchAlone(c)
+	}
+	if reached(e.now, c.Beat) {
+		c.Beat = e.now.Add(keepalive)
+		e.emit(KeepNAT{Conn: c.Info.ID, Local: c.Info.Local, Remote: c.Info.Remote})
 	}
 	if reached(e.now, c.Retry) {
 		c.Retry = time.Time{}

@@ -4,7 +4,7 @@
 // authentication, XAuth and mode config of dynamic subscribers, quick mode in
 // transport mode for L2TP and in tunnel mode, informational exchanges, NAT
 // traversal with its drafts, fragmentation, rekeying and dead peer detection, as
-// responder and as initiator.
+// responder and as initiator, for L2TP clients, dynamic subscribers and static tunnels.
 //
 // An Engine is a pure value. Step takes what happened and the time it happened,
 // and returns what is to be done; no socket, clock, goroutine, logger or netlink

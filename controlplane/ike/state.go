@@ -220,6 +220,7 @@ type conn struct {
 	Wanted    []string  // pairs of networks that were dialled and are not there yet
 	Shown     []string  // those of which ChildUp was emitted
 	Probe     bool      // a static tunnel's peer is probed
+	Beat      time.Time // of the next NAT keepalive, zero: none
 	Traffic   traffic   // as last read, for dead peer detection
 	opening   *phase1   // half-open SA that we have started for it
 	place     place     // under which it is in the engine's tables

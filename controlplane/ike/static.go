@@ -124,9 +124,21 @@ type ChildDown struct {
 	ByPeer        bool
 }
 
+// KeepNAT sends a NAT keepalive: one byte 0xFF from our NAT-T port, without the marker (RFC 3948 section 4). Remote access
+// needs none of ours (C9r), since there it is the client that is behind the NAT (C11r). Of a static tunnel it may be us, and then
+// the peer could not reach us by a tunnel that is silent for a minute.
+type KeepNAT struct {
+	Conn          ConnID
+	Local, Remote netip.AddrPort
+}
+
+// keepalive is how often (RFC 3948 section 4).
+const keepalive = 20 * time.Second
+
 func (HangUp) ikeEvent()     {}
 func (ChildUp) ikeEffect()   {}
 func (ChildDown) ikeEffect() {}
+func (KeepNAT) ikeEffect()   {}
 
 // static returns the named tunnel, nil if there is none.
 func (c *Config) static(name string) *StaticTunnel {

@@ -440,3 +440,39 @@ func TestStaticChaos(t *testing.T) {
 		})
 	}
 }
+
+// TestStaticKeepalive: RFC 3948 section 4. Who is behind a NAT keeps its mapping alive, and nobody else sends a
+// keepalive (C9r); it counts for nothing at the peer (C10r).
+func TestStaticKeepalive(t *testing.T) {
+	for _, at := range placements {
+		x := twoSites(t, at)
+		x.west.link(1)
+		x.run(5 * time.Second)
+		x.mustLink(t)
+		for _, n := range []*node{x.west, x.east} {
+			n.kept = nil
+		}
+		before := x.packets
+		x.run(10 * time.Minute)
+		for n, behind := range map[*node]bool{x.west: at.west, x.east: at.east} {
+			if got := len(n.kept); got != map[bool]int{true: 30}[behind] {
+				t.Errorf("%v: %s sends %d keepalives", at, n.name, got)
+			}
+			for _, k := range n.kept {
+				if i := n.only(t).Info; k.Local != i.Local || k.Remote != i.Remote || k.Local.Port() != nattPort || k.Conn != i.ID {
+					t.Errorf("%+v", k)
+				}
+			}
+		}
+		if x.packets != before+len(x.west.kept)+len(x.east.kept) || at.west && x.east.e.counters[DropKeepalive] == 0 {
+			t.Errorf("%v: %d datagrams", at, x.packets-before)
+		}
+		x.west.restart(t)
+		n := len(x.west.kept)
+		x.run(time.Minute)
+		if at.west != (len(x.west.kept) > n) {
+			t.Errorf("%v: after a restart %d", at, len(x.west.kept)-n)
+		}
+		x.end(t)
+	}
+}

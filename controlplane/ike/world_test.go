@@ -54,6 +54,7 @@ type node struct {
 	configured []Configured
 	traffic    func(ConnID) (in, out uint64)
 	reads      int
+	kept       []KeepNAT
 	children   []Effect // ChildUp, ChildDown and ConnDown
 }
 
@@ -218,6 +219,9 @@ func (n *node) perform(fs []Effect) {
 			n.decide.up(n, f)
 		case UserAnswered:
 			n.decide.answered(n, f)
+		case KeepNAT:
+			n.kept = append(n.kept, f)
+			w.send(n, Send{Local: f.Local, Remote: f.Remote, Data: []byte{0xff}})
 		case ChildUp, ChildDown:
 			n.children = append(n.children, f)
 		case Configured:
