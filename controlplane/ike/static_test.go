@@ -2,6 +2,7 @@ package ike
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"testing"
@@ -369,5 +370,49 @@ func TestStaticNoSelectors(t *testing.T) {
 				t.Error("selectors come back")
 			}
 		}
+	}
+}
+
+// TestStaticBehindOneNAT: J11. Two routers and an L2TP client behind one address, each with a key of its own, are told
+// apart and live on side by side over their rekeys.
+func TestStaticBehindOneNAT(t *testing.T) {
+	for _, aggressive := range []bool{false, true} {
+		x := twoSites(t, placement{west: true}, func(west, east *Config) {
+			west.Statics[0].Aggressive = aggressive
+			second := east.Statics[0]
+			second.Name, second.PeerID = "second", "@north.example.net"
+			east.Statics = append(east.Statics, second)
+			east.Keys = append(east.Keys, groupKey, PresharedKey{Name: "key of second", Key: keymat.Secret("the secret of the second"), Static: "second"})
+			east.Transports = at(testConfig(t, ProfileCompatible), eastAddr).Transports
+		})
+		cfg := x.west.e.cfg
+		cfg.Statics, cfg.Keys = slices.Clone(cfg.Statics), slices.Clone(cfg.Keys)
+		cfg.Statics[0].Local, cfg.Statics[0].LocalID = netip.MustParseAddr("198.51.100.8"), "@north.example.net"
+		cfg.Keys[0].Key = keymat.Secret("the secret of the second")
+		north := x.add("north", "198.51.100.8", cfg)
+		client := x.add("client", "198.51.100.9", at(testConfig(t, ProfileCompatible, groupKey), "198.51.100.9"))
+		north.behind, client.behind = x.west.behind, x.west.behind
+		x.west.link(1)
+		north.link(2)
+		client.dial(eastAddr, 3, 1701)
+		x.run(10 * time.Second)
+		for range 48 {
+			if len(x.west.alive()) != 2 || len(north.alive()) != 2 || len(client.up) != 1 || len(x.east.e.conns) != 3 || len(x.east.alive()) != 4 {
+				t.Fatalf("west %v, north %v, client %v; %d connections\n%s", x.west.alive(), north.alive(), client.up, len(x.east.e.conns), words(x.east.reports))
+			}
+			x.run(30 * time.Minute)
+		}
+		kinds := map[string]string{}
+		for _, i := range x.east.e.Conns() {
+			kinds[i.PeerID] = i.Static + "/" + i.Key
+		}
+		want := map[string]string{"FQDN \"west.example.net\"": "link/key of link", "FQDN \"north.example.net\"": "second/key of second", "198.51.100.9": "/group"}
+		if len(x.east.down)+len(x.west.down)+len(north.down)+len(client.down) != 0 || !maps.Equal(kinds, want) {
+			t.Errorf("%v, down %v", kinds, reasons(x.east.down))
+		}
+		client.step(CloseAll{Reason: ReasonShutdown})
+		north.step(CloseAll{Reason: ReasonShutdown})
+		x.end(t)
+		empty(t, north, client)
 	}
 }

@@ -38,7 +38,11 @@ func (e *Engine) kindOf(p *phase1) (k kind, r Reason, text string) {
 	if k.tunnel, text = e.recognise(p); k.tunnel != nil || text != "" {
 		return k, ReasonNoTunnel, text
 	}
-	if e.cfg.transport(x.local, x.remote) != nil {
+	if t := e.cfg.transport(x.local, x.remote); t != nil {
+		if p.Method.signs(true) && t.Credential == "" && len(e.cfg.Statics) > 0 {
+			// D4r. Certificates are taken here for static tunnels, and prove nothing to L2TP.
+			return k, ReasonIdentity, fmt.Sprintf("%s belongs to no static tunnel, and transport profile %q takes pre-shared keys only", describe(x.id), t.Name)
+		}
 		return k, "", ""
 	}
 	if k.static = e.cfg.staticOf(x, true); k.static != nil {
@@ -274,6 +278,9 @@ func (e *Engine) takenBy(t *StaticTunnel, p *phase1) *conn {
 
 // settleStatic is called when a connection of a static tunnel has come up: it is the tunnel's from here on.
 func (e *Engine) settleStatic(c *conn) {
+	if c.Static == "" {
+		return
+	}
 	for _, o := range e.sortedConns() {
 		if o != c && o.Static == c.Static {
 			e.closeConn(o, ReasonReplaced, fmt.Sprintf("static tunnel %q is up with %s at %v", c.Static, c.Info.PeerID, c.Info.Remote.Addr()), false)

@@ -426,3 +426,23 @@ func TestStaticKeysApart(t *testing.T) {
 		t.Errorf("%d connections, %v\n%s", len(r.e.conns), r.e.counters, words(r.reports))
 	}
 }
+
+// TestStaticCertificateForL2TP: D4r, J11. The certificate of a static tunnel opens no way in for L2TP where its transport
+// profile takes pre-shared keys only.
+func TestStaticCertificateForL2TP(t *testing.T) {
+	for _, cred := range []string{"", "server"} {
+		m := mode{false, AuthRSA}
+		w, client, server, open := modePair(t, m)
+		cfg := server.e.cfg
+		cfg.Transports = slices.Clone(cfg.Transports)
+		cfg.Transports[0].Credential = cred
+		cfg.Statics = []StaticTunnel{{Name: "link", PeerID: "@west.example.net", Method: AuthRSA, Credential: "server", ESP: cfg.Transports[0].ESP,
+			Children: []StaticChild{{Name: "gre", Protocol: gre}}}}
+		server.step(Reconfigure{Config: cfg})
+		client.step(open)
+		w.run(10 * time.Second)
+		if up := cred != ""; up != (len(server.up) == 1) || up == (server.e.counters[ReasonIdentity] > 0) || !up && len(server.e.conns) != 0 {
+			t.Errorf("certificate %q: up %v, %v\n%s", cred, server.up, server.e.counters, words(server.reports))
+		}
+	}
+}
