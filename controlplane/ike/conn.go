@@ -130,20 +130,6 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 	return true
 }
 
-// turnAway drops an authenticated SA that is nobody's, and tells the peer.
-func (e *Engine) turnAway(p *phase1, r Reason, text string) {
-	if p.Initiator && p.neg.Rekey == 0 {
-		open := p.neg.Open
-		defer func() {
-			e.emit(ConnDown{Conn: ConnInfo{Ref: open.Ref, Local: p.Local, Remote: p.Remote, Profile: open.Profile, Static: open.Static}, Reason: r, Text: text})
-		}()
-	}
-	e.count(r)
-	e.report(LevelInfo, r, "peer refused: "+text, p)
-	e.sendInfo(p, isakmp.DeleteISAKMP(p.Cookies.I, p.Cookies.R).Payload())
-	e.dropPhase1(p, "")
-}
-
 // newConn makes the connection of an authenticated SA: of a static tunnel, of a dynamic
 // subscriber if there is a tunnel profile for it, else of an L2TP client. It returns nil if no number is free.
 func (e *Engine) newConn(p *phase1, is kind) *conn {
