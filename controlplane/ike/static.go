@@ -100,7 +100,8 @@ func (x StaticXAuth) String() string {
 }
 
 // HangUp ends the connections of a static tunnel and what is being dialled for it: ConnDown comes for
-// each. One without any is left alone.
+// each, with Conn.ID 0 and the Ref of the dial for what has never been up, as for each dial that fails. A dial may fail while
+// the tunnel is up by the peer's own.
 type HangUp struct {
 	Static string
 	Reason Reason
@@ -115,7 +116,8 @@ type ChildUp struct {
 }
 
 // ChildDown says that a pair of networks of a static tunnel has gone, or was refused when it was dialled,
-// while its connection goes on. ConnDown stands for the ChildDown of all.
+// while its connection goes on: it is not opened again before the next dial. It may come before ConnUp. With
+// ConnDown all are down, whether it was told of each or not.
 type ChildDown struct {
 	Conn          ConnID
 	Static, Child string

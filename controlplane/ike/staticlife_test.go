@@ -476,3 +476,28 @@ func TestStaticKeepalive(t *testing.T) {
 		x.end(t)
 	}
 }
+
+// TestStaticPhase1Gone: a pair of networks whose quick mode is under way when its phase 1 SA ends is opened under another
+// one, while what is up stays (Z-6).
+func TestStaticPhase1Gone(t *testing.T) {
+	x := twoSites(t, placement{})
+	x.west.link(1)
+	x.run(5 * time.Second)
+	x.mustLink(t)
+	x.east.step(SAExpired{SPI: x.east.only(t).named("pair 2").In.SPI, Dir: Inbound, Hard: true})
+	x.run(time.Second)
+	x.tap = func(_, to netip.AddrPort, _ bool, _ []byte) bool { return to.Addr() != x.east.addr }
+	x.west.link(2)
+	x.run(100 * time.Millisecond)
+	x.tap = nil
+	p := x.east.only(t).newest()
+	p.Expires = x.now
+	x.east.e.arm(p)
+	x.east.step(Timer{})
+	x.run(10 * time.Second)
+	x.mustLink(t)
+	if len(x.west.down)+len(x.east.down) != 0 || x.west.e.counters[CountPhase1Up] != 2 {
+		t.Errorf("down %v %v, %v", reasons(x.west.down), reasons(x.east.down), x.west.e.counters)
+	}
+	x.end(t)
+}
