@@ -60,6 +60,7 @@ var mayImport = map[string][]string{
 	"controlplane/l2tp":           {"controlplane/keymat"},
 	"controlplane/pool":           {},
 	"controlplane/pki":            {"controlplane/isakmp"},
+	"controlplane/site":           {},
 	"controlplane/store":          {},
 	"controlplane/subscriber":     {"controlplane/aaa", "controlplane/keymat", "pppd"},
 	"l2tpnl":                      {"vr/..."},
@@ -128,7 +129,7 @@ func netlinkAtTheEdge(t *tree) []string {
 // they want done they return. So they can be simulated, replayed, fuzzed and stored.
 var purePackages = []string{
 	"controlplane/isakmp", "controlplane/isakmp/offers", "controlplane/keymat", "controlplane/ike", "controlplane/l2tp",
-	"controlplane/subscriber", "controlplane/pool", "pppd",
+	"controlplane/subscriber", "controlplane/site", "controlplane/pool", "pppd",
 }
 
 // pureFiles begin with these: engines that share a package with their shell.

@@ -1,0 +1,200 @@
+package site
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// conn is a connection that is up.
+type conn struct {
+	ID     uint32
+	Tunnel string
+	Ours   bool // we have dialled
+	Peer   netip.Addr
+	Via    Peer // the entry of the list that it belongs to; zero where any peer may call
+	Since  time.Time
+
+	peer   int     // position of that entry
+	tunnel *tunnel // nil after a restart with another configuration
+}
+
+// up takes a connection: the answer to a dial, or a call of the peer.
+func (e *Engine) up(ev Up) {
+	ev.Peer = ev.Peer.Unmap()
+	if ev.Conn == 0 || e.byConn[ev.Conn] != nil {
+		return
+	}
+	d := e.dials[ev.Ref]
+	if d != nil && (d.tunnel == nil || d.because != "") {
+		e.emit(HangUp{Tunnel: d.name, Conn: ev.Conn, Reason: d.because})
+		e.dialFailed(d, d.because, "it came up too late")
+		return
+	}
+	t := e.tunnels[ev.Tunnel]
+	c := &conn{ID: ev.Conn, Tunnel: ev.Tunnel, Ours: d != nil, Peer: ev.Peer, Since: e.now, tunnel: t}
+	switch {
+	case d != nil:
+		t = e.dialEnded(d)
+		c.tunnel, c.Tunnel, c.Via = t, d.name, d.via
+		c.peer = slices.Index(t.cfg.Peers, d.via) // it is there: a dial of another list has been cancelled
+		if !c.Peer.IsValid() {
+			c.Peer = d.peer
+		}
+		t.try = nil
+	case t == nil:
+		e.emit(HangUp{Tunnel: ev.Tunnel, Conn: ev.Conn, Reason: ReasonRemoved})
+		return
+	case t.Admin:
+		e.emit(HangUp{Tunnel: ev.Tunnel, Conn: ev.Conn, Reason: t.AdminWhy})
+		return
+	case e.closed:
+		e.emit(HangUp{Tunnel: ev.Tunnel, Conn: ev.Conn, Reason: ReasonShutdown})
+		return
+	case !e.place(c):
+		e.emit(HangUp{Tunnel: ev.Tunnel, Conn: ev.Conn, Reason: ReasonUnlisted})
+		return
+	default:
+		t.try = nil // a dial under way goes on
+	}
+	e.touch(t)
+	t.Wanted, t.RetryAt = false, time.Time{}
+	if len(t.conns) == 0 {
+		t.Ups++
+		t.UpSince, t.StableAt = e.now, e.now.Add(t.cfg.Stable)
+	}
+	t.conns = append(t.conns, c)
+	e.byConn[c.ID] = c
+	e.settle(t, "", nil)
+}
+
+// place finds the entry of the list that a connection belongs to by its address; false: there is none. An empty list takes
+// all.
+func (e *Engine) place(c *conn) bool {
+	peers := c.tunnel.cfg.Peers
+	c.peer, c.Via = e.peerAt(peers, c.Peer), Peer{}
+	if c.peer < len(peers) {
+		c.Via = peers[c.peer]
+		return true
+	}
+	return len(peers) == 0
+}
+
+// down takes the end of a connection or of a dial.
+func (e *Engine) down(ev Down) {
+	if c := e.byConn[ev.Conn]; c != nil {
+		e.ended(c, ev)
+		return
+	}
+	if d := e.dials[ev.Ref]; d != nil {
+		e.dialFailed(d, ev.Reason, ev.Text)
+	}
+}
+
+func (e *Engine) ended(c *conn, ev Down) {
+	t := c.tunnel
+	e.forget(c)
+	if t == nil {
+		return
+	}
+	t.conns = slices.DeleteFunc(t.conns, func(o *conn) bool { return o == c })
+	if c == t.active {
+		e.fail(t, ev.Reason, ev.Text, c.Peer.String())
+	}
+	e.settle(t, "", nil)
+	if len(t.conns) == 0 {
+		how := lossFailed
+		if ev.Dead {
+			how = lossDead
+		}
+		e.lost(t, c.peer, how)
+	}
+}
+
+func (e *Engine) forget(c *conn) { delete(e.byConn, c.ID) }
+
+// settle hangs up the connections that pick names, finds the one that carries the tunnel from now on, and hangs up those
+// that it makes superfluous.
+func (e *Engine) settle(t *tunnel, why Reason, pick func(*conn) bool) {
+	e.touch(t)
+	var over []HangUp
+	drop := func(why Reason, pick func(*conn) bool) {
+		t.conns = slices.DeleteFunc(t.conns, func(c *conn) bool {
+			if !pick(c) {
+				return false
+			}
+			e.forget(c)
+			over = append(over, HangUp{Tunnel: t.cfg.Name, Conn: c.ID, Reason: why})
+			return true
+		})
+	}
+	if pick != nil {
+		drop(why, pick)
+	}
+	var best *conn
+	for _, c := range t.conns {
+		if best == nil || c.peer <= best.peer {
+			best = c
+		}
+	}
+	if best != t.active {
+		e.carriedBy(t, best)
+	}
+	if best != nil {
+		e.falling(t)
+		if len(t.cfg.Peers) == 0 { // both ends cannot have dialled
+			drop(ReasonReplaced, func(c *conn) bool { return c != best })
+		}
+		// What the peer has made at another entry of the list it keeps ready; hung up, it would call again.
+		drop(ReasonFallBack, func(c *conn) bool { return c.Ours && c.peer > best.peer })
+		drop(ReasonMoved, func(c *conn) bool { return c.peer == best.peer && c.Peer != best.Peer })
+		if extra := len(t.conns) - maxConns; extra > 0 {
+			drop(ReasonTooMany, func(c *conn) bool {
+				if c == best || extra == 0 {
+					return false
+				}
+				extra--
+				return true
+			})
+		}
+	}
+	for _, h := range over {
+		e.emit(h)
+	}
+}
+
+// carriedBy changes the connection that carries the tunnel; nil: none does.
+func (e *Engine) carriedBy(t *tunnel, c *conn) {
+	before := t.active
+	t.active = c
+	t.FallAt = time.Time{}
+	e.beginCheck(t)
+	e.beginFlow(t)
+	if c == nil {
+		e.emit(Carry{Tunnel: t.cfg.Name})
+		return
+	}
+	if before != nil && before.peer == c.peer && before.Peer != c.Peer {
+		t.Moves++
+	}
+	switch {
+	case c.peer > t.LastPeer:
+		t.FallOvers++
+		t.FellBack = time.Time{}
+	case c.peer < t.LastPeer:
+		t.FallBacks++
+		t.FellBack = e.now
+	}
+	t.LastPeer = c.peer
+	e.emit(Carry{Tunnel: t.cfg.Name, Conn: c.ID})
+}
+
+// falling says when the peers before the present one are tried.
+func (e *Engine) falling(t *tunnel) {
+	switch {
+	case t.cfg.FallBack == 0 || !t.cfg.dials() || t.active.peer == 0:
+		t.FallAt = time.Time{}
+	case t.FallAt.IsZero():
+		t.FallAt = e.now.Add(t.fallBack())
+	}
+}

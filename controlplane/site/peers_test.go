@@ -1,0 +1,261 @@
+package site
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+)
+
+// two is a tunnel with a primary and a backup that falls back every five minutes.
+func two() Config {
+	return with(one(primary, backup), func(t *Tunnel) { t.FallBack = 5 * time.Minute })
+}
+
+// A dead primary gives the tunnel to the backup at once, and has it back when it lives again, without a gap (Z-11).
+func TestFallOverAndBack(t *testing.T) {
+	b := newBed(t, two()).start()
+	b.pass(time.Hour)
+	b.alive[primary] = false
+	b.ends(b.lastConn, true)
+	b.is("hq", StateDialling, backup)
+	b.world()
+	b.is("hq", StateUp, backup)
+	b.pass(time.Hour)
+	b.is("hq", StateUp, backup)
+	if i := b.info("hq"); i.FallOvers != 1 || i.Attempts != 2+12 || i.Failures["no-answer"] != 12 {
+		t.Fatalf("%+v", i)
+	}
+	b.hungUp()
+
+	b.alive[primary] = true
+	b.log = nil
+	b.pass(5 * time.Minute)
+	b.is("hq", StateUp, primary)
+	b.hungUp(ReasonFallBack)
+	carry := slices.IndexFunc(b.log, func(f Effect) bool { c, ok := f.(Carry); return ok && c.Conn == b.lastConn })
+	hangUp := slices.IndexFunc(b.log, func(f Effect) bool { _, ok := f.(HangUp); return ok })
+	if carry < 0 || hangUp < carry {
+		t.Fatalf("hung up before the other carries: %v", b.log)
+	}
+	if i := b.info("hq"); i.FallBacks != 1 || !i.FallBack.IsZero() || i.Ups != 2 {
+		t.Fatalf("%+v", i)
+	}
+}
+
+// Without fall-back the tunnel stays where it is.
+func TestNoFallBack(t *testing.T) {
+	b := newBed(t, one(primary, backup))
+	b.alive[primary] = false
+	b.start()
+	b.alive[primary] = true
+	b.pass(24 * time.Hour)
+	b.is("hq", StateUp, backup)
+}
+
+// A tunnel that is deleted by a peer which lives is dialled there again.
+func TestDeletedIsNotDead(t *testing.T) {
+	b := newBed(t, two()).start()
+	b.pass(time.Hour)
+	b.ends(b.lastConn, false)
+	b.is("hq", StateDialling, primary)
+}
+
+// A backup that is lost while the primary is tried leaves a round that takes any peer.
+func TestBackupLostWhileFallingBack(t *testing.T) {
+	b := newBed(t, two())
+	b.alive[primary] = false
+	b.start()
+	b.pass(4 * time.Minute)
+	b.mute = true
+	b.pass(time.Minute)
+	b.is("hq", StateUp, backup)
+	if len(b.dials) != 1 {
+		t.Fatalf("%d dials", len(b.dials))
+	}
+	b.ends(b.lastConn, true)
+	b.is("hq", StateDialling, primary)
+	b.dialled(false)
+	b.is("hq", StateDialling, backup)
+	b.dialled(true)
+	b.is("hq", StateUp, backup)
+}
+
+// A primary that takes the tunnel and loses it each time is tried less and less often.
+func TestFallBackIsDamped(t *testing.T) {
+	b := newBed(t, two())
+	b.alive[primary] = false
+	b.start()
+	b.alive[primary] = true
+	for _, want := range []time.Duration{5, 10, 20, 40, 60, 60} {
+		b.is("hq", StateUp, backup)
+		if wait := b.info("hq").FallBack.Sub(b.now); wait != want*time.Minute {
+			t.Fatalf("falls back in %v, want %v minutes", wait, want)
+		}
+		b.pass(want * time.Minute)
+		b.is("hq", StateUp, primary)
+		b.pass(time.Minute)
+		b.ends(b.lastConn, true)
+		b.world()
+	}
+	b.pass(60 * time.Minute)
+	b.is("hq", StateUp, primary)
+	b.pass(time.Hour)
+	b.ends(b.lastConn, true)
+	b.world()
+	if wait := b.info("hq").FallBack.Sub(b.now); wait != 5*time.Minute {
+		t.Fatalf("falls back in %v", wait)
+	}
+}
+
+// A primary that calls while we are on the backup has the tunnel; the backup's own call is kept for when it goes.
+func TestPeersCall(t *testing.T) {
+	b := newBed(t, with(two(), func(t *Tunnel) { t.Start = Respond })).start()
+	fromBackup := b.calls("hq", backup)
+	fromPrimary := b.calls("hq", primary)
+	b.is("hq", StateUp, primary)
+	b.hungUp()
+	again := b.calls("hq", backup)
+	b.is("hq", StateUp, primary)
+	b.ends(fromPrimary, true)
+	b.is("hq", StateUp, backup)
+	if i := b.info("hq"); i.Conn != again || !slices.Equal(i.Others, []uint32{fromBackup}) || i.FallOvers != 2 || i.FallBacks != 1 {
+		t.Fatalf("%+v", i)
+	}
+	for range 2 * maxConns {
+		b.calls("hq", backup)
+	}
+	b.hungUp(slices.Repeat([]Reason{ReasonTooMany}, maxConns+2)...)
+	if c := b.info("hq").Conn; c != b.lastConn {
+		t.Fatalf("carried by %d, the newest is %d", c, b.lastConn)
+	}
+}
+
+// named is a tunnel with a peer given by name and one by address.
+func named() Config {
+	return with(one(), func(t *Tunnel) {
+		t.Start, t.Peers, t.FallBack = NailedUp, []Peer{{Name: "hq.example"}, {Addr: third}}, 5*time.Minute
+	})
+}
+
+// A name is resolved before it is dialled, and every address of it is tried before the next peer.
+func TestName(t *testing.T) {
+	b := newBed(t, named())
+	b.dns["hq.example"] = []netip.Addr{primary, backup}
+	b.alive[primary] = false
+	b.mute = true
+	b.step(Timer{})
+	b.is("hq", StateResolving, none)
+	if a := b.admits["hq"]; !slices.Equal(a.Peers, []netip.Addr{third}) {
+		t.Fatalf("%+v", a)
+	}
+	b.mute = false
+	b.world()
+	b.is("hq", StateUp, backup)
+	if a := b.admits["hq"]; !slices.Equal(a.Peers, []netip.Addr{primary, backup, third}) {
+		t.Fatalf("%+v", a)
+	}
+	if i := b.info("hq"); i.Attempts != 2 || i.FallOvers != 0 || i.Peers[0].Resolved != b.now {
+		t.Fatalf("%+v", i)
+	}
+}
+
+// A name whose address changes takes its tunnel along, the new connection first.
+func TestNameMoves(t *testing.T) {
+	b := newBed(t, named())
+	b.dns["hq.example"] = []netip.Addr{primary}
+	b.start()
+	b.dns["hq.example"] = []netip.Addr{backup}
+	b.alive[backup] = false
+	b.pass(2 * defaultResolve)
+	b.is("hq", StateUp, primary) // the new address does not answer; the old one does
+	b.hungUp()
+	b.alive[backup] = true
+	b.pass(defaultResolve)
+	b.is("hq", StateUp, backup)
+	b.hungUp(ReasonMoved)
+	if i := b.info("hq"); i.Moves != 1 || i.Ups != 1 {
+		t.Fatalf("%+v", i)
+	}
+}
+
+// A name is asked for again when the tunnel has failed, so that a peer with a new address is found at once.
+func TestNameResolvedAfterLoss(t *testing.T) {
+	b := newBed(t, named())
+	b.dns["hq.example"] = []netip.Addr{primary}
+	b.start()
+	b.pass(time.Minute)
+	b.dns["hq.example"] = []netip.Addr{backup}
+	b.alive[primary] = false
+	b.ends(b.lastConn, false)
+	b.world() // early: the other peer
+	b.is("hq", StateUp, third)
+	b.ends(b.lastConn, false)
+	b.world()
+	b.is("hq", StateWaiting, none)
+	b.pass(2 * time.Minute)
+	b.is("hq", StateUp, backup)
+}
+
+// A resolver that fails does not take addresses away that were known; one that is silent is given up.
+func TestResolverFails(t *testing.T) {
+	b := newBed(t, with(named(), func(t *Tunnel) { t.Peers = t.Peers[:1] }))
+	b.mute = true
+	b.step(Timer{})
+	b.pass(resolveTimeout)
+	b.is("hq", StateWaiting, none)
+	if i := b.info("hq"); i.Reason != ReasonNameTimeout || i.Peers[0].Reason != ReasonNameTimeout || i.Failures[ReasonNameTimeout] != 1 {
+		t.Fatalf("%+v", i)
+	}
+	b.step(Resolved{Name: "hq.example", Addrs: []netip.Addr{{}, netip.IPv4Unspecified(), netip.MustParseAddr("::ffff:192.0.2.1"), primary, netip.MustParseAddr("224.0.0.1")}})
+	if a := b.admits["hq"].Peers; !slices.Equal(a, []netip.Addr{primary}) {
+		t.Fatalf("%v", a)
+	}
+	b.resolves, b.mute = nil, false // nothing by that name in the world
+	b.pass(3 * time.Minute)
+	b.is("hq", StateUp, primary)
+	if r := b.info("hq").Peers[0].Reason; r != "no-such-name" {
+		t.Fatalf("reason %q", r)
+	}
+	b.step(Resolved{Name: "hq.example"})
+	if r := b.info("hq").Peers[0].Reason; r != ReasonNoAddress {
+		t.Fatalf("reason %q", r)
+	}
+	b.step(Resolved{Name: "another.example", Addrs: []netip.Addr{primary}})
+}
+
+// However many addresses a name has, few are taken; however many tunnels have a name, it is asked for once.
+func TestNamesAreBounded(t *testing.T) {
+	cfg := Config{}
+	for _, n := range names(50) {
+		cfg.Tunnels = append(cfg.Tunnels, Tunnel{Name: n, Start: NailedUp, Peers: []Peer{{Name: "hq.example"}}})
+	}
+	b := newBed(t, cfg)
+	b.mute = true
+	b.step(Timer{})
+	if len(b.resolves) != 1 {
+		t.Fatalf("asked %d times", len(b.resolves))
+	}
+	var many []netip.Addr
+	for i := range 100 {
+		many = append(many, netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}))
+	}
+	b.step(Resolved{Name: "hq.example", Addrs: many})
+	if n := len(b.info("t0000").Peers[0].Addrs); n != maxAddrs {
+		t.Fatalf("%d addresses", n)
+	}
+}
+
+// A call from an address that was not admitted is hung up.
+func TestUnlistedPeer(t *testing.T) {
+	b := newBed(t, named())
+	b.dns["hq.example"] = []netip.Addr{primary}
+	b.start()
+	b.calls("hq", backup)
+	b.hungUp(ReasonUnlisted)
+	b.dns["hq.example"] = []netip.Addr{backup, primary}
+	b.pass(defaultResolve)
+	b.calls("hq", backup)
+	b.hungUp(ReasonMoved) // of two connections to one peer the newest carries
+	b.is("hq", StateUp, backup)
+}
