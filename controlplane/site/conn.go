@@ -94,9 +94,6 @@ func (e *Engine) down(ev Down) {
 func (e *Engine) ended(c *conn, ev Down) {
 	t := c.tunnel
 	e.forget(c)
-	if t == nil {
-		return
-	}
 	t.conns = slices.DeleteFunc(t.conns, func(o *conn) bool { return o == c })
 	if c == t.active {
 		e.fail(t, ev.Reason, ev.Text, c.Peer.String())

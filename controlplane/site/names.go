@@ -86,10 +86,14 @@ func (e *Engine) renamed(t *tunnel, n *name) {
 	e.touch(t)
 	e.admission(t)
 	is := func(p Peer) bool { return !p.Addr.IsValid() && p.Name == n.Name }
-	switch {
-	case t.try != nil:
-		if t.try.stage == stageResolving && is(t.cfg.Peers[t.try.peer]) {
-			e.named(t)
+	switch a := t.try; {
+	case a != nil && !is(t.cfg.Peers[a.peer]):
+	case a != nil && a.stage == stageResolving:
+		e.named(t)
+		e.advance(t)
+	case a != nil: // those that the name has no more are not admitted any more
+		a.addrs = slices.DeleteFunc(a.addrs, func(x netip.Addr) bool { return !slices.Contains(n.Addrs, x) })
+		if a.stage == stageQueued && len(a.addrs) == 0 {
 			e.advance(t)
 		}
 	case t.active != nil && t.active.Ours && is(t.active.Via) && n.Reason == "" && !slices.Contains(n.Addrs, t.active.Peer):

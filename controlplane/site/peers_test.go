@@ -259,3 +259,61 @@ func TestUnlistedPeer(t *testing.T) {
 	b.hungUp(ReasonMoved) // of two connections to one peer the newest carries
 	b.is("hq", StateUp, backup)
 }
+
+// A name that has the address of the backup which carries the tunnel is not dialled there a second time.
+func TestNameOfTheBackup(t *testing.T) {
+	b := newBed(t, with(named(), func(t *Tunnel) { t.Peers[1].Addr = backup })).start()
+	b.is("hq", StateUp, backup)
+	b.dns["hq.example"] = []netip.Addr{backup}
+	b.pass(time.Hour)
+	if i := b.info("hq"); i.Attempts != 1 || i.State != StateUp {
+		t.Fatalf("%+v", i)
+	}
+	b.dns["hq.example"] = []netip.Addr{backup, primary}
+	b.pass(defaultResolve + 5*time.Minute)
+	b.is("hq", StateUp, primary)
+	b.hungUp(ReasonFallBack)
+}
+
+// While a dial is under way no better peer is tried; that is made up for.
+func TestFallBackWaitsForDial(t *testing.T) {
+	b := newBed(t, with(two(), func(t *Tunnel) { t.DialTimeout = time.Hour }))
+	b.mute = true
+	b.start()
+	b.calls("hq", backup)
+	b.pass(30 * time.Minute)
+	if len(b.dials) != 1 {
+		t.Fatalf("%d dials", len(b.dials))
+	}
+	b.dialled(false)
+	b.is("hq", StateUp, backup)
+	b.mute = false
+	b.pass(5 * time.Minute)
+	b.is("hq", StateUp, primary)
+}
+
+// An address that a name has lost is not dialled any more, wherever the attempt is.
+func TestNameChangesWhileDialling(t *testing.T) {
+	cfg := named()
+	cfg.MaxDials = 1
+	b := newBed(t, cfg)
+	b.mute = true
+	b.step(Timer{})
+	b.step(Resolved{Name: "hq.example", Addrs: []netip.Addr{primary, backup}})
+	b.is("hq", StateDialling, primary)
+	b.step(Resolved{Name: "hq.example", Addrs: []netip.Addr{primary}})
+	b.dialled(false)
+	b.is("hq", StateDialling, third)
+
+	b = newBed(t, cfg)
+	b.mute = true
+	b.step(Timer{})
+	more := cfg
+	more.Tunnels = append(slices.Clone(cfg.Tunnels), Tunnel{Name: "first", Start: NailedUp, Peers: []Peer{{Addr: host}}})
+	b.step(Reconfigure{Config: more})
+	b.step(Resolved{Name: "hq.example", Addrs: []netip.Addr{primary}})
+	b.is("hq", StateQueued, none)
+	b.step(Resolved{Name: "hq.example", Addrs: []netip.Addr{backup}})
+	b.dialled(false)
+	b.is("hq", StateDialling, third) // nothing is left of what the name had when it was asked for
+}

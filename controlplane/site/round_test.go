@@ -1,7 +1,10 @@
 package site
 
 import (
+	"errors"
+	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 )
 
@@ -259,5 +262,67 @@ func TestReasonsAreBounded(t *testing.T) {
 	i := b.info("hq")
 	if len(i.Failures) != maxReasons+1 || i.Failures[ReasonOther] != 2*maxReasons || len(i.Failure.Text) != maxText {
 		t.Fatalf("%d reasons, %d others, text of %d", len(i.Failures), i.Failures[ReasonOther], len(i.Failure.Text))
+	}
+}
+
+// Without randomness pauses are the shortest allowed, and with it they differ.
+func TestPausesAreSpread(t *testing.T) {
+	cfg := Config{MaxDials: 100}
+	for _, n := range names(100) {
+		cfg.Tunnels = append(cfg.Tunnels, Tunnel{Name: n, Start: NailedUp, Peers: []Peer{{Addr: primary}}})
+	}
+	b := newBed(t, cfg)
+	b.alive[primary] = false
+	b.start()
+	pauses := map[time.Duration]bool{}
+	for _, i := range b.e.Tunnels() {
+		pauses[i.Until.Sub(b.now)] = true
+	}
+	if len(pauses) < 90 {
+		t.Fatalf("%d different pauses of 100 tunnels", len(pauses))
+	}
+
+	b = newBed(t, one(primary))
+	b.e.random = iotest.ErrReader(errors.New("no randomness"))
+	b.alive[primary] = false
+	b.start()
+	if pause := b.info("hq").Until.Sub(b.now); pause != time.Minute {
+		t.Fatalf("pause of %v", pause)
+	}
+}
+
+// What the shell says twice, or of what nobody knows, changes nothing.
+func TestStrayEvents(t *testing.T) {
+	b := newBed(t, one(primary)).start()
+	before := b.info("hq")
+	b.step(Up{Tunnel: "hq", Conn: before.Conn, Peer: backup})
+	b.step(Up{Tunnel: "hq", Peer: backup})
+	b.step(Down{Conn: 77, Reason: "peer-deleted"})
+	b.step(Down{Ref: 77, Reason: "no-answer"})
+	b.step(Down{Reason: "no-answer"})
+	if after := b.info("hq"); after.Conn != before.Conn || len(after.Others) != 0 || len(after.Failures) != 0 {
+		t.Fatalf("%+v, then %+v", before, after)
+	}
+	if _, ok := b.e.Tunnel("nobody's"); ok {
+		t.Fatal("knows a tunnel that is not configured")
+	}
+}
+
+// Names of states, ways to start and words are those that operators see.
+func TestWords(t *testing.T) {
+	var got []string
+	for s := StateDown; s <= StateAdminDown+1; s++ {
+		got = append(got, s.String())
+	}
+	for s := Respond; s <= NailedUp; s++ {
+		got = append(got, s.String())
+	}
+	for c := CommandUp; c <= CommandNow+1; c++ {
+		got = append(got, c.String())
+	}
+	got = append(got, Peer{Addr: primary}.String(), Peer{Name: "hq.example"}.String())
+	want := "down waiting resolving queued dialling checking up admin-down unknown respond on-demand nailed-up up down now unknown 192.0.2.1 hq.example"
+	if s := strings.Join(got, " "); s != want {
+		t.Fatalf("got  %s\nwant %s", s, want)
 	}
 }

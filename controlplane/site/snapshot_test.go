@@ -2,10 +2,16 @@ package site
 
 import (
 	"bytes"
+	"encoding/json"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 // A tunnel that is up goes on over a restart with its timers; nothing is dialled and nothing hung up.
@@ -96,6 +102,26 @@ func TestRestartWithAnotherConfiguration(t *testing.T) {
 	}
 }
 
+// Checks and readings that the configuration did not want before a restart begin behind it, and those that it does not want
+// any more end.
+func TestRestartWithOtherChecks(t *testing.T) {
+	plain, watched := two(), checkedTunnel(func(t *Tunnel) { t.NoReturn = 2 * time.Minute })
+	b := newBed(t, plain).start()
+	b.restart(watched)
+	b.pass(time.Minute)
+	b.is("hq", StateUp, primary)
+	if f := b.e.tunnels["hq"].Flow; b.info("hq").Check.Sent == 0 || f.ReadAt.IsZero() {
+		t.Fatalf("%+v, %+v", b.info("hq").Check, f)
+	}
+	sent := b.info("hq").Check.Sent
+	b.restart(plain)
+	b.pass(time.Hour)
+	b.is("hq", StateUp, primary)
+	if f := b.e.tunnels["hq"].Flow; b.info("hq").Check.Sent != sent || !f.ReadAt.IsZero() {
+		t.Fatalf("%+v, %+v", b.info("hq").Check, f)
+	}
+}
+
 // Restore refuses what no engine has written.
 func TestRestoreRefuses(t *testing.T) {
 	for _, data := range []string{
@@ -142,40 +168,107 @@ func FuzzRestore(f *testing.F) {
 		}
 		f.Add(data)
 	}
-	f.Fuzz(func(t *testing.T, data []byte) {
-		random := rand.NewChaCha8([32]byte{2})
-		e, err := Restore(began, fuzzConfig(), random, data)
+	f.Fuzz(func(t *testing.T, data []byte) { restoreAnything(t, data) })
+}
+
+// TestRestoreChanged restores snapshots in which single values are others.
+func TestRestoreChanged(t *testing.T) {
+	b := newBed(t, fuzzConfig())
+	b.dns["hq.example"] = []netip.Addr{backup, primary}
+	b.step(Acquire{Tunnel: "name"})
+	b.world()
+	b.calls("any", third)
+	b.operator("off", CommandUp)
+	b.alive[third] = false
+	b.ends(b.info("off").Conn, true)
+	b.pass(time.Minute)
+	data, err := b.e.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := []any{nil, true, false, 0, 1, 2, -1, 1e9, -1e9, "", "x", "hq", "192.0.2.1", "192.0.2.3", "0001-01-01T00:00:00Z", "1999-01-01T00:00:00Z", "9999-01-01T00:00:00Z", []any{}, []any{0, 0}, []any{7}, map[string]any{}}
+	rapid.Check(t, func(t *rapid.T) {
+		var tree any
+		if err := json.Unmarshal(data, &tree); err != nil {
+			t.Fatal(err)
+		}
+		for range rapid.IntRange(1, 3).Draw(t, "changes") {
+			at := tree
+			for {
+				var keys []string
+				switch at := at.(type) {
+				case map[string]any:
+					keys = slices.Sorted(maps.Keys(at))
+				case []any:
+					for i := range at {
+						keys = append(keys, strconv.Itoa(i))
+					}
+				}
+				if len(keys) == 0 {
+					break
+				}
+				key := rapid.SampledFrom(keys).Draw(t, "key")
+				var next any
+				set := func(v any) {}
+				switch at := at.(type) {
+				case map[string]any:
+					next, set = at[key], func(v any) { at[key] = v }
+				case []any:
+					i, _ := strconv.Atoi(key)
+					next, set = at[i], func(v any) { at[i] = v }
+				}
+				switch next.(type) {
+				case map[string]any, []any:
+					at = next
+					continue
+				}
+				set(rapid.SampledFrom(values).Draw(t, "value"))
+				break
+			}
+		}
+		changed, err := json.Marshal(tree)
 		if err != nil {
-			return
+			t.Fatal(err)
 		}
-		b := newBed(t, fuzzConfig())
-		b.e = e
-		for id, c := range e.byConn {
-			b.conns[id] = Up{Tunnel: c.Tunnel, Conn: id, Peer: c.Peer}
-		}
-		b.lastConn = 1 << 31
-		b.alive[primary] = false
-		b.step(Timer{})
-		written, err := e.Snapshot()
-		if err != nil {
-			t.Fatalf("restored and cannot be written: %v", err)
-		}
-		again, err := Restore(began, fuzzConfig(), random, written)
-		if err != nil {
-			t.Fatalf("cannot restore what was written: %v\n%s", err, written)
-		}
-		if rewritten, err := again.Snapshot(); err != nil || !bytes.Equal(written, rewritten) {
-			t.Fatalf("written\n%s\nthen\n%s (%v)", written, rewritten, err)
-		}
-		b.dns["hq.example"] = []netip.Addr{backup}
-		b.world()
-		b.pass(2 * time.Hour)
-		b.alive[primary] = true
-		b.pass(2 * time.Hour)
-		b.step(CloseAll{})
-		b.world()
-		if len(b.conns)+len(b.dials) != 0 {
-			t.Fatalf("%d connections and %d dials are left", len(b.conns), len(b.dials))
-		}
+		restoreAnything(t, changed)
 	})
+}
+
+// restoreAnything is the oracle of both: an error, or an engine that writes what it has read and keeps every rule of the bed.
+func restoreAnything(t tb, data []byte) {
+	t.Helper()
+	random := rand.NewChaCha8([32]byte{2})
+	e, err := Restore(began, fuzzConfig(), random, data)
+	if err != nil {
+		return
+	}
+	b := newBed(t, fuzzConfig())
+	b.e = e
+	for id, c := range e.byConn {
+		b.conns[id] = Up{Tunnel: c.Tunnel, Conn: id, Peer: c.Peer}
+	}
+	b.lastConn = 1 << 31
+	b.alive[primary] = false
+	b.step(Timer{})
+	written, err := e.Snapshot()
+	if err != nil {
+		t.Fatalf("restored and cannot be written: %v", err)
+	}
+	again, err := Restore(began, fuzzConfig(), random, written)
+	if err != nil {
+		t.Fatalf("cannot restore what was written: %v\n%s", err, written)
+	}
+	if rewritten, err := again.Snapshot(); err != nil || !bytes.Equal(written, rewritten) {
+		t.Fatalf("written\n%s\nthen\n%s (%v)", written, rewritten, err)
+	}
+	b.dns["hq.example"] = []netip.Addr{backup}
+	b.world()
+	b.pass(2 * time.Hour)
+	b.alive[primary] = true
+	b.pass(2 * time.Hour)
+	b.step(CloseAll{})
+	b.world()
+	if len(b.conns)+len(b.dials) != 0 {
+		t.Fatalf("%d connections and %d dials are left", len(b.conns), len(b.dials))
+	}
 }
