@@ -115,6 +115,31 @@ func TestReloadWhileDialling(t *testing.T) {
 	b.hungUp(ReasonRemoved)
 }
 
+// Peers that change break off a dial to one that is gone; the fall-back time holds from the reload on.
+func TestReloadPeersAndFallBack(t *testing.T) {
+	b := newBed(t, two())
+	b.mute = true
+	b.start()
+	b.reload(func(t *Tunnel) { t.Peers = []Peer{{Addr: third}, {Addr: backup}} })
+	b.hungUp(ReasonPeerRemoved)
+	b.dialled(true)
+	b.hungUp(ReasonPeerRemoved)
+	b.is("hq", StateDialling, third)
+	b.dialled(false)
+	b.dialled(true)
+	b.is("hq", StateUp, backup)
+	for _, d := range []time.Duration{time.Minute, time.Hour} {
+		b.reload(func(t *Tunnel) { t.FallBack = d })
+		if wait := b.info("hq").FallBack.Sub(b.now); wait != d {
+			t.Fatalf("falls back in %v, want %v", wait, d)
+		}
+	}
+	b.reload(func(t *Tunnel) { t.FallBack = 0 })
+	if at := b.info("hq").FallBack; !at.IsZero() {
+		t.Fatalf("falls back at %v", at)
+	}
+}
+
 // Names come and go with the tunnels that use them.
 func TestReloadNames(t *testing.T) {
 	b := newBed(t, named()).start()

@@ -150,6 +150,9 @@ func (t *tunnel) inRange(now time.Time) {
 		t.InRound, t.Round = false, nil
 	}
 	t.Doubt = noLater(t.Doubt, now.Add(suspectFor))
+	if !t.RetryAt.IsZero() {
+		orDefault(&t.Failure.Reason, ReasonOther)
+	}
 	t.RetryAt = noLater(t.RetryAt, now.Add(t.cfg.BackoffMax))
 	t.StableAt = noLater(t.StableAt, now.Add(t.cfg.Stable))
 	t.FallAt = noLater(t.FallAt, now.Add(t.fallBack()))

@@ -58,6 +58,14 @@ func TestRestartDown(t *testing.T) {
 	b.dialled(false)
 	b.is("hq", StateWaiting, none)
 
+	onDemand := with(one(primary), func(t *Tunnel) { t.Start = OnDemand })
+	b = newBed(t, onDemand)
+	b.mute = true
+	b.start()
+	b.step(Acquire{Tunnel: "hq"})
+	b.restart(onDemand)
+	b.is("hq", StateDialling, primary)
+
 	b = newBed(t, named())
 	b.dns["hq.example"] = []netip.Addr{primary}
 	b.step(Timer{})
@@ -119,6 +127,32 @@ func TestRestartWithOtherChecks(t *testing.T) {
 	b.is("hq", StateUp, primary)
 	if f := b.e.tunnels["hq"].Flow; b.info("hq").Check.Sent != sent || !f.ReadAt.IsZero() {
 		t.Fatalf("%+v, %+v", b.info("hq").Check, f)
+	}
+}
+
+// Positions, times and counts that do not fit the configuration are brought into its range.
+func TestRestoreOutOfRange(t *testing.T) {
+	for _, conns := range []string{`[]`, `[{"ID":1,"Peer":"192.0.2.2"}]`} {
+		far := `"9999-01-01T00:00:00Z"`
+		data := `{"Version":1,"Tunnels":[{"Name":"hq","Peers":[{"Addr":"192.0.2.1"},{"Addr":"192.0.2.2"}],"Conns":` + conns + `,"Life":{
+			"InRound":true,"Round":[7],"LastPeer":99,"Suspect":-1,"Doubt":` + far + `,"RetryAt":` + far + `,"StableAt":` + far + `,"FallAt":` + far + `,
+			"Failures":-5,"Bounces":1000000000,"Check":{"NextAt":` + far + `,"Failed":-7}}}]}`
+		cfg := checkedTunnel(nil)
+		e, err := Restore(began, cfg, rand.NewChaCha8([32]byte{}), []byte(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := newBed(t, cfg)
+		b.e = e
+		for id := range e.byConn {
+			b.conns[id], b.lastConn = Up{Tunnel: "hq", Conn: id, Peer: backup}, id
+		}
+		b.start()
+		b.pass(defaultBackoffMax + firstProbe)
+		b.is("hq", StateUp, primary)
+		if l := b.e.tunnels["hq"].life; l.Failures != 0 || l.LastPeer != 0 || l.Check.Sent == 0 || !l.StableAt.IsZero() && l.StableAt.Sub(b.now) > defaultStable {
+			t.Fatalf("%+v", l)
+		}
 	}
 }
 

@@ -88,7 +88,7 @@ func TestCheckFailsWithCallOfAnother(t *testing.T) {
 	b.calls("hq", primary)
 	ready := b.calls("hq", backup)
 	b.alive[primary] = false
-	b.pass(time.Minute)
+	b.pass(30 * time.Second)
 	b.hungUp(ReasonCheck, ReasonCheck)
 	b.is("hq", StateUp, backup)
 	if c := b.info("hq").Conn; c != ready {
