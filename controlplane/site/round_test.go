@@ -167,6 +167,30 @@ func TestOnDemand(t *testing.T) {
 	b.is("hq", StateDown, none)
 }
 
+// Traffic does not make us dial a peer without end that accepts and hangs up at once.
+func TestFlappingOnDemand(t *testing.T) {
+	b := newBed(t, with(one(primary), func(t *Tunnel) { t.Start = OnDemand })).start()
+	for range 2 {
+		b.step(Acquire{Tunnel: "hq"})
+		b.world()
+		b.is("hq", StateUp, primary)
+		b.ends(b.lastConn, false)
+		b.is("hq", StateWaiting, none)
+		b.step(Acquire{Tunnel: "hq"})
+		b.is("hq", StateWaiting, none)
+		b.pass(b.info("hq").Until.Sub(b.now))
+		b.is("hq", StateUp, primary)
+		b.pass(time.Second)
+		b.ends(b.lastConn, false)
+		b.is("hq", StateWaiting, none)
+		b.pass(time.Hour)
+		b.is("hq", StateDown, none)
+	}
+	if i := b.info("hq"); i.Failed != 4 || i.Attempts != 4 {
+		t.Fatalf("%+v", i)
+	}
+}
+
 // A tunnel that only responds is never dialled.
 func TestRespond(t *testing.T) {
 	b := newBed(t, with(one(primary), func(t *Tunnel) { t.Start = Respond })).start()

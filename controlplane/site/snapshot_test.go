@@ -66,6 +66,16 @@ func TestRestartDown(t *testing.T) {
 	b.restart(onDemand)
 	b.is("hq", StateDialling, primary)
 
+	onDemand = with(two(), func(t *Tunnel) { t.Start = OnDemand })
+	b = newBed(t, onDemand)
+	b.mute = true
+	b.start()
+	b.calls("hq", backup)
+	b.pass(5 * time.Minute)
+	b.ends(b.lastConn, true) // while the primary is tried
+	b.restart(onDemand)
+	b.is("hq", StateDialling, primary)
+
 	b = newBed(t, named())
 	b.dns["hq.example"] = []netip.Addr{primary}
 	b.step(Timer{})
