@@ -143,6 +143,8 @@ type Inlet interface {
 	SessionLost(id subscriber.ID)
 	// LinkChanged says that a link to the private network has come, gone or changed for a while.
 	LinkChanged(LinkState)
+	// TunnelWanted says that the kernel has a packet for a static tunnel that no connection carries.
+	TunnelWanted(tunnel string)
 }
 
 // ErrPortInUse says that a tunnel id cannot be used as a port.

@@ -15,6 +15,7 @@ import (
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/l2tp"
 	"vrgate/controlplane/pki"
+	"vrgate/controlplane/site"
 	"vrgate/controlplane/subscriber"
 )
 
@@ -322,3 +323,6 @@ func (r *router) PeerMoved(spi uint32, remote netip.AddrPort) {
 func (r *router) SessionLost(id subscriber.ID) {
 	r.inbox.answer(subscriber.Disconnect{IDs: []subscriber.ID{id}, Reason: subscriber.ReasonInterface})
 }
+
+// TunnelWanted implements [Inlet].
+func (r *router) TunnelWanted(tunnel string) { r.inbox.packet(site.Acquire{Tunnel: tunnel}) }

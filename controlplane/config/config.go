@@ -141,6 +141,11 @@ type Router struct {
 	// TunnelProfiles say which dynamic subscribers belong to which VPN, in the order in
 	// which they are tried (J14).
 	TunnelProfiles []TunnelProfile
+	// StaticTunnels are those whose outer packets have addresses of this router, by ascending name.
+	StaticTunnels []StaticTunnel
+	// NameServers are asked, from within the router, for the names of peers; empty for those of the system. At most
+	// [MaxNameServers].
+	NameServers []netip.Addr
 	// DPD probes dynamic subscribers (K10).
 	DPD DPD
 	// Licences bound the router's subscribers (J12).

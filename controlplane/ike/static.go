@@ -104,8 +104,18 @@ func (x StaticXAuth) String() string {
 // the tunnel is up by the peer's own.
 type HangUp struct {
 	Static string
+	Ref    uint64 // of a dial that has not come up, which alone ends; 0: everything
 	Reason Reason
 	Text   string // for the operator
+}
+
+// AdmitPeers says from which addresses the peer of a static tunnel may come and may answer from now on, in the place of the
+// configured ones. It holds over [Reconfigure], as long as the tunnel is configured. What is up is left alone.
+type AdmitPeers struct {
+	Static string
+	Open   bool // false: nobody may
+	Any    bool
+	Peers  []netip.Addr
 }
 
 // ChildUp says that a pair of networks of a static tunnel carries traffic. Rekeys are not told. The
@@ -138,6 +148,7 @@ type KeepNAT struct {
 const keepalive = 20 * time.Second
 
 func (HangUp) ikeEvent()     {}
+func (AdmitPeers) ikeEvent() {}
 func (ChildUp) ikeEffect()   {}
 func (ChildDown) ikeEffect() {}
 func (KeepNAT) ikeEffect()   {}
