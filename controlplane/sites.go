@@ -22,6 +22,8 @@ type TunnelPlane interface {
 	// CloseStatic returns what a connection of a static tunnel has carried over all its SAs, which have been removed, and
 	// forgets it.
 	CloseStatic(ike.ConnID) ike.TrafficRead
+	// KeepNAT sends a NAT keepalive. It does not block.
+	KeepNAT(ike.KeepNAT) error
 	// Probe asks a host through a tunnel whether it is there, and calls answer once, from any goroutine, before the check's
 	// Timeout is long over. It does not block.
 	Probe(p site.Probe, answer func(site.CheckResult))
