@@ -100,7 +100,6 @@ func (e *Engine) outboundInstalled(c *conn, ch *child, failure string) {
 		c.Announced = true
 		e.count(CountConnUp)
 		e.emit(ConnUp{Conn: *i})
-		e.settleStatic(c)
 	} else if c.Static == "" || slices.Contains(c.Shown, ch.Name) {
 		e.count(CountChildRekey)
 		e.emit(Report{Level: LevelDebug, Reason: CountChildRekey, Text: fmt.Sprintf("IPsec SA replaced: inbound %#08x, outbound %#08x", ch.In.SPI, ch.Out.SPI),

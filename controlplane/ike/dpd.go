@@ -42,6 +42,14 @@ func (c *conn) probed() bool {
 	return c.Dyn != nil || c.Open.Tunnel
 }
 
+// watched are the timers of a connection that is probed.
+func (e *Engine) watched(c *conn) DPDTimers {
+	if c.Static != "" && e.cfg.StaticDPD != (DPDTimers{}) {
+		return e.cfg.StaticDPD
+	}
+	return e.cfg.DPD
+}
+
 // step is how often traffic is read while a peer is silent, 0 if never.
 func (t DPDTimers) step() time.Duration { return shortest(t.Sent, t.Unanswered, t.Silent) }
 
@@ -69,7 +77,7 @@ func (e *Engine) startDPD(p *phase1) {
 	p.DPD.alive(e.now)
 	wait := e.cfg.DPDInterval
 	if c := e.conns[p.Conn]; c != nil && c.probed() {
-		wait = e.cfg.DPD.patience()
+		wait = e.watched(c).patience()
 	}
 	if wait > 0 && p.Vendor.DPD {
 		if p.DPD.Sent == 0 {
@@ -82,12 +90,12 @@ func (e *Engine) startDPD(p *phase1) {
 // watch has the traffic of a silent peer read; trafficRead decides what it means.
 func (e *Engine) watch(c *conn, p *phase1) {
 	d := &p.DPD
-	if quiet := later(d.Heard, c.Traffic.InAt).Add(e.cfg.DPD.patience()); quiet.After(e.now) {
+	if quiet := later(d.Heard, c.Traffic.InAt).Add(e.watched(c).patience()); quiet.After(e.now) {
 		d.next = quiet
 		return
 	}
 	d.next = time.Time{}
-	if step := e.cfg.DPD.step(); step > 0 {
+	if step := e.watched(c).step(); step > 0 {
 		d.next = e.now.Add(step)
 		e.emit(ReadTraffic{Conn: c.Info.ID})
 	}
@@ -111,7 +119,7 @@ func (e *Engine) trafficRead(ev TrafficRead) {
 	t.In, t.Out, t.Read = ev.InPackets, ev.OutPackets, true
 	p := c.newest()
 	if p == nil && !c.Alone.IsZero() {
-		if x := e.cfg.DPD; x.Silent > 0 && e.now.Sub(later(c.Alone, t.InAt)) >= x.Silent {
+		if x := e.watched(c); x.Silent > 0 && e.now.Sub(later(c.Alone, t.InAt)) >= x.Silent {
 			e.closeConn(c, ReasonPeerDead, "its phase 1 SA has gone, and nothing has come from it since", false)
 		}
 		return
@@ -119,7 +127,7 @@ func (e *Engine) trafficRead(ev TrafficRead) {
 	if first || p == nil || !c.probed() || !p.Vendor.DPD || p.DPD.Tries > 0 || !c.atRest(p) {
 		return
 	}
-	x, heard := e.cfg.DPD, later(p.DPD.Heard, t.InAt)
+	x, heard := e.watched(c), later(p.DPD.Heard, t.InAt)
 	since := func(at time.Time) time.Duration { return e.now.Sub(at) }
 	unanswered := x.Sent > 0 && x.Unanswered > 0 && since(t.OutAt) <= x.Sent && since(heard) >= x.Unanswered
 	silent := x.Silent > 0 && since(later(heard, t.OutAt)) >= x.Silent
@@ -141,7 +149,7 @@ func (c *conn) atRest(p *phase1) bool {
 // one delete was lost nobody would notice: it cannot be probed, and subscribers
 // are never called (J3). So its traffic alone tells whether it lives.
 func (e *Engine) alone(c *conn) {
-	if !c.probed() || e.cfg.DPD.Silent <= 0 {
+	if !c.probed() || e.watched(c).Silent <= 0 {
 		return
 	}
 	c.Alone = e.now
@@ -152,7 +160,7 @@ func (e *Engine) alone(c *conn) {
 // watchAlone has the traffic read; trafficRead decides what it means.
 func (e *Engine) watchAlone(c *conn) {
 	c.Watch = time.Time{}
-	if step := e.cfg.DPD.step(); step > 0 && !c.Alone.IsZero() {
+	if step := e.watched(c).step(); step > 0 && !c.Alone.IsZero() {
 		c.Watch = e.now.Add(step)
 		e.emit(ReadTraffic{Conn: c.Info.ID})
 	}

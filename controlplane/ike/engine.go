@@ -27,6 +27,8 @@ type Config struct {
 	Authorities [][]byte
 	// DPD decides when dynamic subscribers and static tunnels are probed.
 	DPD DPDTimers
+	// StaticDPD is that of static tunnels, also where subscribers are not probed; the zero value: DPD.
+	StaticDPD DPDTimers
 	// ConnFirst and ConnLast bound the numbers of connections; default 1 and 0xffffff. Engines that
 	// share a network namespace share its marks and reqids and must have numbers of their own.
 	ConnFirst, ConnLast ConnID

@@ -15,7 +15,7 @@ const (
 	ReasonUndecided      Reason = "no-decision"   // nobody has said whether a dynamic subscriber may come in
 	ReasonXAuthTimeout   Reason = "xauth-timeout" // the user has not answered
 	ReasonXAuthFailed    Reason = "xauth-failed"  // as a subscriber: the server refuses us
-	ReasonReplaced       Reason = "replaced"      // the peer has come back behind the NAT that it may pass alone (B3r), or to its static tunnel
+	ReasonReplaced       Reason = "replaced"      // the peer has come back behind the NAT that it may pass alone (B3r)
 	ReasonProfileRemoved Reason = "profile-removed"
 	ReasonProfileChanged Reason = "profile-changed" // in what live connections have of it (G4)
 )

@@ -53,7 +53,7 @@ func (e *Engine) reconfigure(next Config) {
 			}
 		}
 	}
-	probing := e.cfg.DPD != next.DPD || e.cfg.DPDInterval != next.DPDInterval
+	probing := e.cfg.DPD != next.DPD || e.cfg.StaticDPD != next.StaticDPD || e.cfg.DPDInterval != next.DPDInterval
 	e.cfg = next
 	e.refreshStatics()
 	if probing {

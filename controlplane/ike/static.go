@@ -24,9 +24,9 @@ import (
 // once, when it is told, and says what came of it. What it does by itself is to keep up what is up: it
 // replaces SAs before they end, follows the peer, and finds out that it is dead.
 //
-// A tunnel has one connection. It lasts over rekeys, also when both sides begin at once. A connection
-// with another of its peers takes its place when it is up, and not before, so that a backup peer is
-// taken, and given back, without a gap.
+// A tunnel has one connection with each of its peers' addresses. It lasts over rekeys, also when both sides begin at once.
+// Which of several carries the traffic, and when the others end, is not decided here either: so a backup peer is taken,
+// and given back, without a gap.
 
 // StaticTunnel is one configured site-to-site tunnel.
 type StaticTunnel struct {
@@ -50,7 +50,7 @@ type StaticTunnel struct {
 	Lifetime   time.Duration // of ESP SAs; 0: 28800 s
 	LifeKB     uint64        // 0: none
 	Children   []StaticChild // pairs of networks, at most MaxStaticChildren
-	// DPD has the peer probed by the timers of [Config].DPD (K10). Answering is always on.
+	// DPD has the peer probed by the timers of [Config].StaticDPD (K10). Answering is always on.
 	DPD bool
 	// XAuth says who asks whom for a user (Z-8). User and Password are what we answer with as client.
 	XAuth    StaticXAuth

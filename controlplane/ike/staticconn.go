@@ -198,18 +198,6 @@ func (e *Engine) takenBy(t *StaticTunnel, p *phase1) *conn {
 	return nil
 }
 
-// settleStatic is called when a connection of a static tunnel has come up: it is the tunnel's from here on.
-func (e *Engine) settleStatic(c *conn) {
-	if c.Static == "" {
-		return
-	}
-	for _, o := range e.sortedConns() {
-		if o != c && o.Static == c.Static {
-			e.closeConn(o, ReasonReplaced, fmt.Sprintf("static tunnel %q is up with %s at %v", c.Static, c.Info.PeerID, c.Info.Remote.Addr()), false)
-		}
-	}
-}
-
 // first tells whether we are the side that prunes first when both have replaced something at once. Of
 // most connections that is the initiator, but both sides may have begun that of a static tunnel: there
 // the identities decide, which both sides know.

@@ -181,7 +181,7 @@ func TestStaticPeerRestarts(t *testing.T) {
 func TestStaticDPD(t *testing.T) {
 	for _, on := range []bool{true, false} {
 		x := twoSites(t, placement{}, func(west, east *Config) {
-			west.DPD, east.DPD = junos, junos
+			west.StaticDPD, east.DPD = junos, junos // of east, those that subscribers have too
 			west.Statics[0].DPD = on
 		})
 		x.west.traffic = func(ConnID) (in, out uint64) { return 5, uint64(x.now.Unix()) }
@@ -212,8 +212,8 @@ func TestStaticDPD(t *testing.T) {
 	}
 }
 
-// TestStaticBackupPeer: a connection with another address of the peer takes the place of the one that is up when it is
-// up itself, and the other way round; nothing carries traffic less meanwhile.
+// TestStaticBackupPeer: connections with several addresses of the peer are up beside each other, until whoever decides about
+// them ends one; nothing carries traffic less meanwhile.
 func TestStaticBackupPeer(t *testing.T) {
 	x := twoSites(t, placement{})
 	cfg := x.east.e.cfg
@@ -239,11 +239,18 @@ func TestStaticBackupPeer(t *testing.T) {
 		}
 	}
 	x.run(10 * time.Second)
-	if len(x.west.up) != 2 || x.west.up[1].Ref != 2 || x.west.up[1].Remote.Addr() != backup.addr || len(x.west.down) != 1 || x.west.down[0].Conn.ID != first ||
-		x.west.down[0].Reason != ReasonReplaced || len(x.east.kernel) != 0 || len(x.west.kernel) != 4 {
+	if len(x.west.up) != 2 || x.west.up[1].Ref != 2 || x.west.up[1].Remote.Addr() != backup.addr || len(x.west.down) != 0 || len(x.east.kernel) != 4 ||
+		len(backup.kernel) != 4 || len(x.west.kernel) != 8 {
 		t.Fatalf("up %+v, down %+v", x.west.up, x.west.down)
 	}
+	x.west.step(CloseConn{Conn: first, Reason: ReasonOperator})
+	x.run(10 * time.Second)
+	if len(x.west.down) != 1 || x.west.down[0].Conn.ID != first || len(x.east.kernel) != 0 || len(x.west.kernel) != 4 {
+		t.Fatalf("down %+v", x.west.down)
+	}
 	dial(3, x.east)
+	x.run(10 * time.Second)
+	x.west.step(CloseConn{Conn: x.west.up[1].ID, Reason: ReasonOperator})
 	x.run(10 * time.Second)
 	if len(backup.kernel) != 0 || len(x.west.up) != 3 || x.west.up[2].Remote.Addr() != x.east.addr || len(x.west.kernel) != 4 {
 		t.Errorf("not given back: %+v", x.west.up)
