@@ -280,7 +280,7 @@ type knownPolicies struct {
 // Decide implements [aaa.Method].
 func (k knownPolicies) Decide(ctx context.Context, r aaa.Request) aaa.Decision {
 	d := k.Method.Decide(ctx, r)
-	if !d.Accept {
+	if !d.Accept || r.Access == aaa.AccessStatic { // whose traffic nobody shapes
 		return d
 	}
 	terminating := d.Terminating

@@ -123,6 +123,9 @@ func connFields(c ike.ConnInfo) []zap.Field {
 	out := []zap.Field{
 		zap.Uint32("conn", uint32(c.ID)), zap.Stringer("peer", c.Remote), zap.String("peer_id", c.PeerID), zap.String("client", c.Peer),
 	}
+	if c.Static != "" {
+		out = append(out, zap.String("tunnel", c.Static))
+	}
 	if c.Subject != "" {
 		out = append(out, zap.String("subject", c.Subject))
 	}
@@ -385,6 +388,10 @@ func (r *router) endLevel(now time.Time, s subscriber.Record) zapcore.Level {
 	if !s.Up.IsZero() {
 		return zapcore.InfoLevel
 	}
+	return r.refusalLevel(now)
+}
+
+func (r *router) refusalLevel(now time.Time) zapcore.Level {
 	if now.Sub(r.refusedAt) >= time.Second {
 		r.refusedAt, r.refused = now, 0
 	}

@@ -51,6 +51,8 @@ type router struct {
 	// Changes of sessions that have not come back, by token.
 	changeToken uint64
 	changes     map[uint64]chan<- subscriber.Changed
+	sites       siteShell
+	tunnelUsers tunnelUsers
 	// How many summary lines of subscribers that never were up there were since refusedAt.
 	refused   int
 	refusedAt time.Time
@@ -121,6 +123,7 @@ func newRouter(cfg *config.Router, c machineConfig, s *shared, method aaa.Method
 	r := &router{
 		name: cfg.Name, machine: newMachine(c, random), inbox: newInbox(), shared: s, method: method, gone: make(chan struct{}),
 		log: log.With(zap.String("vr", cfg.Name)), changes: map[uint64]chan<- subscriber.Changed{},
+		sites: newSiteShell(), tunnelUsers: newTunnelUsers(),
 	}
 	r.settings.Store(&settings{cfg, c.ike.Rules, certs})
 	return r
@@ -161,6 +164,7 @@ func (r *router) run(ctx context.Context) {
 		timer.Reset(r.pause(time.Now()))
 	}
 	giveUp() // nobody wants to know any more what a silent server says
+	r.sites.lookups.close()
 	for r.pending > 0 {
 		<-r.inbox.wake
 		batch = r.inbox.take(batch[:0])
@@ -198,8 +202,10 @@ func (r *router) handle(ctx context.Context, now time.Time, ev any) {
 	case workDone:
 		r.pending--
 		if ev.event != nil {
-			r.perform(ctx, r.machine.step(now, ev.event))
+			r.handle(ctx, now, ev.event)
 		}
+	case userDecided:
+		r.userDecided(now, ev)
 	case query:
 		ev.run(now)
 		close(ev.done)

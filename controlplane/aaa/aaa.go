@@ -60,6 +60,9 @@ const (
 	AccessL2TP      Access = "l2tp"       // plain L2TP
 	AccessL2TPIPsec Access = "l2tp/ipsec" // PPP in L2TP in IPsec
 	AccessXAuth     Access = "xauth"      // dynamic IPsec subscriber
+	// AccessStatic is the peer of a static tunnel that answers for a user (Z-8). It gets nothing but the tunnel, which is
+	// configured: a Decision about it has no Grants.
+	AccessStatic Access = "static"
 )
 
 // MaxUserName bounds user names, in bytes (RADIUS User-Name holds 253).

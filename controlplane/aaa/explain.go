@@ -69,6 +69,9 @@ func (s *Service) Explain(r Request) []Step {
 		}
 	}
 	out = append(out, p.explainName(r)...)
+	if r.Access == AccessStatic {
+		return out // which gets nothing and is not accounted
+	}
 	add("accounting group", p.accounting, groupSource(p, p.entry != nil && (p.entry.NoAccounting || p.entry.Accounting != "")))
 	return append(out, s.explainGrants(p, r, answer)...)
 }

@@ -201,7 +201,11 @@ func (s *Service) decide(ctx context.Context, r Request) Decision {
 	}
 	if d.Accept {
 		d.User = cmp.Or(d.User, r.User)
-		d = s.grant(p, by, d)
+		if r.Access == AccessStatic {
+			d.Grants, d.Tunnels = Grants{}, nil
+		} else {
+			d = s.grant(p, by, d)
+		}
 	}
 	d.By = by
 	s.count(p.asked, "", d)

@@ -101,6 +101,7 @@ func (e *Engine) outboundInstalled(c *conn, ch *child, failure string) {
 		e.count(CountConnUp)
 		e.emit(ConnUp{Conn: *i})
 	} else if c.Static == "" || slices.Contains(c.Shown, ch.Name) {
+		c.Info.Rekeys++
 		e.count(CountChildRekey)
 		e.emit(Report{Level: LevelDebug, Reason: CountChildRekey, Text: fmt.Sprintf("IPsec SA replaced: inbound %#08x, outbound %#08x", ch.In.SPI, ch.Out.SPI),
 			Local: i.Local, Remote: i.Remote, Conn: i.ID})

@@ -117,6 +117,7 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 	what := "phase 1 up"
 	if rekey {
 		what = "phase 1 rekeyed"
+		c.Info.Phase1Rekeys++
 		e.count(CountPhase1Rekey)
 	}
 	e.report(LevelInfo, CountPhase1Up, fmt.Sprintf("%s with %s (%s): %s, rule %q, %s%s", what, c.Info.PeerID,

@@ -465,7 +465,9 @@ type ConnInfo struct {
 	Peer              string     // implementation recognised by vendor IDs, e.g. "Windows 10", "strongSwan"
 	Proposal          string     // phase 1 transform in words
 	ESP               string     // newest child's transform in words
-	Since             time.Time
+	// Rekeys and Phase1Rekeys are how often a pair of ESP SAs and the phase 1 SA have been replaced by newer ones.
+	Rekeys, Phase1Rekeys uint64
+	Since                time.Time
 }
 
 // Reason is the typed reason of an end, a refusal or a drop; stable text.

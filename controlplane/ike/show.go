@@ -110,6 +110,15 @@ func (e *Engine) Conns() []ConnInfo {
 	return out
 }
 
+// Conn returns one connection; false: there is none of that number.
+func (e *Engine) Conn(id ConnID) (ConnInfo, bool) {
+	c := e.conns[id]
+	if c == nil {
+		return ConnInfo{}, false
+	}
+	return c.Info, true
+}
+
 // Rules returns the IKE policy rules in force, highest priority first. The caller
 // must not change them.
 func (e *Engine) Rules() []PolicyRule { return e.cfg.Rules }

@@ -34,7 +34,7 @@ func New(cfg Config, random io.Reader) *Engine {
 	return &Engine{
 		cfg: withDefaults(cfg), random: random, nextID: max(cfg.FirstID, 1),
 		byID: map[ID]*session{}, byCall: map[CallKey]*session{}, byFar: map[CallKey]*session{}, byConn: map[uint32]*session{}, conns: map[uint32]*conn{},
-		admitted: map[string]int{}, warned: map[string]time.Time{}, guesses: guesses{wrong: map[guesser]*wrongAnswers{}, asked: map[guesser]int{}}, silent: map[netip.Addr]*silence{}, counts: map[Reason]uint64{},
+		admitted: map[string]int{}, warned: map[string]time.Time{}, guesses: newGuesses(), silent: map[netip.Addr]*silence{}, counts: map[Reason]uint64{},
 	}
 }
 

@@ -141,11 +141,18 @@ func (g *guesses) guessed(now time.Time, who guesser, d aaa.Decision) {
 
 // mayGuess says whether AAA is asked about a user at a source; else text says why not.
 func (e *Engine) mayGuess(now time.Time, s *session, user string) (ok bool, text string) {
-	who, remote := s.guesserAs(user), s.Remote
-	if n := e.guesses.count(now, guesser{source: who.source, line: who.line}); n >= maxSourceGuesses && who.knowsSource() {
+	return e.guesses.may(now, s.guesserAs(user), s.Remote)
+}
+
+func newGuesses() guesses {
+	return guesses{wrong: map[guesser]*wrongAnswers{}, asked: map[guesser]int{}}
+}
+
+func (g *guesses) may(now time.Time, who guesser, remote netip.AddrPort) (ok bool, text string) {
+	if n := g.count(now, guesser{source: who.source, line: who.line}); n >= maxSourceGuesses && who.knowsSource() {
 		return false, fmt.Sprintf("%d wrong answers from %v in the last minutes", n, remote.Addr())
 	}
-	n, asked := e.guesses.count(now, who), e.guesses.asked[who]
+	user, n, asked := who.user, g.count(now, who), g.asked[who]
 	switch {
 	case user == "":
 	case n >= maxUserGuesses:
@@ -154,4 +161,26 @@ func (e *Engine) mayGuess(now time.Time, s *session, user string) (ok bool, text
 		return false, fmt.Sprintf("%d answers of user %q from %v at once", asked, user, remote.Addr())
 	}
 	return true, ""
+}
+
+// Guesses bounds guessing where there is no session: by the peers of static tunnels that answer for a user (Z-8). One
+// goroutine owns it.
+type Guesses struct{ guesses }
+
+// NewGuesses has nobody on its books.
+func NewGuesses() *Guesses { return &Guesses{newGuesses()} }
+
+// Ask says whether AAA may be asked about a user at a source, and notes that it is; else text says why not. Every one that is
+// asked about is to be followed by [Guesses.Answered].
+func (g *Guesses) Ask(now time.Time, remote netip.AddrPort, user string) (ok bool, text string) {
+	who := guesserOf(remote, user)
+	if ok, text = g.may(now, who, remote); ok {
+		g.asked[who]++
+	}
+	return ok, text
+}
+
+// Answered keeps account of what AAA has said.
+func (g *Guesses) Answered(now time.Time, remote netip.AddrPort, user string, d aaa.Decision) {
+	g.guessed(now, guesserOf(remote, user), d)
 }

@@ -88,7 +88,7 @@ type NAS struct {
 func (n NAS) pack(p *packer, access aaa.Access, client netip.Addr) {
 	p.text(typeNASIdentifier, n.Identifier)
 	a := n.Address.Unmap()
-	if client = client.Unmap(); n.ClientEndpoint && access != aaa.AccessXAuth && client.IsValid() {
+	if client = client.Unmap(); n.ClientEndpoint && overL2TP(access) && client.IsValid() {
 		a = client
 	}
 	if a.Is6() {
@@ -114,7 +114,9 @@ type line struct {
 	TxSpeed, RxSpeed            uint32
 }
 
-func (l line) l2tp() bool { return l.Access == aaa.AccessL2TP || l.Access == aaa.AccessL2TPIPsec }
+func (l line) l2tp() bool { return overL2TP(l.Access) }
+
+func overL2TP(a aaa.Access) bool { return a == aaa.AccessL2TP || a == aaa.AccessL2TPIPsec }
 
 // The values of attributes of RFC 2865, 2868 and 2869 that never change here.
 const (

@@ -109,7 +109,7 @@ func (b *builder) handOn(r aaa.Request, passwords []TunnelPassword, in *reading)
 		case !said:
 			b.unusable(fmt.Sprintf("the server names a tunnel without Tunnel-Type (tag %d)", tag))
 			continue
-		case kind == tunnelESP && r.Access == aaa.AccessXAuth:
+		case kind == tunnelESP && !overL2TP(r.Access):
 			in.find(Attribute{Type: typeTunnelType}, ProblemUnused)
 			continue
 		case kind != tunnelL2TP:
