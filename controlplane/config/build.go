@@ -156,6 +156,7 @@ func (b *builder) router(s source, f *fileRouter) {
 		}
 		r.ServerAddresses = append(r.ServerAddresses, a.v)
 	}
+	r.NameServers = distinct(b, f.NameServers, "name-servers")
 	b.ipsec(f, r)
 	b.l2tp(f, r)
 	b.ppp(f, r)

@@ -74,9 +74,14 @@ func (b *builder) link(f *fileLink) (Link, bool) {
 
 // deviceName checks that an interface can have a name.
 func (b *builder) deviceName(t text, key string) {
-	if t.v == "." || t.v == ".." || t.v == "lo" || t.v == "all" || t.v == "default" || strings.ContainsAny(t.v, "/: \u00a0%") {
+	if !possibleDevice(t.v) {
 		b.errorf(t.pos, "%q is %s but must be a name that an interface can have", key, quoteShort(t.v))
 	}
+}
+
+// possibleDevice says whether the kernel, and who reads its settings, take a text of up to 15 bytes as an interface's name.
+func possibleDevice(name string) bool {
+	return name != "." && name != ".." && name != "lo" && name != "all" && name != "default" && !strings.ContainsAny(name, "/: \u00a0%")
 }
 
 func (b *builder) ends(local, remote address) {

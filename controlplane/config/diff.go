@@ -112,7 +112,7 @@ func (d *differ) fields(s scope, prefix string, before, after reflect.Value) []s
 			}
 		case f.inner:
 			out = append(out, d.fields(s, key+".", b, a)...)
-		case !equal(b, a):
+		case !equal(b, a) && (len(out) == 0 || out[len(out)-1] != key): // two fields may be one setting
 			out = append(out, key)
 		}
 	}

@@ -34,6 +34,20 @@ var keys = map[string]string{
 	"VLANLink.Inside": "-", // follows from the other links
 	"VethLink.Router": "virtual-router",
 
+	"StaticTunnel.File":            "-",
+	"StaticTunnel.Terminating":     "transport-virtual-router", // the other router changes when the tunnel is given in another file
+	"StaticTunnel.PeerIDIsAddress": "peer-id",
+	"StaticTunnel.Key":             "pre-shared-key.key",
+	"StaticTunnel.Aggressive":      "aggressive-mode",
+	"StaticTunnel.DPD":             "dead-peer-detection",
+	"StaticTunnel.XAuth":           "extended-authentication",
+	"StaticTunnel.Backoff":         "back-off",
+	"StaticTunnel.BackoffMax":      "back-off-max",
+	"StaticTunnel.Idle":            "idle-timeout",
+	"StaticTunnel.NoReturn":        "no-return-timeout",
+	"StaticInterface.Withdraw":     "withdraw-routes",
+	"StaticCheck.Port":             "tcp-port",
+
 	"Router.L2TP":               "l2tp",
 	"PolicyRule.Auth":           "authentication",
 	"TransportProfile.Locals":   "local-addresses",
@@ -116,6 +130,8 @@ var listed = map[reflect.Type]struct{ what, name, unnamed string }{
 	reflect.TypeFor[DynamicClient]():      {"radius dynamic authorization client", "Address", ""},
 	reflect.TypeFor[DomainMap]():          {"domain map", "Domain", ""},
 	reflect.TypeFor[Link]():               {"link", "Name", ""},
+	reflect.TypeFor[StaticTunnel]():       {"static tunnel", "Name", ""},
+	reflect.TypeFor[StaticNetwork]():      {"network", "Name", ""},
 	reflect.TypeFor[TerminateCode]():      {"terminate code", "Reason", ""},
 }
 

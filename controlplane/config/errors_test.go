@@ -418,7 +418,7 @@ l2tp:
 			`vr/a.yaml:4012:7: "destination-profiles" has 4001 entries but may have 0 to 4000`,
 		}},
 		"listens for nobody": {"server-addresses: [192.0.2.1]\n", []string{
-			`vr/a.yaml:1:20: the virtual router listens but has neither destination nor tunnel profile, so it would refuse everybody`,
+			`vr/a.yaml:1:20: the virtual router listens but has neither destination nor tunnel profile nor static tunnel, so it would refuse everybody`,
 		}},
 		"listens nowhere": {with(t, "server-addresses: [192.0.2.1]\n", ""), []string{
 			`vr/a.yaml:2:3: there are transport profiles but no "server-addresses" on which clients could arrive`,

@@ -78,6 +78,10 @@ type fileRouter struct {
 	VRF fileVRF `yaml:"vrf"`
 	// What joins the virtual router to its private network. A link that cannot be there yet, because nothing is plugged in or another virtual router does not run, is made when it can be.
 	Links []fileLink `yaml:"links" items:"0..256"`
+	// Static IPsec tunnels that carry traffic of the virtual router.
+	StaticTunnels []fileStaticTunnel `yaml:"static-tunnels" items:"0..4000"`
+	// Name servers that know the peers of static tunnels whose encrypted packets this virtual router sends; they are asked from within it. Without them those of the system, from the namespace in which vrgate runs.
+	NameServers []address `yaml:"name-servers" items:"0..3"`
 	// Addresses on which the virtual router serves clients: UDP 500, 4500 and 1701, on IPv6 addresses 1701 alone (plain L2TP: IPsec is served over IPv4 only). Without them it only terminates subscribers of other virtual routers.
 	ServerAddresses []host `yaml:"server-addresses" items:"0..256"`
 	// IKE and IPsec.

@@ -77,7 +77,7 @@ func reflector(t *testing.T) *jsonschema.Reflector {
 func fileComments(t *testing.T) map[string]string {
 	t.Helper()
 	comments := map[string]string{}
-	for _, name := range []string{"file.go", "file_links.go", "file_l2tp.go", "file_aaa.go"} {
+	for _, name := range []string{"file.go", "file_links.go", "file_static.go", "file_l2tp.go", "file_aaa.go"} {
 		f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.ParseComments)
 		if err != nil {
 			t.Fatal(err)
@@ -199,7 +199,7 @@ func applyScalar(s *jsonschema.Schema, sc scalar, tag reflect.StructTag) {
 		s.Type = "string"
 	case *domainText:
 		s.Type, s.MinLength, s.MaxLength = "string", ptr(uint64(1)), ptr(uint64(253))
-	case *host:
+	case *host, *peerHost:
 		s.Type = "string"
 	case *instant:
 		s.Type, s.Format = "string", "date-time"
@@ -212,7 +212,11 @@ func applyScalar(s *jsonschema.Schema, sc scalar, tag reflect.StructTag) {
 			{Type: "integer", Minimum: "0", Maximum: json.Number(strconv.Itoa(maxRate))}, {Type: "string", Pattern: "^[0-9]+[kMG]?$"},
 		}
 	case *protocol:
-		s.AnyOf = []*jsonschema.Schema{{Type: "integer", Minimum: "1", Maximum: "255"}, {Type: "string", Enum: anys(protocolNames.words())}}
+		least, words := json.Number("1"), protocolNames.words()
+		if z := tag.Get("zero"); z != "" {
+			least, words = "0", append([]string{z}, words...)
+		}
+		s.AnyOf = []*jsonschema.Schema{{Type: "integer", Minimum: least, Maximum: "255"}, {Type: "string", Enum: anys(words)}}
 	case *ports:
 		s.AnyOf = []*jsonschema.Schema{{Type: "integer", Minimum: "1", Maximum: "65535"}, {Type: "string", Pattern: "^[0-9]+(-[0-9]+)?$"}}
 	case *prefix:
@@ -273,7 +277,7 @@ func reference(t *testing.T) []byte {
 	r := reflector(t)
 	var b bytes.Buffer
 	b.WriteString("# Configuration reference\n\n" +
-		"Generated from the types in `controlplane/config/file.go`, `file_links.go`, `file_l2tp.go` and `file_aaa.go`; do not edit.\n\n" +
+		"Generated from the types in `controlplane/config/file.go`, `file_links.go`, `file_static.go`, `file_l2tp.go` and `file_aaa.go`; do not edit.\n\n" +
 		"The configuration is a directory (default `/etc/vrgate`) with `vrgate.yaml` for the process and one\n" +
 		"`vr/NAME.yaml` per virtual router. `vrgate check` reports every mistake as file:line:column. Times are\n" +
 		"seconds, or a number with unit such as `90s`, `10m`, `24h`. Secret files are read relative to the\n" +
@@ -360,7 +364,13 @@ func valueWords(sc scalar, tag reflect.StructTag) string {
 	case *rate:
 		return "rate in bits per second such as `512k`, `10M`, `1G`; 0 (no limit)"
 	case *protocol:
-		return code(protocolNames.words()) + " or a number"
+		words := protocolNames.words()
+		if z := tag.Get("zero"); z != "" {
+			words = append([]string{z}, words...)
+		}
+		return code(words) + " or a number"
+	case *peerHost:
+		return "IPv4 address or host name"
 	case *ports:
 		return "port or FIRST-LAST"
 	case *linkAddress:

@@ -122,8 +122,8 @@ func (b *builder) serving(s *routerSource) {
 		b.errorf(f.IPsec.pos, "there are tunnel profiles but no \"server-addresses\" on which clients could arrive")
 	case !listens && len(f.L2TP.Destinations) > 0:
 		b.errorf(f.L2TP.pos, "there are destination profiles but no \"server-addresses\" on which clients could arrive")
-	case listens && len(f.L2TP.Destinations) == 0 && len(f.IPsec.TunnelProfiles) == 0:
-		b.errorf(f.ServerAddresses[0].pos, "the virtual router listens but has neither destination nor tunnel profile, so it would refuse everybody")
+	case listens && len(f.L2TP.Destinations) == 0 && len(f.IPsec.TunnelProfiles) == 0 && len(r.StaticTunnels) == 0 && !b.unreadStatics():
+		b.errorf(f.ServerAddresses[0].pos, "the virtual router listens but has neither destination nor tunnel profile nor static tunnel, so it would refuse everybody")
 	case listens && len(f.IPsec.TunnelProfiles) > 0 && !slices.ContainsFunc(r.ServerAddresses, netip.Addr.Is4):
 		b.errorf(f.IPsec.pos, "there are tunnel profiles but none of \"server-addresses\" is IPv4, and IPsec is served over IPv4 only")
 	}

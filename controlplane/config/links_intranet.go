@@ -7,13 +7,29 @@ import (
 	"strings"
 )
 
-// linkEnd is an end of a link in the file that gives it.
+// linkEnd is an end of a link, or of a static tunnel, in the file that gives it.
 type linkEnd struct {
 	in        *routerSource // where it is
 	name      text
 	at        Pos // of the entry
 	addresses []linkAddress
-	routes    []fileLinkRoute
+	routes    []placedRoute
+}
+
+// placedRoute is a route with its place in the file.
+type placedRoute struct {
+	network netip.Prefix
+	metric  uint32
+	at      Pos
+}
+
+func placedRoutes(routes []fileLinkRoute) []placedRoute {
+	out := make([]placedRoute, len(routes))
+	for i := range routes {
+		r := &routes[i]
+		out[i] = placedRoute{r.Network.v, uint32(r.Metric.v), r.Network.pos}
+	}
+	return out
 }
 
 // end is this router's end of a link, far the other end of a pair.
@@ -22,14 +38,14 @@ func (f *fileLink) end(s *routerSource) linkEnd {
 	if !name.given() {
 		name = f.Interface.Device
 	}
-	return linkEnd{s, name, f.pos, f.Addresses, f.Routes}
+	return linkEnd{s, name, f.pos, f.Addresses, placedRoutes(f.Routes)}
 }
 
 func (f *fileLinkVeth) far(in *routerSource) linkEnd {
-	return linkEnd{in, f.Name, f.pos, f.Addresses, f.Routes}
+	return linkEnd{in, f.Name, f.pos, f.Addresses, placedRoutes(f.Routes)}
 }
 
-// intranets checks links that touch each other, and gives far ends to their routers.
+// intranets checks links and static tunnels that touch each other, and gives far ends to their routers.
 func (b *builder) intranets() {
 	byName := map[string]*routerSource{}
 	for _, s := range b.routers {
@@ -53,6 +69,12 @@ func (b *builder) intranets() {
 		}
 	}
 	b.parents()
+	statics := b.staticTunnels(byName)
+	for _, x := range statics {
+		if x.t.Mode == StaticRoute {
+			ends = append(ends, x.end())
+		}
+	}
 	b.linkNames(ends)
 	b.linkDevices()
 	b.tunnelEnds()
@@ -228,21 +250,20 @@ func (b *builder) linkRoutes(ends []linkEnd) {
 	type route struct {
 		router  string
 		network netip.Prefix
-		metric  int64
+		metric  uint32
 	}
 	first := map[route]Pos{}
 	for _, e := range ends {
-		for i := range e.routes {
-			r := &e.routes[i]
-			if !r.Network.v.IsValid() {
+		for _, r := range e.routes {
+			if !r.network.IsValid() {
 				continue
 			}
-			k := route{e.in.r.Name, r.Network.v, r.Metric.v}
+			k := route{e.in.r.Name, r.network, r.metric}
 			if at, dup := first[k]; dup {
-				b.errorf(r.Network.pos, "virtual router %q has another route to %v with metric %d, at %v", k.router, k.network, k.metric, at)
+				b.errorf(r.at, "virtual router %q has another route to %v with metric %d, at %v", k.router, k.network, k.metric, at)
 				continue
 			}
-			first[k] = r.Network.pos
+			first[k] = r.at
 		}
 	}
 }

@@ -114,10 +114,14 @@ type ipProtocol uint8
 
 func (p ipProtocol) hasPorts() bool { return p == 6 || p == 17 || p == 132 }
 
-// protocol is an IP protocol by word or number.
+// protocol is an IP protocol by word or number; tag zero:"any" allows 0 and "any" besides.
 type protocol struct{ leaf[ipProtocol] }
 
-func (p *protocol) parse(word string, _ reflect.StructTag) error {
+func (p *protocol) parse(word string, tag reflect.StructTag) error {
+	if tag.Get("zero") != "" && (word == "0" || word == tag.Get("zero")) {
+		p.v = 0
+		return nil
+	}
 	if v, ok := protocolNames.value(word); ok {
 		p.v = v
 		return nil
