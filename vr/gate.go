@@ -44,28 +44,7 @@ func (g gate) open() error { return g.nl.XfrmPolicyAdd(g.policy()) }
 // close removes the gate; one that is not there is fine.
 func (g gate) close() error {
 	if err := g.nl.XfrmPolicyDel(g.policy()); !errors.Is(err, unix.ENOENT) {
-		return failed(err, "remove the policy of access interface number %#x", g.mark)
+		return failed(err, "remove the policy of interface number %#x", g.mark)
 	}
 	return nil
-}
-
-// removeAccessLink removes an access interface and its gate, of whichever there are.
-func (r *Router) removeAccessLink(name string) error {
-	link, err := r.nl.LinkByName(name)
-	if missing(err) {
-		return nil
-	}
-	if err != nil {
-		return failed(err, "virtual router %s: access interface %s", r.name, name)
-	}
-	x, ok := link.(*netlink.Xfrmi)
-	if !ok {
-		return r.removeLink(name)
-	}
-	nl, err := netlink.NewHandleAt(r.space.handle(), unix.NETLINK_XFRM)
-	if err != nil {
-		return failed(err, "virtual router %s: IPsec netlink", r.name)
-	}
-	defer nl.Close()
-	return errors.Join(r.removeLink(name), gate{nl: nl, mark: x.Ifid}.close())
 }

@@ -202,12 +202,17 @@ func (r *Router) master(link netlink.Link) (int, error) {
 
 // addresses lists the addresses of a link, of all links for nil; of IPv4, or of both families.
 func (r *Router) addresses(link netlink.Link, family int) (list []netlink.Addr, err error) {
+	list, err = listAddresses(r.nl, link, family)
+	return list, failed(err, "virtual router %s: list addresses", r.name)
+}
+
+func listAddresses(nl *netlink.Handle, link netlink.Link, family int) (list []netlink.Addr, err error) {
 	for range dumpTries {
-		if list, err = r.nl.AddrList(link, family); !errors.Is(err, netlink.ErrDumpInterrupted) {
+		if list, err = nl.AddrList(link, family); !errors.Is(err, netlink.ErrDumpInterrupted) {
 			break
 		}
 	}
-	return list, failed(err, "virtual router %s: list addresses", r.name)
+	return list, err
 }
 
 // gatewayLink is the name of the dummy device with the gateway addresses: within the 15 characters that the

@@ -71,6 +71,9 @@ type Router struct {
 	// are held; who holds it takes no lock.
 	joining sync.Mutex
 	left    bool // no pairs any more
+
+	// bearing is held while an XFRM interface of the router is made. It is taken before all others.
+	bearing sync.Mutex
 }
 
 // device is a link of the router; the zero value is none.
@@ -108,9 +111,9 @@ func Open(spec Spec) (*Router, error) {
 	if r.tc, err = space.control(); err != nil {
 		return nil, errors.Join(err, r.release(), space.abandon())
 	}
-	// Access interfaces are made by running routers only, so these are a predecessor's. They go first: their SAs
+	// Access interfaces and tunnels are made by running routers only, so these are a predecessor's. They go first: their SAs
 	// and policies may be there still.
-	if err := r.removeAccess(); err != nil {
+	if err := errors.Join(r.removeAccess(), r.removeTunnels()); err != nil {
 		return nil, errors.Join(err, r.undo())
 	}
 	if err := r.removeTally(0); err != nil {
@@ -265,7 +268,7 @@ func (r *Router) undo() error {
 
 // clean removes our objects from the namespace, in the order that never leaves a route without its address.
 func (r *Router) clean() error {
-	return errors.Join(r.removeTable(), r.removeAccess(), r.removeTally(tallyPatience), r.removeRoutes(), r.dropLinks(nil, nil), r.removeGateway(), r.removeVRF())
+	return errors.Join(r.removeTable(), r.removeAccess(), r.removeTunnels(), r.removeTally(tallyPatience), r.removeRoutes(), r.dropLinks(nil, nil), r.removeGateway(), r.removeVRF())
 }
 
 // clone copies the slices, puts addresses into one form and fills in defaults.

@@ -143,13 +143,19 @@ func sendTwice(send func() error) error {
 var nonESP [4]byte
 
 // packetInfo builds the IP_PKTINFO control message that sets the source address.
-func packetInfo(local netip.Addr) []byte {
+func packetInfo(local netip.Addr) []byte { return packetInfoBy(local, 0) }
+
+// packetInfoBy also sets the interface by which the packet leaves. An invalid address and index 0 leave it to the kernel.
+func packetInfoBy(local netip.Addr, index int) []byte {
 	b := make([]byte, unix.CmsgSpace(unix.SizeofInet4Pktinfo))
 	h := (*unix.Cmsghdr)(unsafe.Pointer(&b[0]))
 	h.Level, h.Type = unix.IPPROTO_IP, unix.IP_PKTINFO
 	h.SetLen(unix.CmsgLen(unix.SizeofInet4Pktinfo))
 	info := (*unix.Inet4Pktinfo)(unsafe.Pointer(&b[unix.CmsgLen(0)]))
-	info.Spec_dst = local.As4()
+	info.Ifindex = int32(index)
+	if local.IsValid() {
+		info.Spec_dst = local.As4()
+	}
 	return b
 }
 

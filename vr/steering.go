@@ -69,6 +69,7 @@ const (
 	quotedDestination    = 8 + ipDestination
 	quotedUDPDestination = 8 + 20 + udpDestination
 
+	tcpHeaders   = 40               // IPv4 and TCP, without options
 	tcpOptionMSS = 2                // TCP option kind, and the offset of its value
 	rtIPsec      = expr.RtKey(4)    // NFT_RT_XFRM, which x/sys lacks: has the route an IPsec bundle
 	metaIPsec    = expr.MetaKey(25) // NFT_META_SECPATH, likewise: has the packet come through an IPsec SA
@@ -342,14 +343,13 @@ func (b builder) spoofed() rule {
 // way back up in the main table. So what comes from subscribers of a VRF is clamped to a fixed MTU instead; nftables never
 // raises an MSS.
 func (b builder) clamp(from bool, mtu int) rule {
-	const headers = 40 // IPv4 and TCP
 	key := expr.MetaKeyOIFGROUP
 	if from {
 		key = expr.MetaKeyIIFGROUP
 	}
 	r := append(connecting(), b.subscriber(key, classClamp)...)
 	if from && b.vrf != 0 {
-		r = append(r, &expr.Immediate{Register: register, Data: be16(uint16(mtu - headers))})
+		r = append(r, &expr.Immediate{Register: register, Data: be16(uint16(mtu - tcpHeaders))})
 	} else {
 		r = append(r, &expr.Rt{Register: register, Key: expr.RtTCPMSS},
 			&expr.Byteorder{SourceRegister: register, DestRegister: register, Op: expr.ByteorderHton, Len: 2, Size: 2})

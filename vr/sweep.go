@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Sweep removes from a namespace ("" is the process's own) the tables, gateway devices, access interfaces, links and VRF
+// Sweep removes from a namespace ("" is the process's own) the tables, gateway devices, access interfaces, those of static tunnels, links and VRF
 // devices that a crashed predecessor left for routers that are configured no more. Routers named in keep, and those that a
 // process is running, are left alone; a VRF device stays while it has slaves. It returns the names of the
 // routers it has cleaned up after. A missing namespace is fine.
@@ -24,7 +24,7 @@ func Sweep(namespace string, keep []string) ([]string, error) {
 		return nil, err
 	}
 	defer space.close()
-	if err := space.sweepAccess(keep); err != nil {
+	if err := space.sweepXfrmLinks(keep); err != nil {
 		return nil, err
 	}
 	names, err := space.leftovers()
@@ -47,9 +47,10 @@ func Sweep(namespace string, keep []string) ([]string, error) {
 	return swept, nil
 }
 
-// sweepAccess removes the access interfaces to routers of the namespace that no process runs. An interface belongs to the
-// process that runs the router in which it ends, which is the one that runs the other router too.
-func (n *namespace) sweepAccess(keep []string) error {
+// sweepXfrmLinks removes the access interfaces and those of static tunnels to routers of the namespace that no process runs. An
+// interface belongs to the process that runs the router in which it ends, which is the one that runs the other router
+// too; one that it has not moved yet is where the other router is.
+func (n *namespace) sweepXfrmLinks(keep []string) error {
 	nl, err := netlink.NewHandleAt(n.handle(), unix.NETLINK_ROUTE)
 	if err != nil {
 		return failed(err, "network namespace %s: route netlink", n.name)
@@ -59,20 +60,36 @@ func (n *namespace) sweepAccess(keep []string) error {
 	links, err := r.links()
 	errs := []error{err}
 	for _, l := range links {
-		_, to, ours := accessOf(l)
+		from, to, ours := accessOf(l)
+		if !ours {
+			from, to, _, ours = tunnelOf(l)
+		}
 		if !ours || slices.Contains(keep, to) {
 			continue
 		}
-		mine, err := n.claim(to, 0)
+		mine, err := n.claims(from, to)
 		if errors.Is(err, ErrInUse) {
 			continue
 		}
 		if err == nil {
-			err = errors.Join(r.removeAccessLink(l.Attrs().Name), mine.release())
+			err = r.removeXfrmLink(l.Attrs().Name)
 		}
-		errs = append(errs, err)
+		errs = append(errs, err, mine.release())
 	}
 	return errors.Join(errs...)
+}
+
+// claims claims both routers of an interface, which may be one.
+func (n *namespace) claims(from, to string) (claim, error) {
+	mine, err := n.claim(to, 0)
+	if err != nil || from == to {
+		return mine, err
+	}
+	other, err := n.claim(from, 0)
+	if err != nil {
+		return nil, errors.Join(err, mine.release())
+	}
+	return append(mine, other...), nil
 }
 
 // leftovers are the names of the routers, running or not, that have a table, a gateway device or a link.

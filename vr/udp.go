@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,14 +28,7 @@ func (r *Router) ListenUDP(local netip.AddrPort) (*net.UDPConn, error) {
 	if !local.Addr().IsValid() {
 		return nil, &BadSpec{Router: r.name, Reason: "a UDP socket without an address"}
 	}
-	config := net.ListenConfig{Control: func(_, _ string, c syscall.RawConn) error {
-		var err error
-		return errors.Join(c.Control(func(fd uintptr) {
-			if vrf.name != "" {
-				err = unix.BindToDevice(int(fd), vrf.name)
-			}
-		}), err)
-	}}
+	config := net.ListenConfig{Control: bindTo(vrf.name)}
 	var conn net.PacketConn
 	// The socket is made on the calling thread, because there is no name to look up.
 	err = r.space.do(func() (err error) {
