@@ -106,8 +106,12 @@ func (p *phase1) tryKey(k *PresharedKey, h isakmp.Header, body []byte) (f proofF
 	switch {
 	case err != nil || !ok || !keymat.EqualProof(hash.Body, keys.HashI(p.exchange(), idp.Body)):
 		return fail(ReasonAuthFailed, fmt.Sprintf("message 5 decrypts with key %q but its proof is wrong", k.Name))
-	case !idMatches(k.ID, id):
-		return fail(ReasonIdentity, fmt.Sprintf("peer knows key %q but calls itself %s, the key is for %s", k.Name, describe(idp.Body), k.ID))
+	case !k.isFor(newShownID(id), p.Remote.Addr()):
+		want, advice := k.ID, ""
+		if k.static != nil && k.static.PeerIDIsAddress {
+			want, advice = p.Remote.Addr().String(), k.static.advice(id)
+		}
+		return fail(ReasonIdentity, fmt.Sprintf("peer knows key %q but calls itself %s, the key is for %s%s", k.Name, describe(idp.Body), want, advice))
 	}
 	return proofFound{key: k, keys: keys, idBody: clone(idp.Body), payloads: o.payloads, next: o.next}, ""
 }

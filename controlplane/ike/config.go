@@ -66,6 +66,9 @@ func (c Config) withDefaults() Config {
 	c.HalfOpen.PerSource = cmp.Or(c.HalfOpen.PerSource, defaultPerSource)
 	c.HalfOpen.Timeout = cmp.Or(c.HalfOpen.Timeout, defaultHalfOpenLife)
 	c.Keys, c.Statics = slices.Clone(c.Keys), slices.Clone(c.Statics)
+	for i := range c.Statics {
+		c.Statics[i].admission = nil // see bindAdmissions
+	}
 	for i := range c.Keys {
 		k := &c.Keys[i]
 		if k.Static != "" {

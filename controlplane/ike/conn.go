@@ -61,7 +61,7 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 		k.tunnel = tunnel.Name
 	}
 	if is.static != nil {
-		k = peerKey{id: string(p.PeerID), static: is.static.Name}
+		k = staticPeer(is.static.Name, p.PeerID, p.Remote.Addr())
 	}
 	switch {
 	case c != nil:
@@ -89,7 +89,13 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 		if c = e.newConn(p, is); c == nil {
 			e.report(LevelWarn, ReasonNoIDs, "no free connection number", p)
 			e.dropPhase1(p, "")
+			if n.attempt != nil && n.Rekey == 0 {
+				e.emit(ConnDown{Conn: failedDial(p, open), Reason: ReasonNoIDs})
+			}
 			return false
+		}
+		if n.attempt != nil && n.Rekey != 0 {
+			open.Ref = 0 // the dial is that of the connection for which p was begun
 		}
 		c.Initiator, c.Open, c.Info.Ref = p.Initiator, open, open.Ref
 	}

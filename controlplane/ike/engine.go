@@ -265,9 +265,20 @@ type PeerAlive struct{ Conn ConnID }
 type Initiate struct {
 	Ref uint64
 	// Static names the static tunnel to dial. Remote is the peer's address then and Local ours if the tunnel names none,
-	// port 0 is 500, and the rest is the tunnel's. Where the tunnel is up with that address already, by whichever side, ConnUp
-	// comes (again) with Ref and what is missing of its pairs of networks is opened. A dial of what is being dialled takes
-	// its place.
+	// port 0 is 500, and the rest is the tunnel's. Ref is not 0 and never used twice.
+	//
+	// Each such Ref ends in exactly one ConnDown:
+	//
+	//	ConnDown, Conn.ID 0                  it has not come up: refused at once, failed, or ended by HangUp
+	//	ConnUp, ConnDown with its Conn.ID    it has come up, and its connection is over
+	//	[ConnUp,] ConnDown, Conn.ID 0 and    another dial of the tunnel at the same address has taken its place, and
+	//	  ReasonReplaced                     its connection, which goes on if there is one
+	//
+	// Where the tunnel is up with that address already, by whichever side, or comes up by a call of the peer's while it is
+	// dialled, it is one connection: ConnUp comes again, with the same Conn.ID and this Ref, what is missing of its pairs of
+	// networks is opened, and the Ref that it had before, if any, ends by ReasonReplaced just before. The same holds for a
+	// dial of what is being dialled, of which there is no ConnUp yet. A connection that the peer has opened has Ref 0. A Ref
+	// whose dial has made no connection yet is in no snapshot: it is forgotten with a restart, and nothing comes of it.
 	Static        string
 	Local, Remote netip.AddrPort // ports 500
 	Profile       string         // TransportProfile name
@@ -408,7 +419,7 @@ type MoveConn struct {
 type ConnUp struct{ Conn ConnInfo }
 
 // ConnDown: the connection is over; RemoveSA for all SAs came before. Also emitted, with an
-// all-zero Conn.ID, when an Initiate fails.
+// all-zero Conn.ID, when an Initiate fails or, of a static tunnel, is over while no connection is; see Initiate.
 type ConnDown struct {
 	Conn   ConnInfo
 	Reason Reason

@@ -152,7 +152,12 @@ func (k *PresharedKey) serves(local, peer netip.Addr, m AuthMethod) bool {
 }
 
 // fixed tells whether the key belongs to a static tunnel whose peer has a fixed address.
-func (k *PresharedKey) fixed() bool { return k.static != nil && len(k.static.Peers) > 0 }
+func (k *PresharedKey) fixed() bool { return k.static != nil && !k.static.anywhere() }
+
+// isFor tells whether a peer of that identity and address may have the key.
+func (k *PresharedKey) isFor(id *shownID, peer netip.Addr) bool {
+	return k.pattern().matches(id) && (k.static == nil || !k.static.PeerIDIsAddress || newIDPattern(peer.String()).matches(id))
+}
 
 // at tells whether the key is for a server address of ours (D1r).
 func (k *PresharedKey) at(local netip.Addr) bool {
@@ -193,15 +198,18 @@ func (c *Config) keysFor(local, peer netip.Addr, m AuthMethod, now time.Time) []
 }
 
 // keyFor returns the most specific key in force that may authenticate a peer of that
-// identity, nil if there is none.
+// identity, nil if there is none. The order of the keys is no more than that of most: what
+// addresses the peers of static tunnels have is known only afterwards.
 func (c *Config) keyFor(local, peer netip.Addr, m AuthMethod, id isakmp.ID, now time.Time) *PresharedKey {
 	shown := newShownID(id)
+	var best *PresharedKey
 	for i := range c.Keys {
-		if k := &c.Keys[i]; k.serves(local, peer, m) && k.inForce(now) && k.pattern().matches(shown) {
-			return k
+		k := &c.Keys[i]
+		if k.serves(local, peer, m) && k.inForce(now) && k.isFor(shown, peer) && (best == nil || k.rank() > best.rank()) {
+			best = k
 		}
 	}
-	return nil
+	return best
 }
 
 // hasKey tells whether keysFor would return any.

@@ -375,8 +375,14 @@ func (e *Engine) failInitiate(p *phase1, r Reason, text string) {
 		}
 		return
 	}
-	e.emit(ConnDown{Conn: ConnInfo{Ref: n.Open.Ref, Local: p.Local, Remote: p.Remote, Profile: n.Open.Profile, Static: n.Open.Static, Key: n.Open.Key, Peer: p.Vendor.Name},
-		Reason: r, Text: text})
+	if n.Rekey == 0 {
+		e.emit(ConnDown{Conn: failedDial(p, n.Open), Reason: r, Text: text})
+	}
+}
+
+// failedDial describes what we have dialled and has not become a connection.
+func failedDial(p *phase1, open Initiate) ConnInfo {
+	return ConnInfo{Ref: open.Ref, Local: p.Local, Remote: p.Remote, Profile: open.Profile, Static: open.Static, Key: open.Key, Peer: p.Vendor.Name}
 }
 
 // rekeyAgain has a phase 1 rekey that failed tried again while the SA lives: an outage of a minute

@@ -62,7 +62,7 @@ func (c *Config) oldKeys(local, peer netip.Addr, m AuthMethod, now time.Time) []
 func (c *Config) oldKeyFor(local, peer netip.Addr, m AuthMethod, id isakmp.ID, now time.Time) *PresharedKey {
 	shown := newShownID(id)
 	for _, k := range c.oldKeys(local, peer, m, now) {
-		if k.pattern().matches(shown) {
+		if k.isFor(shown, peer) {
 			return k
 		}
 	}
@@ -121,7 +121,7 @@ func (e *Engine) inTurn(k *PresharedKey, remote netip.Addr) *PresharedKey {
 	rotated := false
 	for i := range e.cfg.Keys {
 		o := &e.cfg.Keys[i]
-		if o.Local == k.Local && o.Peer == k.Peer && o.ID == k.ID && o.Tunnel == k.Tunnel && o.Group == k.Group && o.inForce(e.now) {
+		if o.Local == k.Local && o.Peer == k.Peer && o.ID == k.ID && o.Tunnel == k.Tunnel && o.Static == k.Static && o.Group == k.Group && o.inForce(e.now) {
 			same, rotated = append(same, o), rotated || o.bounded()
 		}
 	}

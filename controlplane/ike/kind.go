@@ -26,7 +26,7 @@ func (e *Engine) kindOf(p *phase1) (k kind, r Reason, text string) {
 	}
 	x := p.claim()
 	if k.static = e.cfg.staticOf(x, false); k.static != nil {
-		return k, "", ""
+		return k.open(x)
 	}
 	if x.keyStatic != "" {
 		return k, ReasonIdentity, fmt.Sprintf("key %q belongs to static tunnel %q, which is not for %s at %v on %v", x.keyName, x.keyStatic,
@@ -43,7 +43,7 @@ func (e *Engine) kindOf(p *phase1) (k kind, r Reason, text string) {
 		return k, "", ""
 	}
 	if k.static = e.cfg.staticOf(x, true); k.static != nil {
-		return k, "", ""
+		return k.open(x)
 	}
 	if t := e.cfg.staticAt(x); t != nil {
 		return k, ReasonIdentity, t.mismatch(x)
@@ -51,10 +51,18 @@ func (e *Engine) kindOf(p *phase1) (k kind, r Reason, text string) {
 	return k, "", ""
 }
 
+// open refuses the peer of a static tunnel that is shut.
+func (k kind) open(x claim) (kind, Reason, string) {
+	if k.static.shut(x.remote) {
+		return k, ReasonTunnelShut, k.static.isShut()
+	}
+	return k, "", ""
+}
+
 // staticAt returns the tunnel at whose addresses a peer is that is not the tunnel's, nil if there is none.
 func (c *Config) staticAt(x claim) *StaticTunnel {
 	for i := range c.Statics {
-		if t := &c.Statics[i]; !x.bound && len(t.Peers) > 0 && t.between(x.local, x.remote) {
+		if t := &c.Statics[i]; !x.bound && !t.anywhere() && t.between(x.local, x.remote) {
 			return t
 		}
 	}
@@ -62,22 +70,25 @@ func (c *Config) staticAt(x claim) *StaticTunnel {
 }
 
 // unwelcome says why a peer that has proven in main mode who it is is refused before we prove the same, "" if
-// it is not: nobody but the peer of a static tunnel may come from where it is, and that it is not.
-func (e *Engine) unwelcome(p *phase1) string {
+// it is not: its tunnel is shut, or nobody but the peer of a static tunnel may come from where it is, and that it is not.
+func (e *Engine) unwelcome(p *phase1) (Reason, string) {
 	x := p.claim()
+	if t := e.cfg.staticOf(x, false); t != nil && t.shut(x.remote) {
+		return ReasonTunnelShut, t.isShut()
+	}
 	t := e.cfg.staticAt(x)
 	if t == nil || e.cfg.staticOf(x, true) != nil || e.cfg.transport(x.local, x.remote) != nil || e.cfg.maybeDynamic(p) {
-		return ""
+		return "", ""
 	}
-	return t.mismatch(x)
+	return ReasonIdentity, t.mismatch(x)
 }
 
 // mismatch says why a peer at the tunnel's addresses is not the tunnel's.
 func (t *StaticTunnel) mismatch(x claim) string {
 	id, err := isakmp.Payload{Type: isakmp.TypeID, Body: x.id}.ID()
 	switch {
-	case err == nil && !idMatches(t.PeerID, id):
-		return fmt.Sprintf("static tunnel %q is for %s, and the peer at %v calls itself %s", t.Name, t.PeerID, x.remote, describe(x.id))
+	case err == nil && !idMatches(t.peerID(x.remote), id):
+		return fmt.Sprintf("static tunnel %q is for %s, and the peer at %v calls itself %s%s", t.Name, t.peerID(x.remote), x.remote, describe(x.id), t.advice(id))
 	case t.XAuth == StaticXAuthServer && !x.method.xauth():
 		return fmt.Sprintf("static tunnel %q asks for a user by XAuth, which the peer at %v does not offer", t.Name, x.remote)
 	}
@@ -89,7 +100,7 @@ func (e *Engine) turnAway(p *phase1, r Reason, text string) {
 	if p.Initiator && p.neg.Rekey == 0 {
 		open := p.neg.Open
 		defer func() {
-			e.emit(ConnDown{Conn: ConnInfo{Ref: open.Ref, Local: p.Local, Remote: p.Remote, Profile: open.Profile, Static: open.Static}, Reason: r, Text: text})
+			e.emit(ConnDown{Conn: failedDial(p, open), Reason: r, Text: text})
 		}()
 	}
 	e.count(r)

@@ -53,7 +53,13 @@ type peerKey struct {
 	remote netip.AddrPort // port 0 under NAT passthrough: whose NAT forgets the port between rekeys
 	id     string
 	tunnel string // profile of a dynamic subscriber, which shares nothing with others (J11)
-	static string // static tunnel, likewise; its peer is known by identity alone
+	static string // static tunnel, likewise
+}
+
+// staticPeer is the key of a static tunnel's peer: by identity and address, since the same one may be up at two of its
+// addresses while it goes from one to the other.
+func staticPeer(tunnel string, id []byte, remote netip.Addr) peerKey {
+	return peerKey{id: string(id), static: tunnel, remote: netip.AddrPortFrom(remote, 0)}
 }
 
 // anyPort is the key of the peer wherever its NAT sends it from.
@@ -92,7 +98,7 @@ func (c *conn) where() place {
 		w.peer.tunnel = c.Dyn.Profile
 	}
 	if c.Static != "" {
-		w.peer = peerKey{id: string(c.PeerID), static: c.Static}
+		w.peer = staticPeer(c.Static, c.PeerID, i.Remote.Addr())
 	}
 	on := i.NATPeer || i.NATLocal || i.Local.Port() == nattPort
 	w.natt, w.keeps = nattKey{i.Local.Addr(), i.Remote, on}, on || i.NATPassthrough && c.NATTOff
@@ -111,6 +117,9 @@ func (e *Engine) enlist(c *conn) {
 	if w.keeps {
 		e.natt[w.natt]++
 	}
+	if w.peer.static != "" {
+		e.keep(w.peer.static, w.peer.remote.Addr(), 1)
+	}
 }
 
 // strike takes a connection out of the tables. Where another has taken its place, that stays.
@@ -122,6 +131,9 @@ func (e *Engine) strike(c *conn) {
 	c.place = place{}
 	if e.byPeer[w.peer] == c.Info.ID {
 		delete(e.byPeer, w.peer)
+	}
+	if w.peer.static != "" {
+		e.keep(w.peer.static, w.peer.remote.Addr(), -1)
 	}
 	if at := (hosts{w.natt.local, w.natt.remote.Addr()}); w.passes && e.behind[at] == c.Info.ID {
 		delete(e.behind, at)

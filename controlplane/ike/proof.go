@@ -148,7 +148,7 @@ func (e *Engine) peerVerified(ev PeerVerified) {
 func (e *Engine) peerProved(p *phase1) {
 	switch {
 	case p.Initiator && !p.identityWanted(&e.cfg):
-		e.failInitiate(p, ReasonIdentity, "peer calls itself "+describe(p.neg.PeerID))
+		e.failInitiate(p, ReasonIdentity, "peer calls itself "+describe(p.neg.PeerID)+e.advice(p))
 	case p.Initiator && p.Aggressive:
 		e.prove(p)
 	case p.Initiator:
@@ -156,9 +156,9 @@ func (e *Engine) peerProved(p *phase1) {
 	case p.Aggressive:
 		e.aggressiveUp(p)
 	default:
-		if text := e.unwelcome(p); text != "" {
+		if r, text := e.unwelcome(p); text != "" {
 			e.release(p)
-			e.wrongProof(p, ReasonIdentity, text)
+			e.wrongProof(p, r, text)
 			return
 		}
 		e.prove(p)

@@ -41,6 +41,7 @@ const (
 	ReasonPassthrough    Reason = "nat-passthrough-in-use" // B3r: by another user behind the same NAT
 	ReasonNotShared      Reason = "phase1-not-shared"      // J11: quick mode of another kind than phase 1
 	ReasonTunnelInUse    Reason = "static-tunnel-in-use"   // by another peer
+	ReasonTunnelShut     Reason = "static-tunnel-shut"     // see AdmitPeers
 	ReasonAH             Reason = "ah-refused"             // C7r: ESP only
 	ReasonTunnelMode     Reason = "tunnel-mode-refused"
 	ReasonTransportMode  Reason = "transport-mode-refused" // J11: dynamic subscribers have tunnels only

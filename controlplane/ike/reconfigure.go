@@ -55,6 +55,7 @@ func (e *Engine) reconfigure(next Config) {
 	}
 	probing := e.cfg.DPD != next.DPD || e.cfg.StaticDPD != next.StaticDPD || e.cfg.DPDInterval != next.DPDInterval
 	e.cfg = next
+	e.bindAdmissions()
 	e.refreshStatics()
 	if probing {
 		e.probeAnew()

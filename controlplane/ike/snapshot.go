@@ -10,7 +10,7 @@ import (
 
 // snapshotVersion changes with every change of the types inside a snapshot, so
 // that an older or newer program refuses it instead of misreading it.
-const snapshotVersion = 5
+const snapshotVersion = 6
 
 // snapshot is what survives a restart: authenticated SAs and their connections.
 // Exchanges under way are left out, since peers repeat them.
@@ -19,12 +19,13 @@ type snapshot struct {
 	Taken   time.Time
 	Conns   []*conn      // with their phase 1 SAs and children
 	Session [][]*session // of the phase 1 SAs, by connection
+	Admits  []AdmitPeers
 }
 
 // Snapshot encodes the state of all connections, keys in clear: whoever stores it
 // must keep it from other eyes.
 func (e *Engine) Snapshot() ([]byte, error) {
-	s := snapshot{Version: snapshotVersion, Taken: e.now, Conns: e.sortedConns()}
+	s := snapshot{Version: snapshotVersion, Taken: e.now, Conns: e.sortedConns(), Admits: e.admittedPeers()}
 	for _, c := range s.Conns {
 		var ss []*session
 		for _, p := range c.Phase1 {
@@ -67,6 +68,9 @@ func (e *Engine) Restore(now time.Time, b []byte) ([]Effect, error) {
 		}
 	}
 	e.now, e.out = now, nil
+	for _, a := range s.Admits {
+		e.admitPeers(a)
+	}
 	for _, c := range s.Conns {
 		if c.Dyn != nil && c.Dyn.Unproven.IsValid() {
 			e.countUnproven(c.Dyn.Unproven)

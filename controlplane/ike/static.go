@@ -39,6 +39,9 @@ type StaticTunnel struct {
 	// PeerID is the identity that the peer must have and LocalID ours, in the syntax of [PresharedKey].ID (Z-9).
 	// PeerID "": any. LocalID "": our address with a pre-shared key, the certificate's subject with a certificate.
 	PeerID, LocalID string
+	// PeerIDIsAddress has the peer's identity be the address that it comes from, or is dialled at; PeerID is "" then. A peer
+	// behind a NAT shows another one, so that it is refused with a sentence that says what to configure.
+	PeerIDIsAddress bool
 	// Method is AuthPSK (0 too) or AuthRSA; XAuth is added by the field below. The pre-shared key is one of the
 	// tunnel's own ([PresharedKey].Static) or, if it has none, a common one for the peer's address or identity.
 	Method     AuthMethod
@@ -59,6 +62,8 @@ type StaticTunnel struct {
 	// Revision stands for everything that a connection has of the tunnel; when it changes the connection ends
 	// (G4). Peers, DPD and User may change without it, as the addresses of a peer known by name do.
 	Revision string
+
+	admission *admission // nil: what is configured holds
 }
 
 // StaticChild is one pair of networks of a static tunnel, with ESP SAs of its own. A pair is the same on
@@ -104,17 +109,21 @@ func (x StaticXAuth) String() string {
 // the tunnel is up by the peer's own.
 type HangUp struct {
 	Static string
-	Ref    uint64 // of a dial that has not come up, which alone ends; 0: everything
+	// Ref names one dial that has not come up, which alone ends, at once and by one ConnDown; a connection that the peer has
+	// begun there at the same time goes on. Nothing happens for one that has come up, for which there is CloseConn, or is
+	// over. 0: everything.
+	Ref    uint64
 	Reason Reason
 	Text   string // for the operator
 }
 
 // AdmitPeers says from which addresses the peer of a static tunnel may come and may answer from now on, in the place of the
-// configured ones. It holds over [Reconfigure], as long as the tunnel is configured. What is up is left alone.
+// configured ones. It holds over [Reconfigure] and restarts, as long as the tunnel is configured; for one that is not it is
+// ignored. What is up is left alone, and its address remains one of the peer's until it ends, so that it can be rekeyed.
 type AdmitPeers struct {
 	Static string
-	Open   bool // false: nobody may
-	Any    bool
+	Open   bool // false: nobody may; who proves to be the peer is refused with ReasonTunnelShut, and so is a dial
+	Any    bool // from everywhere: a dynamic peer
 	Peers  []netip.Addr
 }
 
@@ -178,16 +187,10 @@ func (t *StaticTunnel) phase2() *TransportProfile {
 	return &TransportProfile{Name: t.Name, ESP: t.ESP, PFS: t.PFS, Lifetime: cmp.Or(t.Lifetime, defaultTunnelLife), LifeKB: t.LifeKB}
 }
 
-// between tells whether the tunnel may exist between two addresses.
-func (t *StaticTunnel) between(local, remote netip.Addr) bool {
-	if t.Local.IsValid() && !t.Local.IsUnspecified() && t.Local != local {
-		return false
-	}
-	return len(t.Peers) == 0 || slices.Contains(t.Peers, remote)
-}
-
 // anyID tells whether the peer may call itself as it likes.
-func (t *StaticTunnel) anyID() bool { return t.PeerID == "" || t.PeerID == anyText }
+func (t *StaticTunnel) anyID() bool {
+	return !t.PeerIDIsAddress && (t.PeerID == "" || t.PeerID == anyText)
+}
 
 // certified tells whether the two sides prove themselves by certificates.
 func (t *StaticTunnel) certified() bool { return t.Method == AuthRSA }
@@ -230,7 +233,7 @@ func (c *Config) staticKey(t *StaticTunnel, local, remote netip.Addr, now time.T
 			continue
 		case k.Peer.IsValid() && !k.Peer.Contains(remote):
 			continue
-		case !own && !k.Peer.IsValid() && (t.anyID() || !idMatches(k.ID, parseID(t.PeerID))):
+		case !own && !k.Peer.IsValid() && (t.anyID() || !idMatches(k.ID, parseID(t.peerID(remote)))):
 			continue
 		case !k.inForce(now):
 			r, text = k.why(now)
@@ -257,7 +260,7 @@ func (c *Config) staticCredentials(local, remote netip.Addr, m AuthMethod) []usa
 		if cred := c.credential(t.Credential); cred != nil {
 			u := usable{cred: cred, localID: t.LocalID}
 			if !t.anyID() {
-				u.peers = []string{t.PeerID}
+				u.peers = []string{t.peerID(remote)}
 			}
 			out = append(out, u)
 		}
@@ -302,9 +305,9 @@ func (c *Config) staticOf(x claim, loose bool) *StaticTunnel {
 		switch {
 		case x.keyStatic != "" && x.keyStatic != t.Name,
 			x.keyStatic == "" && !t.certified() && c.ownKeys(t.Name),
-			!t.answers(x.method), !t.between(x.local, x.remote), !idMatches(t.PeerID, id):
+			!t.answers(x.method), !t.between(x.local, x.remote), !idMatches(t.peerID(x.remote), id):
 			continue
-		case x.keyStatic == "" && !loose && len(t.Peers) == 0 && t.anyID():
+		case x.keyStatic == "" && !loose && t.anywhere() && t.anyID():
 			continue
 		}
 		return t

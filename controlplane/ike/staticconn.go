@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"vrgate/controlplane/isakmp"
 )
@@ -47,6 +48,10 @@ func (e *Engine) dial(ev Initiate) {
 	}
 	ev.Local = netip.AddrPortFrom(ev.Local.Addr(), cmp.Or(ev.Local.Port(), ikePort))
 	ev.Remote = netip.AddrPortFrom(ev.Remote.Addr(), cmp.Or(ev.Remote.Port(), ikePort))
+	if t.shut(ev.Remote.Addr()) {
+		fail(ReasonTunnelShut, t.isShut())
+		return
+	}
 	if !ev.Local.Addr().IsValid() || !ev.Remote.Addr().IsValid() || !t.between(ev.Local.Addr(), ev.Remote.Addr()) {
 		fail(ReasonConfig, fmt.Sprintf("static tunnel %q is not between %v and %v", t.Name, ev.Local.Addr(), ev.Remote.Addr()))
 		return
@@ -56,7 +61,7 @@ func (e *Engine) dial(ev Initiate) {
 		return
 	}
 	if p := e.dialling(t.Name, ev.Remote.Addr()); p != nil {
-		p.neg.Open.Ref = ev.Ref
+		e.supersede(&p.neg.Open.Ref, ev.Ref, ConnInfo{Local: p.Local, Remote: p.Remote, Profile: t.Name, Static: t.Name})
 		return
 	}
 	open, r, text := e.staticOpen(t, ev.Local, ev.Remote)
@@ -72,7 +77,7 @@ func (e *Engine) dial(ev Initiate) {
 
 // staticOpen is how phase 1 of a tunnel is begun between two addresses. The reason says why it cannot be.
 func (e *Engine) staticOpen(t *StaticTunnel, local, remote netip.AddrPort) (open Initiate, r Reason, text string) {
-	open = Initiate{Static: t.Name, Local: local, Remote: remote, Profile: t.Name, LocalID: t.LocalID, PeerID: t.PeerID,
+	open = Initiate{Static: t.Name, Local: local, Remote: remote, Profile: t.Name, LocalID: t.LocalID, PeerID: t.peerID(remote.Addr()),
 		Aggressive: t.Aggressive, Method: t.method()}
 	if t.XAuth == StaticXAuthClient {
 		open.User, open.Password = t.User, t.Password
@@ -126,10 +131,21 @@ func (e *Engine) dials(tunnel string) []*phase1 {
 	return out
 }
 
+// supersede puts a dial in the place of another one, which is over with that: each ends once.
+func (e *Engine) supersede(old *uint64, ref uint64, i ConnInfo) {
+	if i.Ref = *old; *old != 0 && *old != ref {
+		e.emit(ConnDown{Conn: i, Reason: ReasonReplaced, Text: fmt.Sprintf("dial %d has taken its place", ref)})
+	}
+	*old = ref
+}
+
 // dialed goes on with a connection of a static tunnel that was dialled, which the peer may have opened
 // meanwhile or before.
 func (e *Engine) dialed(c *conn, ref uint64) {
-	c.Info.Ref, c.Initiator = ref, true
+	i := c.Info
+	i.ID = 0 // it goes on
+	e.supersede(&c.Info.Ref, ref, i)
+	c.Initiator = true
 	if c.Announced {
 		e.emit(ConnUp{Conn: c.Info})
 	}
@@ -144,8 +160,12 @@ func (e *Engine) dialed(c *conn, ref uint64) {
 	e.openChild(c, nil)
 }
 
-// hangUp ends everything of a static tunnel.
+// hangUp ends everything of a static tunnel, or one dial.
 func (e *Engine) hangUp(ev HangUp) {
+	if ev.Ref != 0 {
+		e.cancelDial(ev)
+		return
+	}
 	for _, c := range e.sortedConns() {
 		if c.Static == ev.Static {
 			e.closeConn(c, ev.Reason, ev.Text, false)
@@ -156,13 +176,36 @@ func (e *Engine) hangUp(ev HangUp) {
 	}
 }
 
+// cancelDial ends a dial that has not come up. What the peer has begun there at the same time goes on.
+func (e *Engine) cancelDial(ev HangUp) {
+	for _, p := range e.dials(ev.Static) {
+		if p.neg.Open.Ref == ev.Ref {
+			e.failInitiate(p, ev.Reason, ev.Text)
+			return
+		}
+	}
+	for _, c := range e.sortedConns() {
+		if c.Static != ev.Static || c.Info.Ref != ev.Ref || c.Announced {
+			continue
+		}
+		if !slices.ContainsFunc(c.Phase1, func(p *phase1) bool { return !p.Initiator }) {
+			e.closeConn(c, ev.Reason, ev.Text, false)
+			return
+		}
+		i := c.Info
+		i.ID = 0
+		e.emit(ConnDown{Conn: i, Reason: ev.Reason, Text: ev.Text})
+		c.Info.Ref, c.Initiator, c.Wanted = 0, false, nil
+		return
+	}
+}
+
 // sameStatic returns the connection that a new phase 1 SA of a static tunnel continues, nil if it begins
 // another one. contact: the peer says that it knows no other SA with us.
 func (e *Engine) sameStatic(c *conn, p *phase1, contact bool) *conn {
 	switch {
 	case c == nil || c.Info.Remote.Addr() != p.Remote.Addr():
-		// The SAs of a connection with one address of the peer need not exist at another. What is
-		// there ends when what is new is up.
+		// The SAs of a connection with one address of the peer need not exist at another.
 		return nil
 	case contact && !p.Initiator && !c.crossed(p):
 		e.endConn(c, ReasonInitialContact, "the peer has restarted", true) // which knows nothing we could delete
@@ -187,7 +230,7 @@ func (c *conn) crossed(p *phase1) bool {
 // with the same key would take it from each other for ever. The same peer, with its identity, may always
 // come back from another address, and we ourselves dial whom we are told to.
 func (e *Engine) takenBy(t *StaticTunnel, p *phase1) *conn {
-	if t == nil || p.Initiator || len(t.Peers) > 0 {
+	if t == nil || p.Initiator || !t.anywhere() {
 		return nil
 	}
 	for _, c := range e.sortedConns() {

@@ -239,19 +239,24 @@ func TestStaticBackupPeer(t *testing.T) {
 		}
 	}
 	x.run(10 * time.Second)
-	if len(x.west.up) != 2 || x.west.up[1].Ref != 2 || x.west.up[1].Remote.Addr() != backup.addr || len(x.west.down) != 0 || len(x.east.kernel) != 4 ||
-		len(backup.kernel) != 4 || len(x.west.kernel) != 8 {
+	if len(x.west.up) != 2 || x.west.up[1].Ref != 2 || x.west.up[1].Remote.Addr() != backup.addr || len(x.west.down)+len(x.east.down) != 0 ||
+		len(x.east.kernel) != 4 || len(x.west.kernel) != 8 {
 		t.Fatalf("up %+v, down %+v", x.west.up, x.west.down)
 	}
-	x.west.step(CloseConn{Conn: first, Reason: ReasonOperator})
-	x.run(10 * time.Second)
-	if len(x.west.down) != 1 || x.west.down[0].Conn.ID != first || len(x.east.kernel) != 0 || len(x.west.kernel) != 4 {
-		t.Fatalf("down %+v", x.west.down)
+	// Both live on, over their rekeys, until somebody decides which is superfluous.
+	x.run(6 * time.Hour)
+	if len(x.west.down)+len(x.east.down)+len(backup.down) != 0 || len(x.west.e.conns) != 2 {
+		t.Fatalf("down %v %v %v", reasons(x.west.down), reasons(x.east.down), reasons(backup.down))
+	}
+	x.west.step(CloseConn{Conn: first, Reason: ReasonReplaced})
+	x.run(time.Minute)
+	if len(x.east.kernel) != 0 || len(x.west.kernel) < 4 || len(backup.kernel) < 4 || len(x.west.down) != 1 || x.west.down[0].Conn.ID != first || x.west.down[0].Conn.Ref != 1 {
+		t.Fatalf("down %+v, %d SAs", x.west.down, len(x.west.kernel))
 	}
 	dial(3, x.east)
 	x.run(10 * time.Second)
-	x.west.step(CloseConn{Conn: x.west.up[1].ID, Reason: ReasonOperator})
-	x.run(10 * time.Second)
+	x.west.step(CloseConn{Conn: x.west.up[1].ID, Reason: ReasonReplaced})
+	x.run(time.Minute)
 	if len(backup.kernel) != 0 || len(x.west.up) != 3 || x.west.up[2].Remote.Addr() != x.east.addr || len(x.west.kernel) != 4 {
 		t.Errorf("not given back: %+v", x.west.up)
 	}

@@ -196,6 +196,9 @@ func TestStaticHangUpDialling(t *testing.T) {
 	x.run(time.Second)
 	x.west.step(HangUp{Static: "other", Reason: ReasonOperator})
 	x.west.step(HangUp{Static: "link", Reason: ReasonOperator, Text: "by hand"})
+	if d := x.west.superseded; len(d) != 1 || d[0].Conn.Ref != 1 || d[0].Conn.Static != "link" {
+		t.Errorf("%+v", d)
+	}
 	if d := x.west.down; len(d) != 1 || d[0].Conn.Ref != 2 || d[0].Reason != ReasonOperator || d[0].Text != "by hand" {
 		t.Errorf("%+v", d)
 	}

@@ -17,17 +17,18 @@ type Engine struct {
 	now    time.Time
 	out    []Effect
 
-	sas    map[cookies]*phase1       // by both cookies
-	first  map[firstKey]*phase1      // half-open responders by peer and its cookie: repeated first messages
-	own    map[isakmp.Cookie]*phase1 // initiators that do not know the responder's cookie yet
-	conns  map[ConnID]*conn
-	byPeer map[peerKey]ConnID
-	behind map[hosts]ConnID  // by NAT passthrough, one for each NAT address (B3r)
-	natt   map[nattKey]int   // connections that keep NAT-T, or do without, whatever the configuration says by now
-	spis   map[uint32]*child // by inbound SPI
-	outs   map[uint32]*child // by outbound SPI; of equal ones the newest
-	jobs   map[JobID]jobRef
-	job    JobID
+	sas        map[cookies]*phase1       // by both cookies
+	first      map[firstKey]*phase1      // half-open responders by peer and its cookie: repeated first messages
+	own        map[isakmp.Cookie]*phase1 // initiators that do not know the responder's cookie yet
+	conns      map[ConnID]*conn
+	byPeer     map[peerKey]ConnID
+	behind     map[hosts]ConnID      // by NAT passthrough, one for each NAT address (B3r)
+	admissions map[string]*admission // of static tunnels, where they differ from the configuration
+	natt       map[nattKey]int       // connections that keep NAT-T, or do without, whatever the configuration says by now
+	spis       map[uint32]*child     // by inbound SPI
+	outs       map[uint32]*child     // by outbound SPI; of equal ones the newest
+	jobs       map[JobID]jobRef
+	job        JobID
 
 	timers   timers
 	guard    guard
@@ -45,20 +46,21 @@ type firstKey struct {
 // and connection numbers and must never fail, like crypto/rand.Reader.
 func New(cfg Config, random io.Reader) *Engine {
 	return &Engine{
-		cfg:      cfg.withDefaults(),
-		random:   random,
-		sas:      map[cookies]*phase1{},
-		first:    map[firstKey]*phase1{},
-		own:      map[isakmp.Cookie]*phase1{},
-		conns:    map[ConnID]*conn{},
-		byPeer:   map[peerKey]ConnID{},
-		behind:   map[hosts]ConnID{},
-		natt:     map[nattKey]int{},
-		spis:     map[uint32]*child{},
-		outs:     map[uint32]*child{},
-		jobs:     map[JobID]jobRef{},
-		guard:    guard{Sources: map[netip.Addr]*source{}},
-		counters: map[Reason]uint64{},
+		cfg:        cfg.withDefaults(),
+		random:     random,
+		sas:        map[cookies]*phase1{},
+		first:      map[firstKey]*phase1{},
+		own:        map[isakmp.Cookie]*phase1{},
+		conns:      map[ConnID]*conn{},
+		byPeer:     map[peerKey]ConnID{},
+		behind:     map[hosts]ConnID{},
+		admissions: map[string]*admission{},
+		natt:       map[nattKey]int{},
+		spis:       map[uint32]*child{},
+		outs:       map[uint32]*child{},
+		jobs:       map[JobID]jobRef{},
+		guard:      guard{Sources: map[netip.Addr]*source{}},
+		counters:   map[Reason]uint64{},
 	}
 }
 
@@ -96,6 +98,8 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 		} else {
 			e.initiate(ev)
 		}
+	case AdmitPeers:
+		e.admitPeers(ev)
 	case HangUp:
 		e.hangUp(ev)
 	case CloseConn:

@@ -55,7 +55,9 @@ type node struct {
 	traffic    func(ConnID) (in, out uint64)
 	reads      int
 	kept       []KeepNAT
-	children   []Effect // ChildUp, ChildDown and ConnDown
+	children   []Effect       // ChildUp, ChildDown and ConnDown
+	superseded []ConnDown     // dials whose place another one has taken
+	fates      map[uint64]int // how often a dial of a static tunnel has ended
 }
 
 // nat translates the addresses of the nodes behind it.
@@ -99,7 +101,7 @@ func (w *world) after(d time.Duration, do func()) {
 
 // add makes a node.
 func (w *world) add(name, addr string, cfg Config) *node {
-	n := &node{w: w, name: name, addr: netip.MustParseAddr(addr), e: New(cfg, rand.Reader), kernel: map[string]SA{}}
+	n := &node{w: w, name: name, addr: netip.MustParseAddr(addr), e: New(cfg, rand.Reader), kernel: map[string]SA{}, fates: map[uint64]int{}}
 	n.dh = computeDH
 	w.nodes[n.addr] = n
 	return n
@@ -212,6 +214,13 @@ func (n *node) perform(fs []Effect) {
 		case ConnUp:
 			n.up = append(n.up, f.Conn)
 		case ConnDown:
+			if f.Conn.Static != "" && f.Conn.Ref != 0 {
+				n.fates[f.Conn.Ref]++
+			}
+			if f.Conn.ID == 0 && f.Reason == ReasonReplaced {
+				n.superseded = append(n.superseded, f)
+				continue
+			}
 			n.down, n.children = append(n.down, f), append(n.children, f)
 		case Report:
 			n.reports = append(n.reports, f)
@@ -408,13 +417,21 @@ func empty(t testing.TB, ns ...*node) {
 	for _, n := range ns {
 		e := n.e
 		if len(n.kernel) != 0 || len(e.sas) != 0 || len(e.first) != 0 || len(e.own) != 0 || len(e.conns) != 0 || len(e.byPeer) != 0 ||
-			len(e.behind) != 0 || len(e.natt) != 0 || len(e.spis) != 0 || len(e.outs) != 0 || len(e.jobs) != 0 || len(e.timers) != 0 || e.guard.HalfOpen != 0 || e.guard.FragBytes != 0 ||
+			len(e.behind) != 0 || len(e.natt) != 0 || len(e.spis) != 0 || len(e.outs) != 0 || e.held() != 0 || len(e.jobs) != 0 || len(e.timers) != 0 || e.guard.HalfOpen != 0 || e.guard.FragBytes != 0 ||
 			e.guard.oldest != nil || e.guard.newest != nil {
 			t.Errorf("%s: left over: kernel %d, %d phase 1 SAs, %d first, %d own, %d conns, %d by peer, %d behind NATs, %d of NAT-T, %d in %d out SPIs, %d jobs, %d timers, %d half open, %d fragment bytes",
 				n.name, len(n.kernel), len(e.sas), len(e.first), len(e.own), len(e.conns), len(e.byPeer), len(e.behind), len(e.natt), len(e.spis), len(e.outs), len(e.jobs), len(e.timers),
 				e.guard.HalfOpen, e.guard.FragBytes)
 		}
 	}
+}
+
+// held is at how many addresses of peers static tunnels are said to be up.
+func (e *Engine) held() (n int) {
+	for _, a := range e.admissions {
+		n += len(a.holds)
+	}
+	return n
 }
 
 func words(rs ...[]Report) string {

@@ -59,6 +59,7 @@ var defaultCodes = []TerminateCode{
 	{Application: "ike", Reason: "selectors-refused", Description: "phase 2 selectors refused", Code: CauseNASError},
 	{Application: "ike", Reason: "ah-refused", Description: "AH is not offered", Code: CauseNASError},
 	{Application: "ike", Reason: "phase1-not-shared", Description: "phase 1 SAs of static tunnels and of clients are not shared", Code: CauseNASError},
+	{Application: "ike", Reason: "static-tunnel-shut", Description: "the static tunnel is administratively down", Code: CauseAdminReset},
 	{Application: "ike", Reason: "static-tunnel-in-use", Description: "another peer has the static tunnel", Code: CauseNASError},
 	{Application: "ike", Reason: "tunnel-mode-refused", Description: "tunnel mode refused", Code: CauseNASError},
 	{Application: "ike", Reason: "transport-mode-refused", Description: "transport mode refused", Code: CauseNASError},
