@@ -15,7 +15,9 @@
 // sockets' policies, and the mark that its inbound SA puts on what it decrypts
 // (kernel.md section 2.5). Everything whose reqid has 0x11 in its top byte is
 // ours, so a new process finds what a crashed one left ([Kernel.Flush],
-// [Kernel.FlushPolicies]) and touches nothing else (A8).
+// [Kernel.FlushPolicies]) and touches nothing else (A8). Policies of static tunnels name no reqid
+// for what they receive, because several connections may bring it, and one of [Idle] for what nothing
+// carries; the priority of every policy of ours has 0x11 in its top byte too.
 //
 // # Choices
 //
@@ -26,9 +28,9 @@
 //   - SPIs are chosen by the daemon, never by XFRM_MSG_ALLOCSPI, which walks
 //     every SA on current kernels (targets.md 2.1).
 //   - Policies of L2TP clients live on sockets and belong to package vr.
-//   - [Kernel.Watch] joins only the groups for expiry and address mappings,
-//     never the one for acquires: with a listener on that, every packet
-//     without an SA would make larval state.
+//   - [Kernel.Watch] never joins the group for acquires: with a listener on that, every packet
+//     without an SA makes larval state. [Kernel.WatchAcquires] does, for static tunnels that start
+//     on demand. The state is gone after 30 seconds, is one for each reqid, and gives way to an SA.
 //
 // Message layouts are those of linux/xfrm.h; integers are in host byte order
 // except ports, SPIs and addresses.

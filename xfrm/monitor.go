@@ -46,8 +46,9 @@ func (Expire) xfrmEvent()  {}
 func (Mapping) xfrmEvent() {}
 func (Resync) xfrmEvent()  {}
 
-// Multicast groups XFRMNLGRP_…; ACQUIRE (1) must not be joined, see doc.go.
+// Multicast groups XFRMNLGRP_….
 const (
+	groupAcquire = 1 // see doc.go
 	groupExpire  = 2
 	groupMapping = 8
 )
@@ -60,17 +61,25 @@ const watchBuffer = 8 << 20
 // block for long. ready, unless nil, is called once events are being received:
 // what happens after that is not missed.
 func (k *Kernel) Watch(ctx context.Context, ready func(), fn func(Event)) error {
-	conn, err := netlink.Dial(unix.NETLINK_XFRM, &netlink.Config{
-		NetNS:  k.netns,
-		Groups: 1<<(groupExpire-1) | 1<<(groupMapping-1),
+	return k.listen(ctx, 1<<(groupExpire-1)|1<<(groupMapping-1), ready, func() { fn(Resync{}) }, func(typ uint16, body []byte) error {
+		ev, err := parseEvent(typ, body)
+		if ev != nil {
+			fn(ev)
+		}
+		return err
 	})
+}
+
+// listen joins multicast groups and hands their messages to each, and to lost that some were lost, until ctx ends or each fails.
+func (k *Kernel) listen(ctx context.Context, groups uint32, ready, lost func(), each func(typ uint16, body []byte) error) error {
+	conn, err := netlink.Dial(unix.NETLINK_XFRM, &netlink.Config{NetNS: k.netns, Groups: groups})
 	if err != nil {
 		return dialError(err)
 	}
 	defer conn.Close()
 	if raw, err := conn.SyscallConn(); err == nil {
 		// Beyond net.core.rmem_max, which the daemon's CAP_NET_ADMIN allows;
-		// without it fewer events fit and Resync comes sooner.
+		// without it fewer events fit and some are lost sooner.
 		_ = raw.Control(func(fd uintptr) {
 			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, k.watchBuffer)
 		})
@@ -86,20 +95,15 @@ func (k *Kernel) Watch(ctx context.Context, ready func(), fn func(Event)) error 
 			return ctx.Err()
 		}
 		if errors.Is(err, unix.ENOBUFS) {
-			fn(Resync{})
+			lost()
 			continue
 		}
 		if err != nil {
 			return fmt.Errorf("xfrm: watch events: %w", err)
 		}
 		for _, m := range msgs {
-			ev, err := parseEvent(uint16(m.Header.Type), m.Data)
-
-			if err != nil {
+			if err := each(uint16(m.Header.Type), m.Data); err != nil {
 				return fmt.Errorf("xfrm: watch events: %w", err)
-			}
-			if ev != nil {
-				fn(ev)
 			}
 		}
 	}

@@ -1,15 +1,11 @@
 package xfrm
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"math"
 	"net/netip"
 
 	"github.com/mdlayher/netlink"
-	"golang.org/x/sys/unix"
-
 	"vrgate/vr/nlattr"
 )
 
@@ -39,38 +35,25 @@ func (d PolicyDirection) String() string {
 	return fmt.Sprintf("PolicyDirection(%d)", uint8(d))
 }
 
-// Policy lets packets from Src to Dst pass an XFRM interface, and only through ESP tunnel mode
-// SAs of one connection: sent ones are encrypted or not sent at all, received ones that came
-// through another's SA are dropped.
+// Policy says by which ESP SAs packets from Src to Dst pass: sent ones are encrypted or not sent at all, received ones that
+// came in clear or through another's SA are dropped.
 type Policy struct {
 	Dir      PolicyDirection
-	Src, Dst netip.Prefix // of the inner packets
-	IfID     uint32       // of the XFRM interface
-	Reqid    uint32       // Tag(conn)
-	// Local and Remote are the outer addresses. Remote counts for sending only: what
+	Src, Dst netip.Prefix // of the packets, in tunnel mode of those inside
+	// Proto is the packets' IP protocol, 0 for any; SrcPort and DstPort need one that has ports, 0 for any.
+	Proto            uint8
+	SrcPort, DstPort uint16
+	Mode             Mode
+	// IfID is the number of the XFRM interface whose packets are meant; 0: those of the whole namespace that are of no such
+	// interface.
+	IfID uint32
+	// Reqid names the SAs: Tag(conn); 0, for what is received, any whose selector lets the packet pass; Idle(n), for what is
+	// sent, none. What is to be sent is dropped then, and told to [Kernel.WatchAcquires] if somebody listens.
+	Reqid uint32
+	// Local and Remote are the outer addresses. Remote counts only for what is sent by SAs: what
 	// is received is told by its SA, so that a peer which its NAT moves is received on.
 	Local, Remote netip.Addr
 }
-
-const (
-	offPolicyPriority = 152
-	offPolicyIndex    = 156
-	offPolicyDir      = 160
-	offPolicyIDIndex  = 56
-	offPolicyIDDir    = 60
-
-	// Parts of struct xfrm_user_tmpl.
-	offTemplateProto    = 20
-	offTemplateFamily   = 24
-	offTemplateSrc      = 28
-	offTemplateReqid    = 44
-	offTemplateMode     = 48
-	offTemplateAlgs     = 52 // three masks of algorithms
-	policyPriority      = 1000
-	algorithmMasks      = 3
-	policyLimits        = 4 // soft and hard bytes, soft and hard packets
-	policyMessageLength = sizePolicyInfo + unix.SizeofNlAttr + sizeTemplate + unix.SizeofNlAttr + 4
-)
 
 // Validate says what is wrong with the policy, wrapping ErrInvalid.
 func (p *Policy) Validate() error {
@@ -83,24 +66,65 @@ func (p *Policy) Validate() error {
 	if !p.Src.IsValid() || !p.Dst.IsValid() || p.Src.Addr().Is4() != p.Dst.Addr().Is4() || p.Src.Masked() != p.Src || p.Dst.Masked() != p.Dst {
 		return bad("%v to %v are not networks of one family", p.Src, p.Dst)
 	}
-	if p.IfID == 0 {
-		return bad("no interface")
+	if p.Proto == 0 && (p.SrcPort != 0 || p.DstPort != 0) {
+		return bad("ports %d and %d of no protocol", p.SrcPort, p.DstPort)
 	}
-	if !Ours(p.Reqid) || Conn(p.Reqid) == 0 {
+	if p.Mode != Transport && p.Mode != Tunnel {
+		return bad("mode %v", p.Mode)
+	}
+	if p.IfID != 0 && p.Mode != Tunnel {
+		return bad("an XFRM interface takes tunnel mode only")
+	}
+	if !p.Local.IsValid() || p.Local.Is4In6() || p.Local.IsUnspecified() {
+		return bad("local address %v", p.Local)
+	}
+	switch sent := p.Dir == PolicyOut; {
+	case p.Reqid == 0 && !sent, IsIdle(p.Reqid) && sent:
+		if p.Remote.IsValid() {
+			return bad("peer %v of no connection", p.Remote)
+		}
+	case !Ours(p.Reqid) || Conn(p.Reqid) == 0:
 		return bad("reqid %#x was not made by Tag", p.Reqid)
-	}
-	if !p.Local.IsValid() || !p.Remote.IsValid() || p.Local.Is4() != p.Remote.Is4() || p.Local.Is4In6() || p.Remote.Is4In6() {
+	case !p.Remote.IsValid() || p.Local.Is4() != p.Remote.Is4() || p.Remote.Is4In6() || p.Remote.IsUnspecified():
 		return bad("outer addresses %v and %v are not of one family", p.Local, p.Remote)
-	}
-	if p.Local.IsUnspecified() || p.Remote.IsUnspecified() {
-		return bad("unspecified outer address")
 	}
 	return nil
 }
 
+// tagIdle is in the top byte of the reqids that Idle makes. They are no marks, but differ from those of package vr too.
+const tagIdle = 0x14
+
+// Idle is a reqid that no SA ever has, 0x14000000|n, for policies that nothing carries; n is 1..0xffffff, else the result is 0.
+// The kernel asks for an SA once in 30 seconds for each combination of reqid, interface and addresses, so those that are to
+// be told apart, or told of again, need another n.
+func Idle(n uint32) uint32 {
+	if n == 0 || n >= connLimit {
+		return 0
+	}
+	return tagIdle<<tagShift | n
+}
+
+// IsIdle tells whether a reqid was made by Idle.
+func IsIdle(reqid uint32) bool { return reqid>>tagShift == tagIdle && Conn(reqid) != 0 }
+
+// selector is what the policy is found by, beside its direction and interface.
+func (p *Policy) selector() Selector {
+	return Selector{Proto: p.Proto, Src: p.Src, Dst: p.Dst, SrcPort: p.SrcPort, DstPort: p.DstPort}
+}
+
+// Slot is what a policy is alone with in the kernel: two of one slot cannot be.
+type Slot struct {
+	Dir      PolicyDirection
+	IfID     uint32
+	Selector Selector
+}
+
+// Slot returns the policy's.
+func (p *Policy) Slot() Slot { return Slot{p.Dir, p.IfID, p.selector()} }
+
 // String describes the policy.
 func (p Policy) String() string {
-	return fmt.Sprintf("%v policy %v to %v of interface %#x", p.Dir, p.Src, p.Dst, p.IfID)
+	return fmt.Sprintf("%v policy %v of interface %#x", p.Dir, p.selector(), p.IfID)
 }
 
 // AddPolicy installs a policy. Errors: ErrInvalid, and ErrExists when there is one of this
@@ -109,7 +133,7 @@ func (k *Kernel) AddPolicy(p Policy) error { return k.putPolicy(msgNewPolicy, "a
 
 // UpdatePolicy installs a policy in the place of the one of the same direction, selector and
 // interface, in one step: a packet meets the old or the new one. One that is not there is added.
-// It is for a peer's new address.
+// It is for a peer's new address, and for another connection that takes over.
 func (k *Kernel) UpdatePolicy(p Policy) error { return k.putPolicy(msgUpdPolicy, "update", p) }
 
 func (k *Kernel) putPolicy(typ netlink.HeaderType, verb string, p Policy) error {
@@ -124,7 +148,7 @@ func (k *Kernel) putPolicy(typ netlink.HeaderType, verb string, p Policy) error 
 // there (any more) is no error.
 func (k *Kernel) RemovePolicy(p Policy) error {
 	body := make([]byte, sizePolicyID)
-	putSelector(body, Selector{Src: p.Src, Dst: p.Dst})
+	putSelector(body, p.selector())
 	body[offPolicyIDDir] = byte(p.Dir)
 	return k.deletePolicy(body, p.IfID, fmt.Sprintf("remove %v", p))
 }
@@ -181,7 +205,7 @@ func (k *Kernel) flushPolicies(which func(policy) bool) (int, error) {
 		}
 		n++
 		body := make([]byte, sizePolicyID)
-		copy(body, p.selector)
+		copy(body, p.wire)
 		native.PutUint32(body[offPolicyIDIndex:], p.index)
 		body[offPolicyIDDir] = byte(p.Dir)
 		errs = append(errs, k.deletePolicy(body, p.IfID, "remove policy"))
@@ -199,145 +223,4 @@ func (k *Kernel) dumpPolicies() ([]policy, error) {
 		return err
 	})
 	return list, mapError("list policies", nil, err)
-}
-
-// encodePolicy is the body of NEWPOLICY and UPDPOLICY: struct xfrm_userpolicy_info, one template
-// and the interface.
-//
-//	  0 selector 56
-//	 56 lifetime cfg 64  soft/hard bytes, soft/hard packets, four times of seconds
-//	120 lifetime cur 32
-//	152 priority, 156 index, 160 dir u8, action u8, flags u8, share u8
-func encodePolicy(p *Policy) []byte {
-	b := make([]byte, sizePolicyInfo, policyMessageLength)
-	putSelector(b, Selector{Src: p.Src, Dst: p.Dst})
-	for i := range policyLimits {
-		native.PutUint64(b[offDst+8*i:], unlimited)
-	}
-	native.PutUint32(b[offPolicyPriority:], policyPriority)
-	b[offPolicyDir] = byte(p.Dir)
-
-	t := make([]byte, sizeTemplate)
-	t[offTemplateProto] = unix.IPPROTO_ESP
-	native.PutUint16(t[offTemplateFamily:], family(p.Local))
-	if p.Dir == PolicyOut {
-		putAddr(t, p.Remote)
-		putAddr(t[offTemplateSrc:], p.Local)
-	} else {
-		// The kernel compares the source only, and takes the unspecified one for any. Our own
-		// address says whose policy it is.
-		putAddr(t, p.Local)
-	}
-	native.PutUint32(t[offTemplateReqid:], p.Reqid)
-	t[offTemplateMode] = byte(Tunnel)
-	for i := range algorithmMasks {
-		native.PutUint32(t[offTemplateAlgs+4*i:], math.MaxUint32)
-	}
-	b = nlattr.Append(b, attrTemplate, t)
-	return nlattr.AppendUint32(b, attrIfID, p.IfID)
-}
-
-// policy is one that the kernel reports.
-type policy struct {
-	Policy          // Remote is invalid unless Dir is PolicyOut
-	selector []byte // sizeSelector bytes
-	index    uint32
-	ours     bool
-}
-
-// parsePolicy reads the body of a NEWPOLICY message. A policy is ours when a
-// template of it has a reqid of ours.
-func parsePolicy(b []byte) (policy, error) {
-	if len(b) < sizePolicyInfo {
-		return policy{}, nlattr.ErrMalformed
-	}
-	p := policy{selector: append([]byte(nil), b[:sizeSelector]...), index: native.Uint32(b[offPolicyIndex:])}
-	p.Dir = PolicyDirection(b[offPolicyDir])
-	p.Src, p.Dst = selectorPrefixes(b)
-	err := nlattr.Each(b[sizePolicyInfo:], func(typ uint16, data []byte) error {
-		switch typ {
-		case attrIfID:
-			if len(data) < 4 {
-				return nlattr.ErrMalformed
-			}
-			p.IfID = native.Uint32(data)
-		case attrTemplate:
-			for ; len(data) >= sizeTemplate; data = data[sizeTemplate:] {
-				p.template(data)
-			}
-		}
-		return nil
-	})
-	return p, err
-}
-
-// template reads one template.
-func (p *policy) template(t []byte) {
-	reqid := native.Uint32(t[offTemplateReqid:])
-	if !Ours(reqid) {
-		return
-	}
-	p.ours, p.Reqid = true, reqid
-	fam := native.Uint16(t[offTemplateFamily:])
-	dst, _ := addr(t[:16], fam)
-	if p.Dir != PolicyOut {
-		p.Local = dst
-		return
-	}
-	p.Remote = dst
-	p.Local, _ = addr(t[offTemplateSrc:offTemplateSrc+16], fam)
-}
-
-// SetHashThresholds makes the namespace keep policies "anything to one host" in
-// a hash instead of a tree whose branches collapse into lists (kernel.md
-// section 3.3: with 10,000 of them 26 instead of 1,000 microseconds a packet).
-// It is done when a virtual router is made and its policy database is still
-// empty, since the kernel rebuilds the database under its lock; for a further
-// router of the namespace it does nothing.
-func SetHashThresholds(netns int) error {
-	k, err := Open(netns)
-	if err != nil {
-		return err
-	}
-	defer k.Close()
-	if set, err := k.hashThresholds(); err != nil || set {
-		return err
-	}
-	body := appendUint32(nil, 0) // flags
-	body = nlattr.Append(body, attrSPDIPv4HThresh, thresholds4)
-	body = nlattr.Append(body, attrSPDIPv6HThresh, thresholds6)
-	_, err = k.execute(msgNewSPDInfo, body)
-	return mapError("set policy hash thresholds", nil, err)
-}
-
-// thresholds4 and thresholds6 are prefix lengths of the local and the remote side from which on a policy is
-// found by hash.
-var thresholds4, thresholds6 = []byte{0, 32}, []byte{0, 128}
-
-// hashThresholds says whether they are as SetHashThresholds makes them.
-func (k *Kernel) hashThresholds() (bool, error) {
-	msgs, err := k.execute(msgGetSPDInfo, appendUint32(nil, 0))
-	if err != nil {
-		return false, mapError("read policy hash thresholds", nil, err)
-	}
-	for _, m := range msgs {
-		if m.Header.Type == msgNewSPDInfo {
-			return parseThresholds(m.Data)
-		}
-	}
-	return false, nil
-}
-
-// parseThresholds reads the body of a NEWSPDINFO message: flags u32 and attributes.
-func parseThresholds(b []byte) (bool, error) {
-	if len(b) < 4 {
-		return false, nlattr.ErrMalformed
-	}
-	same := map[uint16]bool{}
-	err := nlattr.Each(b[4:], func(typ uint16, data []byte) error {
-		want := map[uint16][]byte{attrSPDIPv4HThresh: thresholds4, attrSPDIPv6HThresh: thresholds6}[typ]
-		same[typ] = want != nil && bytes.Equal(data, want)
-		return nil
-	})
-	return same[attrSPDIPv4HThresh] && same[attrSPDIPv6HThresh], err
 }

@@ -23,7 +23,7 @@ func TestPolicies(t *testing.T) {
 	}
 	policy := func(conn uint32, dir PolicyDirection, local string) Policy {
 		host, any := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 9, 0, byte(conn)}), 32), netip.MustParsePrefix("0.0.0.0/0")
-		p := Policy{Dir: dir, Src: host, Dst: any, IfID: 0x56000001, Reqid: Tag(conn), Local: netip.MustParseAddr(local), Remote: netip.MustParseAddr(clientAddr)}
+		p := Policy{Mode: Tunnel, Dir: dir, Src: host, Dst: any, IfID: 0x56000001, Reqid: Tag(conn), Local: netip.MustParseAddr(local), Remote: netip.MustParseAddr(clientAddr)}
 		if dir == PolicyOut {
 			p.Src, p.Dst = any, host
 		}

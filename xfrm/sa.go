@@ -91,6 +91,28 @@ type Encap struct {
 type Selector struct {
 	Proto    uint8        // IP protocol, 0 any
 	Src, Dst netip.Prefix // invalid: any
+	// SrcPort and DstPort need a Proto that has ports, 0 any.
+	SrcPort, DstPort uint16
+}
+
+// String names what it lets pass.
+func (s Selector) String() string {
+	side := func(p netip.Prefix, port uint16) string {
+		switch {
+		case !p.IsValid() && port == 0:
+			return "any"
+		case !p.IsValid():
+			return fmt.Sprintf("any port %d", port)
+		case port == 0:
+			return p.String()
+		}
+		return fmt.Sprintf("%v port %d", p, port)
+	}
+	text := side(s.Src, s.SrcPort) + " to " + side(s.Dst, s.DstPort)
+	if s.Proto != 0 {
+		text += fmt.Sprintf(" protocol %d", s.Proto)
+	}
+	return text
 }
 
 // SA is one security association as it shall be. It is a plain value.
@@ -208,6 +230,9 @@ func (s *SA) Validate() error {
 		if p.IsValid() && p.Addr().Is4() != s.Local.Is4() {
 			return bad("selector %v is of another family than the SA", p)
 		}
+	}
+	if s.Selector.Proto == 0 && (s.Selector.SrcPort != 0 || s.Selector.DstPort != 0) {
+		return bad("ports %d and %d of no protocol", s.Selector.SrcPort, s.Selector.DstPort)
 	}
 	return s.validateKeys(bad)
 }

@@ -19,6 +19,7 @@ const (
 	msgDelPolicy  = 0x14
 	msgGetPolicy  = 0x15
 	msgNewPolicy  = 0x13
+	msgAcquire    = 0x17
 	msgExpire     = 0x18
 	msgUpdPolicy  = 0x19
 	msgUpdSA      = 0x1a
@@ -66,10 +67,14 @@ const (
 	sizePolicyID   = 64
 	sizeTemplate   = 64
 	sizeLifetime   = 32
+	sizeAcquire    = 280
 	sizeAlgName    = 64
 	sizeEncap      = 24
 	sizeReplay     = 12
 	sizeReplayESN  = 24 // before the bitmap
+
+	offSelPorts = 32 // destination and source, each with its mask
+	offSelProto = 44
 
 	offDst      = 56
 	offSPI      = 72
@@ -144,7 +149,13 @@ func putSelector(b []byte, sel Selector) {
 	if sel == (Selector{}) {
 		return // the kernel fills the family in
 	}
-	b[44] = sel.Proto
+	b[offSelProto] = sel.Proto
+	for i, port := range []uint16{sel.DstPort, sel.SrcPort} {
+		if port != 0 {
+			binary.BigEndian.PutUint16(b[offSelPorts+4*i:], port)
+			binary.BigEndian.PutUint16(b[offSelPorts+4*i+2:], math.MaxUint16)
+		}
+	}
 	for _, p := range []struct {
 		prefix    netip.Prefix
 		addr, len int
@@ -159,8 +170,9 @@ func putSelector(b []byte, sel Selector) {
 
 // parseSelector reads a selector of an SA, where a prefix of no bits is any.
 func parseSelector(b []byte) Selector {
-	sel := Selector{Proto: b[44]}
+	sel := Selector{Proto: b[offSelProto]}
 	sel.Src, sel.Dst = selectorPrefixes(b)
+	sel.SrcPort, sel.DstPort = selectorPorts(b)
 	for _, p := range []*netip.Prefix{&sel.Src, &sel.Dst} {
 		if p.Bits() == 0 {
 			*p = netip.Prefix{}
@@ -177,6 +189,17 @@ func selectorPrefixes(b []byte) (src, dst netip.Prefix) {
 		return netip.PrefixFrom(a, int(b[bitsAt]))
 	}
 	return prefix(16, 43), prefix(0, 42)
+}
+
+// selectorPorts reads the ports of a selector; a range of them, which we never ask for, is any.
+func selectorPorts(b []byte) (src, dst uint16) {
+	port := func(at int) uint16 {
+		if binary.BigEndian.Uint16(b[at+2:]) != math.MaxUint16 {
+			return 0
+		}
+		return binary.BigEndian.Uint16(b[at:])
+	}
+	return port(offSelPorts + 4), port(offSelPorts)
 }
 
 // encodeID is the body of DELSA and of GETSA for one SA.

@@ -39,7 +39,7 @@ func newAccess(f subscriber.OpenAccess, link *vr.Access) *access {
 		a.routes = a.behind
 	}
 	for _, network := range a.networks() {
-		p := xfrm.Policy{IfID: link.IfID(), Reqid: xfrm.Tag(f.Conn), Local: f.Local.Addr(), Remote: f.Remote.Addr()}
+		p := xfrm.Policy{Mode: xfrm.Tunnel, IfID: link.IfID(), Reqid: xfrm.Tag(f.Conn), Local: f.Local.Addr(), Remote: f.Remote.Addr()}
 		p.Dir, p.Src, p.Dst = xfrm.PolicyOut, anywhere, network
 		a.policies = append(a.policies, p)
 		for _, dir := range []xfrm.PolicyDirection{xfrm.PolicyForward, xfrm.PolicyIn} {
