@@ -28,6 +28,7 @@ func (nobody) PPPFrame(subscriber.CallKey, []byte)                              
 func (nobody) SAExpired(uint32, ike.Direction, bool)                                       {}
 func (nobody) PeerMoved(uint32, netip.AddrPort)                                            {}
 func (nobody) LinkChanged(controlplane.LinkState)                                          {}
+func (nobody) TunnelWanted(string)                                                         {}
 func (nobody) SessionLost(subscriber.ID)                                                   {}
 
 // TestSeveralSessions: sessions of one tunnel come and go without touching each other; the
