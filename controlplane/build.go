@@ -29,7 +29,11 @@ func buildRouter(c *config.Config, r *config.Router, certs *pki.Store) (machineC
 		p.Revision = tunnelRevision(t, r.IPProfile(t.IPProfile), i.Tunnels[n].ESP)
 		subs.Tunnels[t.Name] = p
 	}
-	return machineConfig{ike: i, l2tp: buildL2TP(r), subs: subs, servers: r.ServerAddresses}, nil
+	sites := buildSites(r, i.Statics)
+	if err := sites.Validate(); err != nil {
+		return machineConfig{}, fmt.Errorf("%s: %w", r.File, err)
+	}
+	return machineConfig{ike: i, l2tp: buildL2TP(r), subs: subs, site: sites, servers: r.ServerAddresses, terminating: terminatingOf(r)}, nil
 }
 
 func buildIKE(c *config.Config, r *config.Router) (ike.Config, error) {
@@ -86,8 +90,16 @@ func buildIKE(c *config.Config, r *config.Router) (ike.Config, error) {
 		profile, keys := tunnelProfile(t, r.IPProfile(t.IPProfile), proposals)
 		out.Tunnels, out.Keys = append(out.Tunnels, profile), append(out.Keys, keys...)
 	}
+	for _, t := range r.StaticTunnels {
+		for _, x := range t.Transforms {
+			out.OldAndroidSHA256 = out.OldAndroidSHA256 || x.Integrity == config.IntegritySHA256Trunc96
+		}
+		tunnel, keys := staticTunnel(t, terminatingPlace(c, r, t), proposals)
+		out.Statics, out.Keys = append(out.Statics, tunnel), append(out.Keys, keys...)
+	}
+	out.StaticDPD = ike.DPDTimers{Sent: r.DPD.Sent, Unanswered: r.DPD.Unanswered, Silent: r.DPD.Silent}
 	if r.DPD.Enabled {
-		out.DPD = ike.DPDTimers{Sent: r.DPD.Sent, Unanswered: r.DPD.Unanswered, Silent: r.DPD.Silent}
+		out.DPD = out.StaticDPD
 	}
 	return out, nil
 }

@@ -64,6 +64,13 @@ func transportRevision(t config.TransportProfile, l config.TransportLocal, esp [
 	return revision(l.Address, t.RemoteAddress, esp, t.Lifetime, t.LifetimeKilobytes, t.PFS, t.Certificate, t.NATPassthrough)
 }
 
+// staticRevision is that of a static tunnel; place is where its terminating virtual router is, esp are the transforms that it comes
+// to. Keys, passwords and what says when it is dialled are not in it, nor is what its interface can be given anew.
+func staticRevision(t config.StaticTunnel, place string, esp []ike.ESPProposal) string {
+	return revision(t.Terminating, place, t.Mode, t.LocalAddress, t.LocalID, t.PeerID, t.PeerIDIsAddress, t.Certificate, t.XAuth, t.Networks,
+		esp, t.Lifetime, t.LifetimeKilobytes, t.PFS, t.Interface.Name)
+}
+
 // tunnelRevision is that of a tunnel profile; i is its IP profile, esp are the transforms that it comes to. Who may
 // connect is not in it, like keys.
 func tunnelRevision(t config.TunnelProfile, i *config.IPProfile, esp []ike.ESPProposal) string {

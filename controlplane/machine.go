@@ -7,20 +7,23 @@ import (
 
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/l2tp"
+	"vrgate/controlplane/site"
 	"vrgate/controlplane/subscriber"
 	"vrgate/pppd"
 )
 
-// machine is one virtual router's three engines joined into one pure value: an event of
+// machine is one virtual router's four engines joined into one pure value: an event of
 // any of them goes in, and what concerns the outside comes out in order. What one engine
 // reports and another must know is passed on inside, before anything later is looked at, so
 // that no two engines ever disagree about who exists.
 //
-// Outputs are effects of the three engines, unchanged: see router.perform for the list.
+// Outputs are effects of the four engines, unchanged, and those of static tunnels: see router.perform for the list.
 type machine struct {
 	ike  *ike.Engine
 	l2tp *l2tp.Engine
 	subs *subscriber.Engine
+	// sites are the static tunnels, with the fourth engine.
+	sites sites
 	// servers are the router's addresses, from which it calls other LNSs.
 	servers []netip.Addr
 	esp     map[ike.ConnID]outboundESP
@@ -35,36 +38,40 @@ type outboundESP struct {
 	size subscriber.ESP
 }
 
-// machineConfig is the configuration of the three engines.
+// machineConfig is the configuration of the four engines.
 type machineConfig struct {
 	ike  ike.Config
 	l2tp l2tp.Config
 	subs subscriber.Config
+	site site.Config
 	// servers are the router's addresses.
 	servers []netip.Addr
+	// terminating names the virtual router whose traffic each static tunnel carries.
+	terminating map[string]string
 }
 
-func newMachine(c machineConfig, random io.Reader) *machine {
+func newMachine(now time.Time, c machineConfig, random io.Reader) *machine {
 	return &machine{
-		ike: ike.New(c.ike, random), l2tp: l2tp.New(c.l2tp, random), subs: subscriber.New(c.subs, random),
+		ike: ike.New(c.ike, random), l2tp: l2tp.New(c.l2tp, random), subs: subscriber.New(c.subs, random), sites: newSites(c, site.New(now, c.site, random)),
 		servers: c.servers, esp: map[ike.ConnID]outboundESP{},
 	}
 }
 
 // step feeds one event to the engine it belongs to. A tick goes to all.
 func (m *machine) step(now time.Time, ev any) []any {
-	m.out = nil
+	m.beginSites(now)
 	switch ev := ev.(type) {
 	case tick:
 		m.fromIKE(now, m.ike.Step(now, ike.Timer{}))
 		m.fromL2TP(now, m.l2tp.Step(now, l2tp.Timer{}))
 		m.fromSubscriber(now, m.subs.Step(now, subscriber.Timer{}))
+		m.fromSite(now, m.sites.engine.Step(now, site.Timer{}))
 	case reconfigure:
 		m.servers = ev.servers
 		// L2TP first: what it says to its peers needs the SAs.
 		m.fromL2TP(now, m.l2tp.Step(now, l2tp.Reconfigure{Config: ev.l2tp}))
 		m.closeCarried(now, m.ike.Affected(ev.ike))
-		m.fromIKE(now, m.ike.Step(now, ike.Reconfigure{Config: ev.ike}))
+		m.reconfigureSites(now, &ev)
 		m.fromSubscriber(now, m.subs.Step(now, subscriber.Reconfigure{Config: ev.subs}))
 	case callClosed:
 		for _, c := range ev.carried {
@@ -82,8 +89,18 @@ func (m *machine) step(now time.Time, ev any) []any {
 		m.fromL2TP(now, m.l2tp.Step(now, ev))
 	case subscriber.Event:
 		m.fromSubscriber(now, m.subs.Step(now, ev))
+	case site.Event:
+		m.fromSite(now, m.sites.engine.Step(now, ev))
+	case tunnelCarried:
+		m.carried(now, ev)
+	case staticClosed:
+		m.staticSpent(ev)
+	case terminatingServes:
+		m.terminatingServes(now, ev.router)
 	}
-	return m.out
+	out := m.out
+	m.out = nil // some hold passwords
+	return out
 }
 
 // closeCarried ends the tunnels of IPsec connections that are about to end: their peers hear why, which
@@ -112,13 +129,13 @@ type callClosed struct {
 // tick says that the deadline may have passed.
 type tick struct{}
 
-// reconfigure replaces the configuration of all three.
+// reconfigure replaces the configuration of all four.
 type reconfigure machineConfig
 
 // deadline returns when a tick is wanted; zero: never.
 func (m *machine) deadline() time.Time {
 	next := m.ike.Deadline()
-	for _, d := range [...]time.Time{m.l2tp.Deadline(), m.subs.Deadline()} {
+	for _, d := range [...]time.Time{m.l2tp.Deadline(), m.subs.Deadline(), m.sites.engine.Deadline()} {
 		if !d.IsZero() && (next.IsZero() || d.Before(next)) {
 			next = d
 		}
@@ -132,19 +149,38 @@ func (m *machine) fromIKE(now time.Time, effects []ike.Effect) {
 		case ike.DynamicUp:
 			m.fromSubscriber(now, m.subs.Step(now, dynamicUp(f)))
 		case ike.UserAnswered:
+			if f.Static != "" {
+				break // who decides about it is outside
+			}
 			m.fromSubscriber(now, m.subs.Step(now, userAnswered(f)))
 			continue // holds a password
 		case ike.ConnUp:
+			if f.Conn.Static != "" {
+				if m.staticUp(now, f.Conn) {
+					continue
+				}
+				break
+			}
 			m.fromSubscriber(now, m.subs.Step(now, subscriber.ConnUp{
 				Conn: uint32(f.Conn.ID), Remote: f.Conn.Remote, PeerID: f.Conn.PeerID, Peer: f.Conn.Peer, ESP: m.esp[f.Conn.ID].size,
 				Dynamic: f.Conn.Dynamic,
 			}))
 		case ike.ConnDown:
+			if f.Conn.Static != "" {
+				m.staticDown(now, f)
+				break
+			}
 			delete(m.esp, f.Conn.ID)
 			m.fromSubscriber(now, m.subs.Step(now, subscriber.ConnDown{Conn: uint32(f.Conn.ID), Reason: string(f.Reason), Text: f.Text, ByPeer: f.ByPeer}))
 		case ike.InstallSA:
-			if f.SA.Dir == ike.Outbound && !f.SA.Tunnel {
+			if f.SA.Static != "" {
+				m.sites.staticSA(&f.SA)
+			} else if f.SA.Dir == ike.Outbound && !f.SA.Tunnel {
 				m.esp[f.SA.Conn] = outboundESP{f.SA.SPI, espSize(f.SA)}
+			}
+		case ike.MoveConn:
+			if c := m.sites.conns[f.Conn]; c != nil {
+				c.remote = f.New.Addr()
 			}
 		case ike.RemoveSA:
 			if f.Dir == ike.Outbound {

@@ -121,7 +121,7 @@ func newRouter(cfg *config.Router, c machineConfig, s *shared, method aaa.Method
 		random = rand.Reader
 	}
 	r := &router{
-		name: cfg.Name, machine: newMachine(c, random), inbox: newInbox(), shared: s, method: method, gone: make(chan struct{}),
+		name: cfg.Name, machine: newMachine(time.Now(), c, random), inbox: newInbox(), shared: s, method: method, gone: make(chan struct{}),
 		log: log.With(zap.String("vr", cfg.Name)), changes: map[uint64]chan<- subscriber.Changed{},
 		sites: newSiteShell(), tunnelUsers: newTunnelUsers(),
 	}
@@ -288,6 +288,7 @@ func (r *router) advanceStop(ctx context.Context, now time.Time) {
 	case stoppingTunnels:
 		if r.machine.l2tp.Live() == 0 || late {
 			r.stopping, r.phaseEnd = stoppingIPsec, now.Add(r.grace/4)
+			r.perform(ctx, r.machine.step(now, site.CloseAll{Reason: site.Reason(r.why)}))
 			r.perform(ctx, r.machine.step(now, ike.CloseAll{Reason: ike.Reason(r.why)}))
 			r.advanceStop(ctx, now)
 		}
