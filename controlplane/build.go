@@ -94,7 +94,7 @@ func buildIKE(c *config.Config, r *config.Router) (ike.Config, error) {
 		for _, x := range t.Transforms {
 			out.OldAndroidSHA256 = out.OldAndroidSHA256 || x.Integrity == config.IntegritySHA256Trunc96
 		}
-		tunnel, keys := staticTunnel(t, terminatingPlace(c, r, t), proposals)
+		tunnel, keys := ikeStatic(t, terminatingPlace(c, r, t), proposals)
 		out.Statics, out.Keys = append(out.Statics, tunnel), append(out.Keys, keys...)
 	}
 	out.StaticDPD = ike.DPDTimers{Sent: r.DPD.Sent, Unanswered: r.DPD.Unanswered, Silent: r.DPD.Silent}

@@ -26,9 +26,9 @@ var (
 // empty list would let anybody in.
 var noPeerYet = netip.IPv4Unspecified()
 
-// staticTunnel translates IKE's half, with the tunnel's own key. place is where its terminating virtual router is, proposals are the
+// ikeStatic translates IKE's half, with the tunnel's own key. place is where its terminating virtual router is, proposals are the
 // transforms of the proposal profile.
-func staticTunnel(t config.StaticTunnel, place string, proposals []ike.ESPProposal) (ike.StaticTunnel, []ike.PresharedKey) {
+func ikeStatic(t config.StaticTunnel, place string, proposals []ike.ESPProposal) (ike.StaticTunnel, []ike.PresharedKey) {
 	out := ike.StaticTunnel{
 		Name: t.Name, Local: t.LocalAddress, LocalID: t.LocalID, PeerID: t.PeerID, Method: ike.AuthPSK, Credential: t.Certificate,
 		Aggressive: t.Aggressive, ESP: proposals, PFS: keymat.Group(t.PFS), Lifetime: t.Lifetime, LifeKB: uint64(t.LifetimeKilobytes), DPD: t.DPD,

@@ -12,6 +12,7 @@ import (
 	"vrgate/controlplane/aaa"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/l2tp"
+	"vrgate/controlplane/site"
 	"vrgate/controlplane/subscriber"
 )
 
@@ -43,12 +44,20 @@ func (r *router) async(key any, fn func() any) {
 func (r *router) perform(ctx context.Context, effects []any) {
 	for _, f := range effects {
 		switch f := f.(type) {
+		case ike.UserAnswered, ike.KeepNAT, ike.ChildUp, ike.ChildDown:
+			r.performStatic(ctx, f.(ike.Effect))
 		case ike.Effect:
 			r.performIKE(f)
 		case l2tp.Effect:
 			r.performL2TP(f)
 		case subscriber.Effect:
 			r.performSubscriber(ctx, f)
+		case site.Effect:
+			r.performSite(ctx, f)
+		case CarryTunnel:
+			r.carry(f)
+		case closeStatic:
+			r.closeStatic(f)
 		}
 	}
 }
@@ -68,12 +77,15 @@ func (r *router) performIKE(f ike.Effect) {
 		certs := r.certs()
 		r.compute(f.Unauthenticated, func() any { return verify(certs, time.Now(), f) }, ike.PeerVerified{Job: f.Job, Reason: busy, Text: "too many peers authenticate at once"})
 	case ike.ReadTraffic:
-		r.async(connWork{r, f.Conn}, func() any {
+		r.async(r.connKey(f.Conn), func() any {
 			c, _ := r.data.Traffic(f.Conn)
 			return ike.TrafficRead{Conn: f.Conn, InPackets: c.InPackets, OutPackets: c.OutPackets}
 		})
 	case ike.InstallSA:
-		r.async(connWork{r, f.SA.Conn}, func() any {
+		if f.SA.Static != "" {
+			r.statics[f.SA.Conn] = f.SA.Static
+		}
+		r.async(r.connKey(f.SA.Conn), func() any {
 			done := ike.SAInstalled{Conn: f.SA.Conn, SPI: f.SA.SPI, Dir: f.SA.Dir}
 			if err := r.data.InstallSA(f.SA); err != nil {
 				done.Err = r.kernelFailed("install SA", err)
@@ -81,12 +93,12 @@ func (r *router) performIKE(f ike.Effect) {
 			return done
 		})
 	case ike.RemoveSA:
-		r.async(connWork{r, f.Conn}, func() any {
+		r.async(r.connKey(f.Conn), func() any {
 			r.kernelFailed("remove SA", r.data.RemoveSA(f))
 			return nil
 		})
 	case ike.MoveConn:
-		r.async(connWork{r, f.Conn}, func() any {
+		r.async(r.connKey(f.Conn), func() any {
 			r.kernelFailed("move SAs", r.data.MoveConn(f))
 			return nil
 		})
@@ -111,9 +123,9 @@ func (r *router) compute(unauthenticated bool, work func() any, refusal any) {
 }
 
 // connLevel keeps the end of what was never announced out of the usual log: a dynamic
-// subscriber whose user was not let in has its own line.
+// subscriber whose user was not let in, and a static tunnel that cannot be dialled, have their own line.
 func connLevel(c ike.ConnInfo) zapcore.Level {
-	if c.Dynamic && c.ESP == "" {
+	if (c.Dynamic || c.Static != "") && c.ESP == "" {
 		return zapcore.DebugLevel
 	}
 	return zapcore.InfoLevel

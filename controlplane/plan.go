@@ -157,11 +157,20 @@ func (m *machine) drops(router string, next machineConfig, leaving map[string]su
 			continue
 		}
 		kind := "transport profile "
-		if a.Conn.Dynamic {
+		switch {
+		case a.Conn.Static != "":
+			kind = "static tunnel "
+		case a.Conn.Dynamic:
 			kind = "tunnel profile "
 		}
 		conns[id] = cause{kind + a.Conn.Profile, string(a.Reason)}
 		of(conns[id]).Connections++
+	}
+	for _, a := range m.sites.engine.Ending(next.site) {
+		if _, counted := conns[a.Conn]; !counted { // else it ends because its tunnel has gone or changed
+			conns[a.Conn] = cause{"static tunnel " + a.Tunnel, string(a.Reason)}
+			of(conns[a.Conn]).Connections++
+		}
 	}
 	for _, t := range m.l2tp.Tunnels() {
 		if c, ends := conns[uint32(t.Conn)]; ends && t.Ended.IsZero() && !tunnels[t.ID] {

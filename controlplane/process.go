@@ -171,6 +171,13 @@ func (p *Process) begin(r *router) {
 	p.shared.authority().live.Load().listen(p.life, r)
 }
 
+// serves tells the others that a router serves which did not: the static tunnels whose traffic it terminates can come up now.
+func (p *Process) serves(r *router) {
+	for _, o := range p.routers() {
+		o.inbox.answer(terminatingServes{r.name})
+	}
+}
+
 // serve runs the loops and ends them politely when ctx does. It returns what is left of the time
 // for that.
 func (p *Process) serve(ctx context.Context, ready func()) (left time.Duration) {
@@ -252,6 +259,7 @@ func (p *Process) reopenFailed(ctx context.Context) bool {
 		}
 		r.log.Info("virtual router serves now")
 		p.begin(r)
+		p.serves(r)
 		return true
 	})
 	return len(p.failed) == 0

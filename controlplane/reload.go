@@ -358,6 +358,7 @@ func (r *reloading) leave() {
 			continue
 		}
 		r.begin(l.next)
+		r.serves(l.next)
 	}
 }
 

@@ -48,6 +48,8 @@ type router struct {
 	phaseEnd time.Time
 	grace    time.Duration
 	why      subscriber.Reason // it ends
+	// statics are the connections of static tunnels, from the order to install their first SA until they end.
+	statics map[ike.ConnID]string
 	// Changes of sessions that have not come back, by token.
 	changeToken uint64
 	changes     map[uint64]chan<- subscriber.Changed
@@ -122,7 +124,7 @@ func newRouter(cfg *config.Router, c machineConfig, s *shared, method aaa.Method
 	}
 	r := &router{
 		name: cfg.Name, machine: newMachine(time.Now(), c, random), inbox: newInbox(), shared: s, method: method, gone: make(chan struct{}),
-		log: log.With(zap.String("vr", cfg.Name)), changes: map[uint64]chan<- subscriber.Changed{},
+		log: log.With(zap.String("vr", cfg.Name)), changes: map[uint64]chan<- subscriber.Changed{}, statics: map[ike.ConnID]string{},
 		sites: newSiteShell(), tunnelUsers: newTunnelUsers(),
 	}
 	r.settings.Store(&settings{cfg, c.ike.Rules, certs})

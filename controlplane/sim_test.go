@@ -234,7 +234,7 @@ func newSimWorld(t testing.TB, seed uint64, network simNetwork, change func(*mac
 		t.Fatal(err)
 	}
 	w.server = &simServer{
-		w: w, cfg: c, m: newMachine(c, random{rand.NewChaCha8(key)}), users: aaa.NewLocal(simUsers(2000)),
+		w: w, cfg: c, m: newMachine(w.now, c, random{rand.NewChaCha8(key)}), users: aaa.NewLocal(simUsers(2000)),
 		leases:  l,
 		inbound: map[uint32]ike.SA{}, outbound: map[ike.ConnID]simOutbound{}, all: map[SAKey]ike.SA{},
 		tunnels: map[l2tp.TunnelID]l2tp.OpenSocket{}, sessions: map[subscriber.ID]subscriber.OpenSession{},

@@ -22,10 +22,13 @@ type conn struct {
 // up takes a connection: the answer to a dial, or a call of the peer.
 func (e *Engine) up(ev Up) {
 	ev.Peer = ev.Peer.Unmap()
+	d := e.dials[ev.Ref]
 	if ev.Conn == 0 || e.byConn[ev.Conn] != nil {
+		if d != nil && ev.Conn != 0 {
+			e.superfluous(d)
+		}
 		return
 	}
-	d := e.dials[ev.Ref]
 	if d != nil && (d.tunnel == nil || d.because != "") {
 		e.emit(HangUp{Tunnel: d.name, Conn: ev.Conn, Reason: d.because})
 		e.dialFailed(d, d.because, "it came up too late")
@@ -66,6 +69,18 @@ func (e *Engine) up(ev Up) {
 	t.conns = append(t.conns, c)
 	e.byConn[c.ID] = c
 	e.settle(t, "", nil)
+}
+
+// superfluous ends a dial that has reached a peer by the connection which that has made meanwhile.
+func (e *Engine) superfluous(d *dial) {
+	t := e.dialEnded(d)
+	if t == nil {
+		return
+	}
+	if t.try != nil && t.try.stage == stageDialling {
+		t.try = nil
+	}
+	e.drive(t)
 }
 
 // place finds the entry of the list that a connection belongs to by its address; false: there is none. An empty list takes

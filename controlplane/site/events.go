@@ -12,7 +12,8 @@ type Event interface{ siteEvent() }
 type Timer struct{}
 
 // Up says that a connection of a tunnel carries traffic: its first IPsec SAs are in the kernel. It answers [Dial] when Ref is
-// that of a dial; otherwise the peer has called.
+// that of a dial; otherwise the peer has called. It comes again with the Ref of a dial that has met a connection of the peer's
+// own, which ends the dial.
 type Up struct {
 	Tunnel string
 	Ref    uint64

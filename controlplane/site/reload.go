@@ -168,6 +168,77 @@ func (e *Engine) Affected(cfg Config) []Affected {
 	return out
 }
 
+// Ending is a connection that a reload would end.
+type Ending struct {
+	Tunnel string
+	Conn   uint32
+	Reason Reason
+}
+
+// Ending tells which connections [Reconfigure] with this configuration would hang up, by tunnel and age: also those of tunnels that
+// stay up with another. It changes nothing.
+func (e *Engine) Ending(cfg Config) []Ending {
+	wanted := map[string]Tunnel{}
+	for _, c := range cfg.withDefaults().Tunnels {
+		wanted[c.Name] = c
+	}
+	var out []Ending
+	for _, t := range e.sorted() {
+		next, ok := wanted[t.cfg.Name]
+		var whole Reason
+		switch {
+		case !ok:
+			whole = ReasonRemoved
+		case next.Revision != t.cfg.Revision:
+			whole = ReasonChanged
+		case next.Disabled && !t.cfg.Disabled:
+			whole = ReasonDisabled
+		case slices.Equal(next.Peers, t.cfg.Peers):
+			continue
+		}
+		for c, why := range e.endingAt(t, next.Peers) {
+			if whole != "" {
+				why = whole
+			}
+			if why != "" {
+				out = append(out, Ending{Tunnel: t.cfg.Name, Conn: t.conns[c].ID, Reason: why})
+			}
+		}
+	}
+	return out
+}
+
+// endingAt says of each connection of a tunnel why it would be hung up with another list of peers; see settle. Empty: it would
+// not be.
+func (e *Engine) endingAt(t *tunnel, peers []Peer) []Reason {
+	out, at := make([]Reason, len(t.conns)), make([]int, len(t.conns))
+	best := -1
+	for i, c := range t.conns {
+		if e.removedFrom(c, peers) {
+			out[i] = ReasonPeerRemoved
+			continue
+		}
+		if at[i] = slices.Index(peers, c.Via); at[i] < 0 {
+			at[i] = e.peerAt(peers, c.Peer)
+		}
+		if best < 0 || at[i] <= at[best] {
+			best = i
+		}
+	}
+	for i, c := range t.conns {
+		switch {
+		case out[i] != "" || i == best:
+		case len(peers) == 0:
+			out[i] = ReasonReplaced
+		case c.Ours && at[i] > at[best]:
+			out[i] = ReasonFallBack
+		case at[i] == at[best] && c.Peer != t.conns[best].Peer:
+			out[i] = ReasonMoved
+		}
+	}
+	return out
+}
+
 // closeAll hangs everything up.
 func (e *Engine) closeAll(why Reason) {
 	orDefault(&why, ReasonShutdown)

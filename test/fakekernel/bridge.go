@@ -108,6 +108,7 @@ func (d *plane) Reconfigure(_ *config.Config, r *config.Router) (ok bool, err er
 		ok = old.Namespace == r.Namespace && old.VRF == r.VRF && slices.Equal(sorted(old.ServerAddresses), sorted(r.ServerAddresses))
 		if ok {
 			d.config = r
+			d.forgetStatics()
 		}
 		return nil
 	})

@@ -37,6 +37,10 @@ type Kernel struct {
 	calls   []string
 	fail    map[int]bool // by number of the call, from 1
 	offline bool         // ListenUDP fails
+	// Private networks, and names of peers.
+	hosts    map[hostKey]bool
+	received map[string][]Packet // by virtual router
+	names    map[string][]netip.Addr
 }
 
 // ErrInjected is the cause of every failure that a test has asked for.
@@ -44,7 +48,10 @@ var ErrInjected = errors.New("injected failure")
 
 // New returns a kernel without virtual routers.
 func New(wire Wire) *Kernel {
-	return &Kernel{wire: wire, routers: map[string]*plane{}, fail: map[int]bool{}}
+	return &Kernel{
+		wire: wire, routers: map[string]*plane{}, fail: map[int]bool{},
+		hosts: map[hostKey]bool{}, received: map[string][]Packet{}, names: map[string][]netip.Addr{},
+	}
 }
 
 // Fail makes the n-th call fail, counted from 1 since New.
@@ -88,6 +95,7 @@ func (k *Kernel) Open(_ *config.Config, r *config.Router, in controlplane.Inlet)
 		kernel: k, name: r.Name, in: in, config: r, links: map[string]controlplane.LinkState{},
 		sas: map[controlplane.SAKey]*sa{}, tunnels: map[l2tp.TunnelID]*tunnel{}, sessions: map[subscriber.ID]*session{},
 		accesses: map[subscriber.ID]*access{}, bridges: map[subscriber.ID]*bridge{}, carried: map[ike.ConnID]subscriber.Counters{},
+		statics: newStatics(),
 	}
 	k.routers[r.Name] = p
 	return p, nil

@@ -30,6 +30,7 @@ type plane struct {
 	config   *config.Router
 	udp      []*net.UDPConn
 	links    map[string]controlplane.LinkState // by name: those that are not just up
+	statics  statics
 	closed   bool
 }
 
@@ -73,7 +74,11 @@ func (d *plane) lines() []string {
 		if s.Encap {
 			encap = " in UDP"
 		}
-		add(s.leaked, "sa %s %v%s", direction, s.Remote.Addr(), encap)
+		of := ""
+		if s.Static != "" {
+			of = fmt.Sprintf(" of %s/%s", s.Static, s.Child)
+		}
+		add(s.leaked, "sa %s %v%s%s", direction, s.Remote.Addr(), encap, of)
 	}
 	for _, t := range d.tunnels {
 		add(t.leaked, "tunnel of %v", t.Remote.Addr())
@@ -91,7 +96,7 @@ func (d *plane) lines() []string {
 	for _, a := range d.accesses {
 		add(a.leaked, "access of %v in %s mtu %d, route to %v from %v%s", a.Remote.Addr(), a.Terminating, a.MTU, a.Address, a.Gateway, limits(a.Traffic, a.Routes))
 	}
-	return out
+	return append(out, d.staticLines()...)
 }
 
 // do runs fn under the lock unless this call is one that fails.
@@ -123,7 +128,11 @@ func (d *plane) InstallSA(f ike.SA) error {
 		if d.sas[key] != nil {
 			return misuse("SA %v installed twice", key)
 		}
-		if f.Tunnel && d.accessOf(f.Conn) == nil {
+		if f.Static != "" {
+			if err := d.mayInstall(f); err != nil {
+				return err
+			}
+		} else if f.Tunnel && d.accessOf(f.Conn) == nil {
 			return &controlplane.DataplaneError{Reason: subscriber.ReasonInterface, Text: "the subscriber's interface has gone"}
 		}
 		d.serial++
@@ -385,6 +394,9 @@ func (d *plane) Close() error {
 	}
 	d.closed = true
 	delete(d.kernel.routers, d.name)
+	for _, x := range d.statics.probes {
+		x.timer.Stop()
+	}
 	return errors.Join(d.closeUDP(), d.kernel.call(d.name, "close"))
 }
 
@@ -392,7 +404,7 @@ func (d *plane) Close() error {
 func (d *plane) steer(spi uint32, data []byte) func(controlplane.Inlet) {
 	s := d.sas[controlplane.SAKey{Dir: ike.Inbound, SPI: spi}]
 	id, control, ok := tunnelOf(data)
-	if s == nil || s.Tunnel || !ok {
+	if s == nil || s.Tunnel || s.Static != "" || !ok {
 		return nil
 	}
 	conn := l2tp.ConnID(s.Conn)
