@@ -1,14 +1,17 @@
 package controlplane
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"go.uber.org/zap"
 
 	"vrgate/controlplane/api"
 	"vrgate/controlplane/config"
+	"vrgate/controlplane/site"
 )
 
 // LinkPlane shows what joins a virtual router to its private network.
@@ -61,8 +64,29 @@ func (r *router) LinkChanged(s LinkState) {
 	r.log.Warn("link is not as it should be", fields...)
 }
 
-// Links implements [api.Source]. The links of a virtual router that does not run are missing.
-func (p *Process) Links(context.Context) ([]api.Link, error) {
+// tunnelLink shows a static tunnel as the link that it is.
+func tunnelLink(t *api.Tunnel) api.Link {
+	v := api.Link{
+		VR: t.VR, Name: t.Interface.Name, Kind: "ipsec", To: "static tunnel " + t.Name, State: string(LinkDown), Reason: t.Reason, Text: t.Text,
+		Index: t.Interface.Index, MTU: t.Interface.MTU, Addresses: t.Interface.Addresses, Routes: t.Interface.Routes,
+		InPackets: t.Inside.InPackets, InBytes: t.Inside.InBytes, InErrors: t.Inside.InErrors, InDrops: t.Inside.InDrops,
+		OutPackets: t.Inside.OutPackets, OutBytes: t.Inside.OutBytes, OutErrors: t.Inside.OutErrors, OutDrops: t.Inside.OutDrops,
+	}
+	switch {
+	case v.Index == 0:
+		v.State = string(LinkMissing)
+	case t.State == site.StateUp.String():
+		v.State = string(LinkUp)
+	}
+	if t.KernelReason != "" {
+		v.Reason, v.Text = t.KernelReason, t.KernelText
+	}
+	return v
+}
+
+// Links implements [api.Source], those of static tunnels behind the others. The links of a virtual router that does not run
+// are missing.
+func (p *Process) Links(ctx context.Context) ([]api.Link, error) {
 	var out []api.Link
 	for _, r := range p.routers() {
 		states := map[string]LinkState{}
@@ -84,6 +108,16 @@ func (p *Process) Links(context.Context) ([]api.Link, error) {
 			out = append(out, linkView(r.name, l, s))
 		}
 	}
+	tunnels, err := p.Tunnels(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range tunnels {
+		if t := &tunnels[i]; t.Interface.Name != "" {
+			out = append(out, tunnelLink(t))
+		}
+	}
+	slices.SortStableFunc(out, func(a, b api.Link) int { return cmp.Compare(a.VR, b.VR) })
 	return out, nil
 }
 

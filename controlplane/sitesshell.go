@@ -10,7 +10,6 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"vrgate/controlplane/config"
 	"vrgate/controlplane/site"
 )
 
@@ -183,16 +182,4 @@ func (r *router) tellTunnel(ctx context.Context, name string, command site.Comma
 	case <-ctx.Done():
 	}
 	return site.Answer{}, false
-}
-
-// staticTunnel returns a tunnel of the configuration and the virtual router in whose list it stands.
-func staticTunnel(c *config.Config, name string) (*config.Router, *config.StaticTunnel) {
-	for _, r := range c.Routers {
-		for i := range r.StaticTunnels {
-			if r.StaticTunnels[i].Name == name {
-				return r, &r.StaticTunnels[i]
-			}
-		}
-	}
-	return nil, nil
 }

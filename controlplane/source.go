@@ -44,7 +44,7 @@ func (p *Process) VRs(ctx context.Context) ([]api.VR, error) {
 			Name: c.Name, Kind: c.Kind.String(), Namespace: c.Namespace.Name, Device: c.VRF.Device, Table: c.VRF.Table, State: "starting",
 			ServerAddresses: c.ServerAddresses, NATT: c.NATT, Proposals: c.Proposals.String(),
 			PolicyRules: policyRules(r.rules()), Pools: poolViews(c, p.shared.leases.usage(c.Name)),
-			Licences: p.shared.leases.licencesOf(c.Name),
+			Licences: p.shared.leases.licencesOf(c.Name), StaticTunnels: api.TunnelCounts{Configured: len(c.StaticTunnels)},
 		}
 		var live api.VR
 		switch {
@@ -82,6 +82,7 @@ func (r *router) view(v api.VR) api.VR {
 		}
 	}
 	v.Sessions = r.machine.l2tp.LiveSessions()
+	v.StaticTunnels = r.tunnelCounts()
 	for _, s := range r.machine.subs.Records() {
 		switch s.State {
 		case subscriber.StateUp:
@@ -122,12 +123,18 @@ func policyRules(rules []ike.PolicyRule) []api.PolicyRule {
 func (p *Process) IKESAs(ctx context.Context) ([]api.IKESA, error) {
 	return each(ctx, p, func(r *router, now time.Time) []api.IKESA {
 		var out []api.IKESA
+		tunnels := map[ike.ConnID]string{}
+		for _, c := range r.machine.ike.Conns() {
+			if c.Static != "" {
+				tunnels[c.ID] = c.Static
+			}
+		}
 		for _, sa := range r.machine.ike.Phase1SAs() {
 			out = append(out, api.IKESA{
 				VR: r.name, Local: sa.Local, Remote: sa.Remote, RemainingSeconds: remaining(now, sa.Expires), State: sa.State,
 				LocalCookie: sa.LocalCookie, RemoteCookie: sa.RemoteCookie, Initiator: sa.Initiator, NATT: sa.NATT,
 				Connection: uint32(sa.Conn), PeerID: sa.PeerID, Peer: sa.Peer, Key: sa.Key, Proposal: sa.Proposal, Since: sa.Since,
-				Mode: "main", Subject: sa.Subject,
+				Mode: "main", Subject: sa.Subject, Tunnel: tunnels[sa.Conn],
 			})
 			v := &out[len(out)-1]
 			if sa.Aggressive {
@@ -201,7 +208,10 @@ func connections(e *ike.Engine, name string, counters map[SAKey]SACounters, now 
 
 // application is what a connection may carry (J11).
 func application(c ike.ConnInfo) string {
-	if c.Dynamic {
+	switch {
+	case c.Static != "":
+		return "static"
+	case c.Dynamic:
 		return "dynamic"
 	}
 	return "l2tp"
@@ -209,10 +219,28 @@ func application(c ike.ConnInfo) string {
 
 // selectors are the phase 2 identities of a pair of SAs in words.
 func selectors(c ike.ConnInfo, k ike.ChildInfo) (local, remote string) {
-	if k.Tunnel {
+	switch {
+	case k.Static != "":
+		if !k.Tunnel {
+			k.LocalNet, k.RemoteNet = netip.PrefixFrom(c.Local.Addr(), 32), netip.PrefixFrom(c.Remote.Addr(), 32)
+		}
+		return network(k.LocalNet, k.Protocol, k.LocalPort), network(k.RemoteNet, k.Protocol, k.RemotePort)
+	case k.Tunnel:
 		return k.LocalNet.String(), k.RemoteNet.String()
 	}
 	return selector(c.Local.Addr(), k.LocalPort), selector(c.Remote.Addr(), k.RemotePort)
+}
+
+// network is one side of a static tunnel's pair of networks, with the protocol and the port if it names any.
+func network(n netip.Prefix, protocol uint8, port uint16) string {
+	out := n.String()
+	switch {
+	case port != 0:
+		out += fmt.Sprintf(" protocol %d port %d", protocol, port)
+	case protocol != 0:
+		out += fmt.Sprintf(" protocol %d", protocol)
+	}
+	return out
 }
 
 func appendNew(words []string, word string) []string {

@@ -154,6 +154,16 @@ func known(ctx context.Context, client *api.Client, flag string) []string {
 			out = append(out, vrs[i].Name)
 		}
 		return out
+	case "tunnel":
+		tunnels, err := client.Tunnels(ctx, api.Filter{})
+		if err != nil {
+			return nil
+		}
+		for i := range tunnels {
+			out = append(out, tunnels[i].Name)
+		}
+		slices.Sort(out)
+		return out
 	case "profile":
 		profiles, err := client.TunnelProfiles(ctx, api.Filter{})
 		if err != nil {

@@ -119,7 +119,7 @@ func command() *cobra.Command {
 	configDir := root.PersistentFlags().StringP("config", "c", defaultConfigDir, "configuration `directory`")
 	root.AddCommand(
 		runCommand(configDir), checkCommand(configDir), reloadCommand(configDir), diffCommand(configDir), showCommand(configDir),
-		explainCommand(configDir), disconnectCommand(configDir), l2tpCommand(configDir),
+		explainCommand(configDir), disconnectCommand(configDir), l2tpCommand(configDir), tunnelCommand(configDir),
 		schemaCommand(), versionCommand(),
 	)
 	return root

@@ -39,6 +39,7 @@ type fakePlane struct {
 
 	mu    sync.Mutex
 	ended []string
+	told  []string // of static tunnels
 	stuck bool
 }
 
@@ -62,7 +63,7 @@ func (f *fakePlane) VRs(ctx context.Context) ([]api.VR, error) {
 	return []api.VR{
 		{
 			Name: "office", Kind: "namespace", State: "up", NATT: true, Proposals: "compatible", ServerAddresses: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
-			IKESAs: 2, Connections: 1, Tunnels: 1, Sessions: 1, Subscribers: api.Subscribers{Up: 1}, Pools: []api.Pool{
+			IKESAs: 2, Connections: 1, Tunnels: 1, Sessions: 1, StaticTunnels: api.TunnelCounts{Configured: 2, Up: 1}, Subscribers: api.Subscribers{Up: 1}, Pools: []api.Pool{
 				{Name: "main", Size: 253, Used: 1, State: "free", WarnAt: 90, WarnUntil: 80, Ranges: []string{"10.0.0.0-10.0.0.255"}, Exclude: []string{"10.0.0.1", "10.0.0.77"}},
 			},
 			Licences:    api.Licences{Subscribers: api.Licence{Used: 1}, IPsecTunnels: api.Licence{Used: 1, Limit: 50}},
@@ -102,7 +103,7 @@ func (f *fakePlane) IKESAs(context.Context) ([]api.IKESA, error) {
 	return []api.IKESA{{
 		VR: "office", Local: netip.MustParseAddrPort("192.0.2.1:4500"), Remote: netip.MustParseAddrPort("198.51.100.7:61000"), RemainingSeconds: 3601,
 		State: "DONE", LocalCookie: "0011223344556677", RemoteCookie: "8899aabbccddeeff", NATT: true, PeerID: "10.9.9.9", Peer: "Windows 10",
-		Key: "main", Proposal: "aes256-sha1-ecp384", Mode: "main", Authentication: "psk",
+		Key: "main", Proposal: "aes256-sha1-ecp384", Mode: "main", Authentication: "psk", Tunnel: "hq",
 	}, {
 		VR: "office", Local: netip.MustParseAddrPort("192.0.2.1:500"), Remote: netip.MustParseAddrPort("198.51.100.8:500"), RemainingSeconds: 60,
 		State: "DONE", Mode: "aggressive", Authentication: "xauth-rsa", PeerID: "CN=pc", Subject: "CN=pc,O=Example", Proposal: "aes256-sha1-modp2048",
@@ -676,9 +677,9 @@ func TestTables(t *testing.T) {
 	expect(t, messages, "READY=1\nSTATUS=serving")
 	for _, test := range []struct{ args, want string }{
 		{"show vr", `
-NAME    KIND       PLACE               STATE                    ADDRESSES  NAT-T  PROPOSALS   IKE  IPSEC  TUNNELS  SESSIONS  UP  POOLS       LICENCES
-office  namespace  (own)               up                       192.0.2.1  on     compatible  2    1      1        1         1   main 1/253  ipsec-tunnels 1/50
-red     vrf        n/vrf-red table 10  failed (module-missing)  -          off    -           0    0      0        0         0   -           -
+NAME    KIND       PLACE               STATE                    ADDRESSES  NAT-T  PROPOSALS   IKE  IPSEC  TUNNELS  SESSIONS  STATIC  UP  POOLS       LICENCES
+office  namespace  (own)               up                       192.0.2.1  on     compatible  2    1      1        1         1/2     1   main 1/253  ipsec-tunnels 1/50
+red     vrf        n/vrf-red table 10  failed (module-missing)  -          off    -           0    0      0        0         -       0   -           -
 `},
 		{"show ike-policy", `
 VR      PRIORITY  AUTHENTICATION  ENCRYPTION  HASH  GROUP     LIFETIME  AGGRESSIVE MODE  ADDRESS
@@ -706,9 +707,9 @@ office  crl   http://ca.example.net/crl  stale    2027-03-01 12:00:00  -        
 office  crl   http://ca.example.org/crl  missing  -                    -                   -       0
 `},
 		{"show ike-sa", `
-VR      LOCAL           REMOTE              REMAINING  STATE  MODE        LOCAL COOKIE      REMOTE COOKIE     NAT-T  PEER ID   PEER        AUTHENTICATION  KEY              PROPOSAL
-office  192.0.2.1:4500  198.51.100.7:61000  1h0m1s     DONE   main        0011223344556677  8899aabbccddeeff  on     10.9.9.9  Windows 10  psk             main             aes256-sha1-ecp384
-office  192.0.2.1:500   198.51.100.8:500    1m0s       DONE   aggressive  -                 -                 off    CN=pc     -           xauth-rsa       CN=pc,O=Example  aes256-sha1-modp2048
+VR      LOCAL           REMOTE              REMAINING  STATE  MODE        LOCAL COOKIE      REMOTE COOKIE     NAT-T  PEER ID   PEER        TUNNEL  AUTHENTICATION  KEY              PROPOSAL
+office  192.0.2.1:4500  198.51.100.7:61000  1h0m1s     DONE   main        0011223344556677  8899aabbccddeeff  on     10.9.9.9  Windows 10  hq      psk             main             aes256-sha1-ecp384
+office  192.0.2.1:500   198.51.100.8:500    1m0s       DONE   aggressive  -                 -                 off    CN=pc     -           -       xauth-rsa       CN=pc,O=Example  aes256-sha1-modp2048
 `},
 		{"show ipsec", `
 VR      CONN  STATE       FOR      PROFILE  LOCAL           REMOTE              SELECTORS                                NAT       SPI IN/OUT         TRANSFORM    REMAINING  IN     OUT  ERRORS
@@ -919,7 +920,7 @@ func TestJSONAndDetail(t *testing.T) {
 	messages, _, _ := daemon(t, dir, &fakePlane{}, 0)
 	expect(t, messages, "READY=1\nSTATUS=serving")
 	for _, name := range []string{"vr", "ike-policy", "tunnel-profiles", "certificates", "licences", "ike-sa", "ipsec", "l2tp", "l2tp destination", "l2tp destination-profile", "l2tp tunnel", "l2tp session", "subscribers",
-		"pools", "radius", "accounting", "aaa", "domain-maps", "traffic-policies", "terminate-codes", "links"} {
+		"pools", "radius", "accounting", "aaa", "domain-maps", "traffic-policies", "terminate-codes", "links", "tunnels"} {
 		status, out, stderr := vrgate(t, append(append([]string{"show"}, strings.Fields(name)...), "--json", "--socket", socket)...)
 		var v any
 		if err := json.Unmarshal([]byte(out), &v); err != nil || status != 0 {

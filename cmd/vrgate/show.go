@@ -21,6 +21,7 @@ func showCommand(dir *string) *cobra.Command {
 	c.AddCommand(
 		showing(ask, "vr", "Virtual routers: place, state, counts, pools, policy rules", (*api.Client).VRs, vrTable),
 		showing(ask, "links", "Links to private networks", (*api.Client).Links, linkTable),
+		showTunnels(ask),
 		showing(ask, "ike-policy", "IKE policy rules in force", (*api.Client).IKEPolicyRules, policyTable),
 		showing(ask, "tunnel-profiles", "Tunnel profiles of dynamic IPsec subscribers", (*api.Client).TunnelProfiles, profileTable),
 		showing(ask, "licences", "Licences that subscribers hold", licencesOf, licenceTable),

@@ -60,11 +60,11 @@ func vrTable(w io.Writer, vrs []api.VR, detail bool) error {
 	if detail {
 		return details(w, vrs)
 	}
-	t := newTable(w, "NAME", "KIND", "PLACE", "STATE", "ADDRESSES", "NAT-T", "PROPOSALS", "IKE", "IPSEC", "TUNNELS", "SESSIONS", "UP", "POOLS", "LICENCES")
+	t := newTable(w, "NAME", "KIND", "PLACE", "STATE", "ADDRESSES", "NAT-T", "PROPOSALS", "IKE", "IPSEC", "TUNNELS", "SESSIONS", "STATIC", "UP", "POOLS", "LICENCES")
 	for i := range vrs {
 		v := &vrs[i]
 		t.row(v.Name, v.Kind, place(v), state(v), addresses(v.ServerAddresses), onOff(v.NATT), v.Proposals,
-			strconv.Itoa(v.IKESAs), strconv.Itoa(v.Connections), strconv.Itoa(v.Tunnels), strconv.Itoa(v.Sessions),
+			strconv.Itoa(v.IKESAs), strconv.Itoa(v.Connections), strconv.Itoa(v.Tunnels), strconv.Itoa(v.Sessions), staticCount(v.StaticTunnels),
 			strconv.Itoa(v.Subscribers.Up), pools(v.Pools), licences(v.Licences))
 	}
 	return t.end()
@@ -190,11 +190,11 @@ func ikeTable(w io.Writer, sas []api.IKESA, detail bool) error {
 	if detail {
 		return details(w, sas)
 	}
-	t := newTable(w, "VR", "LOCAL", "REMOTE", "REMAINING", "STATE", "MODE", "LOCAL COOKIE", "REMOTE COOKIE", "NAT-T", "PEER ID", "PEER", "AUTHENTICATION", "KEY", "PROPOSAL")
+	t := newTable(w, "VR", "LOCAL", "REMOTE", "REMAINING", "STATE", "MODE", "LOCAL COOKIE", "REMOTE COOKIE", "NAT-T", "PEER ID", "PEER", "TUNNEL", "AUTHENTICATION", "KEY", "PROPOSAL")
 	for i := range sas {
 		s := &sas[i]
 		t.row(s.VR, addrPort(s.Local), addrPort(s.Remote), seconds(s.RemainingSeconds), s.State, s.Mode, s.LocalCookie, s.RemoteCookie,
-			onOff(s.NATT), s.PeerID, s.Peer, s.Authentication, cmp.Or(s.Key, s.Subject), s.Proposal)
+			onOff(s.NATT), s.PeerID, s.Peer, s.Tunnel, s.Authentication, cmp.Or(s.Key, s.Subject), s.Proposal)
 	}
 	return t.end()
 }
@@ -222,9 +222,9 @@ func ipsecTable(w io.Writer, conns []api.IPsec, detail bool) error {
 	return t.end()
 }
 
-// tunnelled are the networks that a dynamic subscriber has negotiated, our side first.
+// tunnelled are the networks that a dynamic subscriber or a static tunnel has negotiated, our side first.
 func tunnelled(c *api.IPsec) string {
-	if c.Application != "dynamic" || c.LocalSelector == "" {
+	if c.Application == "l2tp" || c.LocalSelector == "" {
 		return ""
 	}
 	return c.LocalSelector + " - " + c.RemoteSelector

@@ -60,6 +60,17 @@ func (c *Client) TunnelProfiles(ctx context.Context, f Filter) ([]TunnelProfile,
 	return call[[]TunnelProfile](ctx, c, http.MethodGet, "/v1/tunnel-profiles"+query(f), nil)
 }
 
+// Tunnels lists static tunnels; the filter's VR is honoured, be it where they end or where their outer addresses are.
+func (c *Client) Tunnels(ctx context.Context, f Filter) ([]Tunnel, error) {
+	return call[[]Tunnel](ctx, c, http.MethodGet, "/v1/tunnels"+query(f), nil)
+}
+
+// TellTunnel says a word about a static tunnel.
+func (c *Client) TellTunnel(ctx context.Context, q TunnelRequest) error {
+	_, err := call[struct{}](ctx, c, http.MethodPost, "/v1/tunnels", q)
+	return err
+}
+
 // IKESAs lists phase 1 SAs; the filter's VR is honoured.
 func (c *Client) IKESAs(ctx context.Context, f Filter) ([]IKESA, error) {
 	return call[[]IKESA](ctx, c, http.MethodGet, "/v1/ike-sas"+query(f), nil)

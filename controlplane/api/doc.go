@@ -4,6 +4,8 @@
 //	GET  /v1/health           is the daemon alive, since when, which version
 //	GET  /v1/vrs              virtual routers with counts, pools and policy rules
 //	GET  /v1/links            links to private networks
+//	GET  /v1/tunnels          static IPsec tunnels
+//	POST /v1/tunnels          takes one up or down; body [TunnelRequest]
 //	GET  /v1/ike-sas          phase 1 SAs
 //	GET  /v1/ipsec            IPsec connections with their phase 2 SAs
 //	GET  /v1/l2tp/tunnels     L2TP tunnels

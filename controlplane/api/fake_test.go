@@ -16,6 +16,7 @@ type fakeSource struct {
 	admin        []L2TPAdminRequest
 	mu           sync.Mutex
 	disconnected []string
+	told         []string // of static tunnels
 	err          error
 	block        chan struct{}
 }
@@ -167,6 +168,28 @@ func (f *fakeSource) Links(ctx context.Context) ([]Link, error) {
 		},
 		{VR: "red", Name: "branch", Kind: "gre", To: "192.0.2.1 - 192.0.2.2", State: "missing", Reason: "kernel-refused", Text: "no", Addresses: []netip.Prefix{}, Routes: []LinkRoute{}},
 	}, f.result(ctx)
+}
+
+func (f *fakeSource) Tunnels(ctx context.Context) ([]Tunnel, error) {
+	return []Tunnel{
+		{
+			VR: "blue", TransportVR: "red", Name: "hq/1", Mode: "route", State: "up", Since: since, Networks: []TunnelNetwork{{Name: "1", State: "up"}, {Name: "2", State: "down"}},
+			Check:    TunnelCheck{Target: netip.MustParseAddr("10.2.0.1"), OK: true, At: since, RTTSeconds: 0.0125, Sent: 9, Lost: 1},
+			Attempts: 4, Ups: 3, FallOvers: 2, FallBacks: 1, Failures: map[string]uint64{"peer-dead": 2}, Rekeys: 5, Phase1Rekeys: 6,
+			Outside: TunnelTraffic{InPackets: 1, InBytes: 100, OutPackets: 2, OutBytes: 200}, AuthErrors: 7,
+		},
+		{VR: "red", TransportVR: "red", Name: "far", State: "down", Reason: "router-down", Check: TunnelCheck{Target: netip.MustParseAddr("10.2.0.1")}},
+	}, f.result(ctx)
+}
+
+func (f *fakeSource) TellTunnel(ctx context.Context, q TunnelRequest) error {
+	if q.Tunnel == "nothing" {
+		return &Error{Status: http.StatusNotFound, Reason: ReasonNotFound, Text: "there is no static tunnel \"nothing\""}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.told = append(f.told, q.Tunnel+" "+string(q.Command))
+	return f.result(ctx)
 }
 
 func (f *fakeSource) TrafficPolicies(ctx context.Context) ([]TrafficPolicy, error) {

@@ -15,6 +15,7 @@ type collector struct {
 	licences, licencesUsed, profile, certificate, link                                                     *prometheus.Desc
 
 	aaa     *aaaMetrics
+	static  *tunnelMetrics
 	version string
 }
 
@@ -25,6 +26,7 @@ func newCollector(source Source, version string) *collector {
 	return &collector{
 		source:       source,
 		aaa:          newAAAMetrics(source),
+		static:       newTunnelMetrics(source),
 		version:      version,
 		build:        desc("build_info", "Always 1; the label is the version.", "version"),
 		vrUp:         desc("vr_up", "1 if the virtual router runs, 0 if it has failed or is not up yet.", "vr", "kind"),
@@ -50,7 +52,7 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range append([]*prometheus.Desc{
 		c.build, c.vrUp, c.ikeSAs, c.halfOpen, c.connections, c.tunnels, c.sessions, c.subscribers, c.poolSize, c.poolUsed, c.events,
 		c.licences, c.licencesUsed, c.profile, c.certificate, c.link,
-	}, c.aaa.descs...) {
+	}, append(c.static.descs, c.aaa.descs...)...) {
 		ch <- d
 	}
 }
@@ -135,5 +137,6 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	for _, n := range counters {
 		counter(ch, c.events, n.Value, n.VR, n.Subsystem, n.Reason)
 	}
+	c.static.collect(ctx, ch)
 	c.aaa.collect(ctx, ch)
 }

@@ -47,6 +47,8 @@ func NewServer(source Source, access Access, version string, log *zap.Logger) *S
 	s.mux.Handle("GET /v1/certificates", list(s, source.Certificates, func(v *Certificate, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
 	s.mux.Handle("GET /v1/tunnel-profiles", list(s, source.TunnelProfiles, func(v *TunnelProfile, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
 	s.mux.Handle("GET /v1/links", list(s, source.Links, func(v *Link, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
+	s.mux.Handle("GET /v1/tunnels", list(s, source.Tunnels, func(v *Tunnel, f Filter) bool { return f.VR == "" || f.VR == v.VR || f.VR == v.TransportVR }))
+	s.mux.Handle("POST /v1/tunnels", s.handle(s.tell))
 	s.mux.Handle("GET /v1/ike-sas", list(s, source.IKESAs, func(v *IKESA, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
 	s.mux.Handle("GET /v1/ipsec", list(s, source.IPsec, func(v *IPsec, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
 	s.mux.Handle("GET /v1/l2tp/services", list(s, source.L2TPServices, func(v *L2TPService, f Filter) bool { return f.VR == "" || f.VR == v.VR }))

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -133,6 +134,11 @@ func TestViews(t *testing.T) {
 	links, _ := source.Links(ctx)
 	gotLinks, err := c.Links(ctx, Filter{VR: "red"})
 	check("links of one", gotLinks, err, links[1:])
+	statics, _ := source.Tunnels(ctx)
+	gotStatics, err := c.Tunnels(ctx, Filter{VR: "red"})
+	check("static tunnels of their outer addresses", gotStatics, err, statics)
+	gotStatics, err = c.Tunnels(ctx, Filter{VR: "blue"})
+	check("static tunnels of their traffic", gotStatics, err, statics[:1])
 	codes, _ := source.TerminateCodes(ctx)
 	gotCodes, err := c.TerminateCodes(ctx, Filter{VR: "red"})
 	check("terminate codes of one", gotCodes, err, codes[1:])
@@ -319,6 +325,12 @@ func TestBadRequests(t *testing.T) {
 		{"GET", "/v1/explain?user=x&vr=green", "", 404, ReasonNotFound},
 		{"GET", "/v1/subscribers?address=here", "", 400, ReasonBadRequest},
 		{"GET", "/v1/subscribers?name=x", "", 400, ReasonBadRequest},
+		{"POST", "/v1/tunnels", `{"tunnel": "hq", "command": "sideways"}`, 400, ReasonBadRequest},
+		{"POST", "/v1/tunnels", `{"tunnel": "hq"}`, 400, ReasonBadRequest},
+		{"POST", "/v1/tunnels", `{"command": "down"}`, 400, ReasonBadRequest},
+		{"POST", "/v1/tunnels", `{"tunnel": "hq", "command": "down", "all": true}`, 400, ReasonBadRequest},
+		{"POST", "/v1/tunnels", `{"tunnel": "nothing", "command": "up"}`, 404, ReasonNotFound},
+		{"GET", "/v1/tunnels?tunnel=hq", "", 400, ReasonBadRequest},
 		{"POST", "/v1/disconnect", "", 400, ReasonBadRequest},
 		{"POST", "/v1/disconnect", `{"all": true, "filer": {}}`, 400, ReasonBadRequest},
 		{"POST", "/v1/disconnect", `{"filter": {"address": "x"}}`, 400, ReasonBadRequest},
@@ -330,8 +342,24 @@ func TestBadRequests(t *testing.T) {
 			t.Errorf("%s %s: %d %s", test.method, test.path, status, body)
 		}
 	}
-	if len(source.disconnected) > 0 {
-		t.Errorf("a bad request ended %v", source.disconnected)
+	if len(source.disconnected)+len(source.told) > 0 {
+		t.Errorf("bad requests ended %v and told %v", source.disconnected, source.told)
+	}
+}
+
+// TestTellTunnel: words about tunnels arrive as they were said.
+func TestTellTunnel(t *testing.T) {
+	source := &fakeSource{}
+	c, _ := start(t, source)
+	for _, q := range []TunnelRequest{{"hq", TunnelUp}, {"hq/1 ?%2f", TunnelDown}, {"ü", TunnelNow}} {
+		source.told = nil
+		if err := c.TellTunnel(t.Context(), q); err != nil || !slices.Equal(source.told, []string{q.Tunnel + " " + string(q.Command)}) {
+			t.Errorf("%+v: %v, told %q", q, err, source.told)
+		}
+	}
+	var e *Error
+	if err := c.TellTunnel(t.Context(), TunnelRequest{"nothing", TunnelUp}); !errors.As(err, &e) || e.Reason != ReasonNotFound || e.Status != 404 {
+		t.Errorf("a tunnel that there is not: %#v", err)
 	}
 }
 
@@ -467,8 +495,48 @@ func TestMetrics(t *testing.T) {
 		`vrgate_subscribers{state="ending",vr="red"} 0`,
 		`vrgate_subscribers{state="up",vr="blue"} 1`,
 		`vrgate_subscribers{state="up",vr="red"} 0`,
+		`vrgate_tunnel_bytes_total{direction="in",tunnel="far",vr="red"} 0`,
+		`vrgate_tunnel_bytes_total{direction="in",tunnel="hq/1",vr="blue"} 100`,
+		`vrgate_tunnel_bytes_total{direction="out",tunnel="far",vr="red"} 0`,
+		`vrgate_tunnel_bytes_total{direction="out",tunnel="hq/1",vr="blue"} 200`,
+		`vrgate_tunnel_check_ok{tunnel="hq/1",vr="blue"} 1`,
+		`vrgate_tunnel_check_rtt_seconds{tunnel="hq/1",vr="blue"} 0.0125`,
+		`vrgate_tunnel_checks_total{result="lost",tunnel="far",vr="red"} 0`,
+		`vrgate_tunnel_checks_total{result="lost",tunnel="hq/1",vr="blue"} 1`,
+		`vrgate_tunnel_checks_total{result="sent",tunnel="far",vr="red"} 0`,
+		`vrgate_tunnel_checks_total{result="sent",tunnel="hq/1",vr="blue"} 9`,
+		`vrgate_tunnel_dials_total{tunnel="far",vr="red"} 0`,
+		`vrgate_tunnel_dials_total{tunnel="hq/1",vr="blue"} 4`,
+		`vrgate_tunnel_errors{kind="auth",tunnel="far",vr="red"} 0`,
+		`vrgate_tunnel_errors{kind="auth",tunnel="hq/1",vr="blue"} 7`,
+		`vrgate_tunnel_errors{kind="replay",tunnel="far",vr="red"} 0`,
+		`vrgate_tunnel_errors{kind="replay",tunnel="hq/1",vr="blue"} 0`,
+		`vrgate_tunnel_failures_total{reason="peer-dead",tunnel="hq/1",vr="blue"} 2`,
+		`vrgate_tunnel_networks_up{tunnel="far",vr="red"} 0`,
+		`vrgate_tunnel_networks_up{tunnel="hq/1",vr="blue"} 1`,
+		`vrgate_tunnel_packets_total{direction="in",tunnel="far",vr="red"} 0`,
+		`vrgate_tunnel_packets_total{direction="in",tunnel="hq/1",vr="blue"} 1`,
+		`vrgate_tunnel_packets_total{direction="out",tunnel="far",vr="red"} 0`,
+		`vrgate_tunnel_packets_total{direction="out",tunnel="hq/1",vr="blue"} 2`,
+		`vrgate_tunnel_peer_changes_total{kind="fall-back",tunnel="far",vr="red"} 0`,
+		`vrgate_tunnel_peer_changes_total{kind="fall-back",tunnel="hq/1",vr="blue"} 1`,
+		`vrgate_tunnel_peer_changes_total{kind="fall-over",tunnel="far",vr="red"} 0`,
+		`vrgate_tunnel_peer_changes_total{kind="fall-over",tunnel="hq/1",vr="blue"} 2`,
+		`vrgate_tunnel_peer_changes_total{kind="move",tunnel="far",vr="red"} 0`,
+		`vrgate_tunnel_peer_changes_total{kind="move",tunnel="hq/1",vr="blue"} 0`,
 		`vrgate_tunnel_profile_subscribers{profile="guests",vr="red"} 0`,
 		`vrgate_tunnel_profile_subscribers{profile="staff",vr="blue"} 2`,
+		`vrgate_tunnel_rekeys_total{phase="1",tunnel="far",vr="red"} 0`,
+		`vrgate_tunnel_rekeys_total{phase="1",tunnel="hq/1",vr="blue"} 6`,
+		`vrgate_tunnel_rekeys_total{phase="2",tunnel="far",vr="red"} 0`,
+		`vrgate_tunnel_rekeys_total{phase="2",tunnel="hq/1",vr="blue"} 5`,
+		`vrgate_tunnel_state{state="down",tunnel="far",vr="red"} 1`,
+		`vrgate_tunnel_state{state="up",tunnel="hq/1",vr="blue"} 1`,
+		`vrgate_tunnel_state_since_seconds{tunnel="hq/1",vr="blue"} 1.7952912e+09`,
+		`vrgate_tunnel_up{tunnel="far",vr="red"} 0`,
+		`vrgate_tunnel_up{tunnel="hq/1",vr="blue"} 1`,
+		`vrgate_tunnel_ups_total{tunnel="far",vr="red"} 0`,
+		`vrgate_tunnel_ups_total{tunnel="hq/1",vr="blue"} 3`,
 		`vrgate_vr_up{kind="namespace",vr="blue"} 1`,
 		`vrgate_vr_up{kind="vrf",vr="red"} 0`,
 	}

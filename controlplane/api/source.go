@@ -14,6 +14,11 @@ type Source interface {
 	TunnelProfiles(ctx context.Context) ([]TunnelProfile, error)
 	// Links are those of the private networks.
 	Links(ctx context.Context) ([]Link, error)
+	// Tunnels are the static ones.
+	Tunnels(ctx context.Context) ([]Tunnel, error)
+	// TellTunnel passes a word of the operator about a static tunnel on. The error is an [*Error] if there is none of that name,
+	// or it cannot do that.
+	TellTunnel(ctx context.Context, q TunnelRequest) error
 	IKESAs(ctx context.Context) ([]IKESA, error)
 	IPsec(ctx context.Context) ([]IPsec, error)
 	L2TPServices(ctx context.Context) ([]L2TPService, error)

@@ -28,15 +28,17 @@ type VR struct {
 	// IKESAs counts phase 1 SAs, half-open ones included; HalfOpen those that
 	// are not yet authenticated, and dynamic subscribers without certificate
 	// whose user has not been let in.
-	IKESAs      int          `json:"ike_sas"`
-	HalfOpen    int          `json:"half_open"`
-	Connections int          `json:"ipsec_connections"`
-	Tunnels     int          `json:"l2tp_tunnels"`
-	Sessions    int          `json:"l2tp_sessions"`
-	Subscribers Subscribers  `json:"subscribers"`
-	Licences    Licences     `json:"licences"`
-	Pools       []Pool       `json:"pools"`
-	PolicyRules []PolicyRule `json:"ike_policy_rules"`
+	IKESAs      int `json:"ike_sas"`
+	HalfOpen    int `json:"half_open"`
+	Connections int `json:"ipsec_connections"`
+	Tunnels     int `json:"l2tp_tunnels"`
+	Sessions    int `json:"l2tp_sessions"`
+	// StaticTunnels are those whose outer addresses are the virtual router's.
+	StaticTunnels TunnelCounts `json:"static_tunnels"`
+	Subscribers   Subscribers  `json:"subscribers"`
+	Licences      Licences     `json:"licences"`
+	Pools         []Pool       `json:"pools"`
+	PolicyRules   []PolicyRule `json:"ike_policy_rules"`
 }
 
 // Subscribers counts the subscribers of a virtual router.
@@ -185,8 +187,9 @@ type IKESA struct {
 	Authentication string `json:"authentication,omitempty"`
 	// NATT is whether the SA moved to the NAT traversal port (C13r).
 	NATT bool `json:"nat_t"`
-	// Connection is the IPsec connection it belongs to, 0 before there is one.
+	// Connection is the IPsec connection it belongs to, 0 before there is one; Tunnel the static tunnel that this is of.
 	Connection uint32 `json:"connection,omitempty"`
+	Tunnel     string `json:"tunnel,omitempty"`
 	PeerID     string `json:"peer_id,omitempty"`
 	// Peer is the implementation, recognised by its vendor IDs.
 	Peer string `json:"peer,omitempty"`
@@ -205,8 +208,9 @@ type IPsec struct {
 	Connection uint32 `json:"connection"`
 	// State is "up" or "connecting".
 	State string `json:"state"`
-	// Application is what the connection may carry: "l2tp", or "dynamic" for the traffic of a
-	// dynamic subscriber (J11). Profile is the transport profile or the tunnel profile.
+	// Application is what the connection may carry: "l2tp", "dynamic" for the traffic of a
+	// dynamic subscriber, or "static" for that of a static tunnel (J11). Profile is the transport profile, the
+	// tunnel profile or the static tunnel.
 	Application string         `json:"application"`
 	Profile     string         `json:"profile"`
 	Local       netip.AddrPort `json:"local"`
@@ -217,8 +221,8 @@ type IPsec struct {
 	// Subject is that of the peer's certificate.
 	Subject string `json:"subject,omitempty"`
 	// LocalSelector and RemoteSelector are the phase 2 identities in words,
-	// such as "192.0.2.1/32 udp 1701" or "0.0.0.0/0"; of a dynamic subscriber
-	// with several pairs of SAs all, separated by commas.
+	// such as "192.0.2.1/32 udp 1701" or "0.0.0.0/0"; of a dynamic subscriber or
+	// a static tunnel with several pairs of SAs all, separated by commas.
 	LocalSelector  string `json:"local_selector,omitempty"`
 	RemoteSelector string `json:"remote_selector,omitempty"`
 	// Address is the inside address of a dynamic subscriber.

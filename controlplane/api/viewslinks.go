@@ -6,7 +6,8 @@ import "net/netip"
 type Link struct {
 	VR   string `json:"vr"`
 	Name string `json:"name"`
-	// Kind is "interface", "vlan", "veth", "ipip" or "gre"; To says where it leads.
+	// Kind is "interface", "vlan", "veth", "ipip", "gre" or "ipsec", which is a static tunnel with an interface; To says
+	// where it leads.
 	Kind string `json:"kind"`
 	To   string `json:"to"`
 	// State is "up", "down" or "missing". Reason says why it is not up, or what is not as configured though it is, and

@@ -315,6 +315,9 @@ func quoteShort(s string) string {
 	return fmt.Sprintf("%q", string([]rune(s)[:most])+"…")
 }
 
+// Suggest returns `; did you mean "x"?` if one of words is near to s, for names that are not in the configuration.
+func Suggest(s string, words []string) string { return suggest(s, words) }
+
 // suggest returns `; did you mean "x"?` if one of words is near to s.
 func suggest(s string, words []string) string {
 	best, bestDist := "", len(s)/3+2
