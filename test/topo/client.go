@@ -140,10 +140,10 @@ func (c *Client) startCharon(ctx context.Context) (*charon, error) {
 		local, remote = "dynamic", "dynamic["+c.config.Selector+"]"
 	}
 	conn := connection{
-		IKEConfig: c.config.IKEConfig, to: c.config.Server.String(), child: childName,
+		IKEConfig: c.config.IKEConfig, to: c.config.Server.String(),
 		local: []round{{auth: "psk", id: c.config.ID}}, remote: []round{{auth: "psk", id: "%any"}},
-		secrets: []secret{{kind: "ike", text: c.config.PSK}},
-		localTS: local, remoteTS: remote, tunnel: c.config.TunnelMode,
+		secrets:  []secret{{kind: "ike", text: c.config.PSK}},
+		children: []child{{name: childName, localTS: local, remoteTS: remote, tunnel: c.config.TunnelMode}},
 	}
 	if c.config.Certificate != nil {
 		conn.local, conn.remote = []round{c.config.Certificate.round(c.config.ID)}, []round{c.config.Authority.round("")}
@@ -319,7 +319,7 @@ func (c *Client) pppRuns() bool {
 func (c *Client) Connected() bool { return c.xl2tpd != nil && c.pppRuns() }
 
 // RekeyIKE makes the client negotiate a new phase 1.
-func (c *Client) RekeyIKE(ctx context.Context) error { return c.charon.rekeyIKE(ctx) }
+func (c *Client) RekeyIKE(ctx context.Context) error { return c.charon.rekeyIKE(ctx, connectionName) }
 
 // RekeyChild makes the client negotiate new IPsec SAs.
 func (c *Client) RekeyChild(ctx context.Context) error { return c.charon.rekeyChild(ctx, childName) }

@@ -21,6 +21,7 @@
 // own so that a dozen live beside each other. StockServer is the same three as the far end: it proves that
 // topology and clients work, and is what benchmarks compare with. XAuthClient is charon as dynamic IPsec
 // subscriber, and VPNC is vpnc as another; Authority is openssl making the certificates that they need.
+// A Site is a router with a network behind it and charon as its end of static tunnels, Names a name server.
 // FreeRADIUS decides about users and keeps their accounting records; Host.RADIUS is its radclient.
 //
 // Methods of one Net and of one Client are for one goroutine at a time; different clients may be used from

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -35,6 +36,7 @@ type Net struct {
 	mu         sync.Mutex // guards what follows
 	namespaces []*Namespace
 	daemons    []*daemon
+	closers    []io.Closer // sockets of servers in this process
 	uplinks    int
 	sites      int
 	nats       int
@@ -82,8 +84,11 @@ func (n *Net) Close() error {
 		return nil
 	}
 	n.closed = true
-	daemons, namespaces := n.daemons, n.namespaces
+	daemons, namespaces, closers := n.daemons, n.namespaces, n.closers
 	n.mu.Unlock()
+	for _, c := range closers {
+		_ = c.Close() // nothing is lost with it
+	}
 
 	var stopping sync.WaitGroup
 	for _, d := range daemons {

@@ -22,6 +22,7 @@ type PingOptions struct {
 	Interval     time.Duration // 0: 200 ms
 	Size         int           // bytes of payload; 0: 56
 	DontFragment bool
+	Source       netip.Addr    // of the host's addresses; the zero Addr: the kernel's choice
 	Wait         time.Duration // how long the answers to Count packets may come late; 0: 6 s
 }
 
@@ -89,6 +90,9 @@ func (h *Host) StartPing(to netip.Addr, o PingOptions) (*Pinger, error) {
 	}
 	if o.DontFragment {
 		args = append(args, "-M", "do")
+	}
+	if o.Source.IsValid() {
+		args = append(args, "-I", o.Source.String())
 	}
 	p := &Pinger{cmd: exec.Command("ping", append(args, to.String())...), interval: o.Interval, count: o.Count, done: make(chan struct{})}
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out

@@ -52,10 +52,10 @@ func (n *Net) NewStockServer(ctx context.Context, config StockConfig) (*StockSer
 		ike := IKEConfig{IKE: config.IKE, ESP: config.ESP}.withDefaults()
 		ike.Connection = []string{"unique = never"} // a client that comes back does not end its other sessions
 		s.charon, ikeErr = n.startCharon(ctx, config.Namespace, s.dir, over, charonOptions{quiet: config.Quiet}, nil, connection{
-			IKEConfig: ike, to: "%any", child: childName,
+			IKEConfig: ike, to: "%any",
 			local: []round{{auth: "psk"}}, remote: []round{{auth: "psk", id: "%any"}},
-			secrets: []secret{{kind: "ike", text: config.PSK}},
-			localTS: "dynamic[17/1701]", remoteTS: "dynamic[17]",
+			secrets:  []secret{{kind: "ike", text: config.PSK}},
+			children: []child{{name: childName, localTS: "dynamic[17/1701]", remoteTS: "dynamic[17]"}},
 		})
 	})
 	starting.Go(func() {

@@ -83,6 +83,7 @@ type NAT struct {
 	Address   netip.Addr // outside
 	ports     Ports
 	clients   int
+	forward   netip.Addr // inside address that IKE from outside goes to; the zero Addr: nowhere
 }
 
 // Ports says how a NAT chooses outside ports.
@@ -126,17 +127,33 @@ func (t *NAT) rules() string {
 	if t.ports == RandomPorts {
 		verdict = "masquerade fully-random"
 	}
+	forward := ""
+	if t.forward.IsValid() {
+		forward = fmt.Sprintf("iifname %q udp dport { 500, 4500 } dnat to %s", outside, t.forward)
+	}
 	return fmt.Sprintf(`table ip nat {
+	chain prerouting {
+		type nat hook prerouting priority dstnat
+		%[3]s
+	}
 	chain postrouting {
 		type nat hook postrouting priority srcnat
-		oifname %q %s
+		oifname %[1]q %[2]s
 	}
 	chain forward {
 		type filter hook forward priority filter
+		ct status dnat accept
 		iifname %[1]q ct state new drop
 	}
 }
-`, outside, verdict)
+`, outside, verdict, forward)
+}
+
+// ForwardIKE sends what comes to UDP ports 500 and 4500 of the outside to a host inside, as the owner of a home router
+// sets it for a VPN server behind it.
+func (t *NAT) ForwardIKE(ctx context.Context, to *Host) error {
+	t.forward = to.Address
+	return t.Namespace.NFT(ctx, "delete table ip nat\n"+t.rules())
 }
 
 // Rebind makes the NAT forget all its mappings, as a restart or an expired timer does, and use random ports

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +29,7 @@ type charonOptions struct {
 	tries   int
 	timeout time.Duration
 	quiet   bool   // logs what goes wrong only
+	many    bool   // has so many connections that it does not log their settings
 	virtual bool   // takes the address that the server gives it, and routes through the tunnel
 	resolv  string // file for the name servers that the server gives it
 }
@@ -50,8 +50,11 @@ func charonSettings(log string, options charonOptions) string {
 		virtual, plugins = "yes", charonPlugins+virtualPlugins
 	}
 	levels := "\t\t\tdefault = 1\n\t\t\tike = 2\n\t\t\tcfg = 2\n\t\t\tnet = 1\n\t\t\tenc = 1\n"
-	if options.quiet {
+	switch {
+	case options.quiet:
 		levels = "\t\t\tdefault = 0\n"
+	case options.many:
+		levels = strings.Replace(levels, "cfg = 2", "cfg = 1", 1)
 	}
 	return fmt.Sprintf(`charon {
 	load = %s
@@ -107,169 +110,6 @@ func (c IKEConfig) withDefaults() IKEConfig {
 	return c
 }
 
-// connection is one swanctl connection with one child, of a client or of a server.
-type connection struct {
-	IKEConfig
-	to       string  // the peer's address, or %any
-	local    []round // authentication of this side
-	remote   []round // and of the peer
-	secrets  []secret
-	child    string // its name
-	tunnel   bool   // mode of the child; else transport
-	localTS  string
-	remoteTS string
-	pool     netip.Prefix // that a server gives virtual addresses of; invalid: none
-}
-
-// round is one authentication of one side.
-type round struct {
-	auth    string   // psk, pubkey or xauth
-	id      string   // empty: the address, or with a certificate its subject
-	xauthID string   // user name
-	certs   []string // own certificates
-	cacerts []string // authorities, one of which has to have signed the peer's certificate
-}
-
-// secret is a pre-shared key or password.
-type secret struct {
-	kind string // ike or xauth
-	id   string // whose; empty: anybody's
-	text string
-}
-
-// connectionName names the connection to swanctl, childName the child that carries L2TP, and poolName a
-// server's pool.
-const (
-	connectionName = "vpn"
-	childName      = "l2tp"
-	poolName       = "users"
-)
-
-// settings returns swanctl.conf.
-func (c connection) settings() string {
-	var w swanctlWriter
-	w.open("connections")
-	w.open(connectionName)
-	w.line("version = 1")
-	w.line("remote_addrs = %s", c.to)
-	if len(c.IKE) > 0 {
-		w.line("proposals = %s", strings.Join(c.IKE, ","))
-	}
-	switch {
-	case c.NeverRekeys:
-		w.line("rekey_time = 0s")
-		w.line("rand_time = 0")
-	case c.IKELifetime > 0:
-		w.line("rekey_time = %ds", int(c.IKELifetime.Seconds()))
-		w.line("over_time = %ds", max(1, int(c.IKELifetime.Seconds())/2))
-		w.line("rand_time = 0")
-	}
-	if c.DPD > 0 {
-		w.line("dpd_delay = %ds", int(c.DPD.Seconds()))
-		w.line("dpd_timeout = %ds", 3*int(c.DPD.Seconds()))
-	}
-	for _, e := range c.Connection {
-		w.line("%s", e)
-	}
-	if c.pool.IsValid() {
-		w.line("pools = %s", poolName)
-	}
-	for i, r := range c.local {
-		w.round(numbered("local", i), r)
-	}
-	for i, r := range c.remote {
-		w.round(numbered("remote", i), r)
-	}
-	w.open("children")
-	w.open(c.child)
-	mode := "transport"
-	if c.tunnel {
-		mode = "tunnel"
-	}
-	w.line("mode = %s", mode)
-	w.line("local_ts = %s", c.localTS)
-	w.line("remote_ts = %s", c.remoteTS)
-	if len(c.ESP) > 0 {
-		w.line("esp_proposals = %s", strings.Join(c.ESP, ","))
-	}
-	switch {
-	case c.NeverRekeys:
-		w.line("rekey_time = 0s")
-		w.line("life_time = %ds", int(c.ESPLifetime.Seconds()))
-		w.line("rand_time = 0") // else it is the whole life, and the kernel asks for a rekeying after a second
-	case c.ESPLifetime > 0:
-		w.line("rekey_time = %ds", int(c.ESPLifetime.Seconds()))
-		w.line("life_time = %ds", 2*int(c.ESPLifetime.Seconds()))
-		w.line("rand_time = 0")
-	}
-	w.closeAll()
-	w.open("secrets")
-	for i, s := range c.secrets {
-		w.open(numbered(s.kind, i))
-		if s.id != "" {
-			w.line("id = %s", s.id)
-		}
-		w.line("secret = %q", s.text)
-		w.close()
-	}
-	w.closeAll()
-	if c.pool.IsValid() {
-		w.open("pools")
-		w.open(poolName)
-		w.line("addrs = %s", c.pool)
-		w.closeAll()
-	}
-	return w.String()
-}
-
-// numbered makes section names of one kind differ.
-func numbered(kind string, i int) string {
-	if i == 0 {
-		return kind
-	}
-	return fmt.Sprintf("%s-%d", kind, i)
-}
-
-// swanctlWriter writes nested sections.
-type swanctlWriter struct {
-	strings.Builder
-	depth int
-}
-
-func (w *swanctlWriter) line(format string, args ...any) {
-	w.WriteString(strings.Repeat("\t", w.depth))
-	fmt.Fprintf(w, format+"\n", args...)
-}
-
-func (w *swanctlWriter) open(section string) {
-	w.line("%s {", section)
-	w.depth++
-}
-
-func (w *swanctlWriter) close() {
-	w.depth--
-	w.line("}")
-}
-
-func (w *swanctlWriter) closeAll() {
-	for w.depth > 0 {
-		w.close()
-	}
-}
-
-func (w *swanctlWriter) round(section string, r round) {
-	w.open(section)
-	w.line("auth = %s", r.auth)
-	for _, f := range []struct{ key, value string }{
-		{"id", r.id}, {"xauth_id", r.xauthID}, {"certs", strings.Join(r.certs, ",")}, {"cacerts", strings.Join(r.cacerts, ",")},
-	} {
-		if f.value != "" {
-			w.line("%s = %s", f.key, f.value)
-		}
-	}
-	w.close()
-}
-
 // charon is one strongSwan daemon.
 type charon struct {
 	*daemon
@@ -279,16 +119,18 @@ type charon struct {
 	file     string // its log
 }
 
-// startCharon starts a daemon in the namespace with its files in dir, waits for it, and loads the connection.
+// startCharon starts a daemon in the namespace with its files in dir, waits for it, and loads the connections.
 // Its private key is that of own, nil if there is none.
-func (n *Net) startCharon(ctx context.Context, ns *Namespace, dir string, over private, options charonOptions, own *Certificate, c connection) (*charon, error) {
+func (n *Net) startCharon(ctx context.Context, ns *Namespace, dir string, over private, options charonOptions, own *Certificate, c ...connection) (*charon, error) {
 	ch := &charon{
 		uri:      "unix://" + filepath.Join(over["/run"], "charon.vici"),
 		settings: filepath.Join(dir, "strongswan.conf"),
 		conf:     filepath.Join(dir, "swanctl.conf"),
 		file:     filepath.Join(dir, "charon.log"),
 	}
-	options.tries, options.timeout = c.RetransmitTries, c.RetransmitTimeout
+	if len(c) > 0 {
+		options.tries, options.timeout = c[0].RetransmitTries, c[0].RetransmitTimeout
+	}
 	if own != nil {
 		key, err := os.ReadFile(own.Key)
 		if err != nil {
@@ -302,7 +144,7 @@ func (n *Net) startCharon(ctx context.Context, ns *Namespace, dir string, over p
 	if err := os.WriteFile(ch.settings, []byte(charonSettings(ch.file, options)), 0o600); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(ch.conf, []byte(c.settings()), 0o600); err != nil {
+	if err := os.WriteFile(ch.conf, []byte(settings(c...)), 0o600); err != nil {
 		return nil, err
 	}
 	var err error
@@ -345,9 +187,9 @@ func (c *charon) initiate(ctx context.Context, child string) error {
 	return err
 }
 
-// rekeyIKE makes charon negotiate a new phase 1.
-func (c *charon) rekeyIKE(ctx context.Context) error {
-	_, _, err := c.vici(ctx, "rekey", "", viciPair{"ike", connectionName}, viciPair{"reauth", "yes"})
+// rekeyIKE makes charon negotiate a new phase 1 of a connection.
+func (c *charon) rekeyIKE(ctx context.Context, name string) error {
+	_, _, err := c.vici(ctx, "rekey", "", viciPair{"ike", name}, viciPair{"reauth", "yes"})
 	return err
 }
 

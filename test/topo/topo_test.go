@@ -122,7 +122,7 @@ func TestParseAssigned(t *testing.T) {
 // What charon 5.9.8 sends: a section with a key, and in it a list.
 func TestVICI(t *testing.T) {
 	message := "\x01\x03vpn\x03\x08uniqueid\x00\x011\x04\x0alocal-vips\x05\x00\x0910.9.0.10\x06\x02"
-	want := []viciPair{{"uniqueid", "1"}, {"local-vips", "10.9.0.10"}}
+	want := []viciPair{{viciBegins, "vpn"}, {"uniqueid", "1"}, {"local-vips", "10.9.0.10"}}
 	if got, err := viciParse([]byte(message)); err != nil || !slices.Equal(got, want) {
 		t.Errorf("%q, %v", got, err)
 	}
@@ -156,11 +156,11 @@ func TestParseEnvironment(t *testing.T) {
 }
 
 func TestSwanctlSettings(t *testing.T) {
-	got := connection{
+	got := settings(connection{
 		IKEConfig: IKEConfig{IKE: []string{"aes128-sha1-modp2048"}, ESPLifetime: 100e9, Connection: []string{"encap = yes"}},
-		to:        "192.0.2.2", child: childName, local: []round{{auth: "psk", id: "user@example.com"}}, remote: []round{{auth: "psk", id: "%any"}},
-		secrets: []secret{{kind: "ike", text: `a"b`}}, localTS: "dynamic[17/1701]", remoteTS: "dynamic[17/1701]",
-	}.settings()
+		to:        "192.0.2.2", local: []round{{auth: "psk", id: "user@example.com"}}, remote: []round{{auth: "psk", id: "%any"}},
+		secrets: []secret{{kind: "ike", text: `a"b`}}, children: []child{{name: childName, localTS: "dynamic[17/1701]", remoteTS: "dynamic[17/1701]"}},
+	})
 	const want = `connections {
 	vpn {
 		version = 1

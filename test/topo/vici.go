@@ -32,9 +32,12 @@ const (
 	viciLimit = 512 << 10 // bytes of a packet
 )
 
-// viciPair is a key with its value, or with one of the values of a list. Sections are left out: their keys
-// differ enough.
+// viciPair is a key with its value, or with one of the values of a list. A section begins with a pair of
+// viciBegins and its name. Where it ends is left out: keys differ enough.
 type viciPair struct{ key, value string }
+
+// viciBegins is no key of any message.
+const viciBegins = "{"
 
 // vici sends one command. It returns the response, and what came in events of the given name before it, if
 // one is given.
@@ -151,7 +154,7 @@ func viciParse(b []byte) (pairs []viciPair, err error) {
 		b = b[1:]
 		switch kind {
 		case viciSection:
-			take(1)
+			pairs = append(pairs, viciPair{viciBegins, take(1)})
 		case viciKey:
 			key := take(1)
 			pairs = append(pairs, viciPair{key, take(2)})

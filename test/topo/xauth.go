@@ -97,11 +97,10 @@ func (c *XAuthClient) Start(ctx context.Context) error {
 func (c *XAuthClient) connection() connection {
 	o := c.config
 	conn := connection{
-		IKEConfig: o.IKEConfig, to: o.Server.String(), child: tunnelName, tunnel: true, localTS: "dynamic", remoteTS: "0.0.0.0/0",
+		IKEConfig: o.IKEConfig, to: o.Server.String(),
 		secrets: []secret{{kind: "xauth", id: o.User, text: o.Password}},
 	}
-	yes := map[bool]string{false: "no", true: "yes"}
-	conn.Connection = append([]string{"vips = 0.0.0.0", "aggressive = " + yes[o.Aggressive], "pull = " + yes[!o.Push]}, conn.Connection...)
+	conn.Connection = append([]string{"vips = 0.0.0.0", "aggressive = " + yesNo(o.Aggressive), "pull = " + yesNo(!o.Push)}, conn.Connection...)
 	user := round{auth: "xauth", xauthID: o.User}
 	switch o.Method {
 	case XAuthPSK:
@@ -117,13 +116,15 @@ func (c *XAuthClient) connection() connection {
 		user.id = o.ID
 		conn.local, conn.remote = []round{user}, []round{o.Authority.round(o.ServerID)}
 	}
+	networks := "0.0.0.0/0"
 	if len(o.Networks) > 0 {
 		var nets []string
 		for _, n := range o.Networks {
 			nets = append(nets, n.String())
 		}
-		conn.remoteTS = strings.Join(nets, ",")
+		networks = strings.Join(nets, ",")
 	}
+	conn.children = []child{{name: tunnelName, tunnel: true, localTS: "dynamic", remoteTS: networks}}
 	return conn
 }
 
@@ -188,7 +189,9 @@ func (c *XAuthClient) Ping(ctx context.Context, to netip.Addr, o PingOptions) (P
 func (c *XAuthClient) Disconnect(ctx context.Context) error { return c.charon.terminate(ctx) }
 
 // RekeyIKE makes the client negotiate a new phase 1.
-func (c *XAuthClient) RekeyIKE(ctx context.Context) error { return c.charon.rekeyIKE(ctx) }
+func (c *XAuthClient) RekeyIKE(ctx context.Context) error {
+	return c.charon.rekeyIKE(ctx, connectionName)
+}
 
 // RekeyChild makes the client negotiate new IPsec SAs.
 func (c *XAuthClient) RekeyChild(ctx context.Context) error {

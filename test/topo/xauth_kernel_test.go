@@ -84,7 +84,7 @@ func TestXAuthClients(t *testing.T) {
 				t.Fatal(err)
 			}
 			conn := c.server
-			conn.to, conn.child, conn.tunnel, conn.localTS, conn.remoteTS = "%any", tunnelName, true, "0.0.0.0/0", "dynamic"
+			conn.to, conn.children = "%any", []child{{name: tunnelName, tunnel: true, localTS: "0.0.0.0/0", remoteTS: "dynamic"}}
 			conn.pool = netip.MustParsePrefix("10.9.0.8/29")
 			conn.secrets = append(conn.secrets, secret{kind: "xauth", id: "ann", text: "secret"})
 			if _, err := n.startCharon(ctx, server, dir, over, charonOptions{}, c.own, conn); err != nil {
