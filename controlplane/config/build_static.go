@@ -39,11 +39,14 @@ func (b *builder) staticTunnel(x *staticSource) {
 	if x.t.PeerIDIsAddress = !f.PeerID.given(); f.PeerID.v != anyIdentity {
 		x.t.PeerID = f.PeerID.v
 	}
+	if !f.sound("mode") {
+		x.t.Mode = 0 // what follows from the default would be no mistake of the file
+	}
 	b.staticMode(x)
 	b.staticStart(x)
 	b.staticSecrets(x)
 	b.staticBackoff(x)
-	x.t.Networks = b.staticNetworks(f)
+	x.t.Networks = b.staticNetworks(x)
 	b.staticInterface(x)
 	b.staticCheck(x)
 }
@@ -80,12 +83,12 @@ func (b *builder) staticLocal(x *staticSource) netip.Addr {
 // staticMode checks what a mode cannot be together with.
 func (b *builder) staticMode(x *staticSource) {
 	f := x.file
-	mode, named := f.Mode.v, f.Transport
+	mode := x.t.Mode
 	if mode == StaticRoute || mode == 0 {
 		return
 	}
 	if x.transport != nil && x.transport != x.in {
-		b.errorf(named.pos, "\"transport-virtual-router\" goes with mode route; a tunnel of mode %v has the traffic of the virtual router that sends its packets", mode)
+		b.errorf(f.Transport.pos, "\"transport-virtual-router\" goes with mode route; a tunnel of mode %v has the traffic of the virtual router that sends its packets", mode)
 	}
 	if f.Interface.present {
 		b.errorf(f.Interface.pos, "\"interface\" goes with mode route; a tunnel of mode %v has none", mode)
@@ -133,7 +136,7 @@ func (b *builder) staticStart(x *staticSource) {
 	if f.XAuth.v == StaticXAuthClient && t.Start == StartRespond {
 		b.errorf(f.XAuth.pos, "\"extended-authentication\" is client but we do not begin, and it is who begins that is asked for a user")
 	}
-	if f.Idle.v != 0 && t.Start != StartOnDemand && (t.Start != 0) {
+	if f.Idle.v != 0 && t.Start != StartOnDemand && t.Start != 0 {
 		b.errorf(f.Idle.pos, "\"idle-timeout\" goes with start on-demand")
 	}
 	for _, p := range f.Peers {
@@ -175,7 +178,7 @@ func (b *builder) staticSecrets(x *staticSource) {
 		if strings.ContainsFunc(string(t.Password), notVisible) || len(t.Password) > maxStaticUser {
 			b.errorf(at, "the password must be 1 to %d characters of ASCII without spaces", maxStaticUser)
 		}
-	case t.XAuth == 0: // no such word
+	case !f.sound("extended-authentication"):
 	case f.User.given():
 		b.errorf(f.User.pos, "\"user\" goes with extended-authentication client")
 	case given:
@@ -202,34 +205,35 @@ func (b *builder) staticBackoff(x *staticSource) {
 }
 
 // staticNetworks are the pairs of networks.
-func (b *builder) staticNetworks(f *fileStaticTunnel) []StaticNetwork {
+func (b *builder) staticNetworks(x *staticSource) []StaticNetwork {
 	var out []StaticNetwork
 	names, same := map[string]Pos{}, map[StaticNetwork]Pos{}
-	for i := range f.Networks {
-		n := &f.Networks[i]
+	for i := range x.file.Networks {
+		n := &x.file.Networks[i]
 		if !n.present {
 			continue
 		}
-		x := StaticNetwork{
+		s := StaticNetwork{
 			Local: n.Local.v, Remote: n.Remote.v, Protocol: uint8(n.Protocol.v), LocalPort: uint16(n.LocalPort.v), RemotePort: uint16(n.RemotePort.v),
 		}
-		b.staticNetwork(n, f.Mode.v)
-		if at, dup := same[x]; dup && len(n.bad) == 0 {
-			b.errorf(n.pos, "the pair of networks is there twice; the first is in line %d", at.Line)
-		} else if len(n.bad) == 0 {
-			same[x] = n.pos
+		b.staticNetwork(n, x.t.Mode)
+		if len(n.bad) == 0 {
+			if at, dup := same[s]; dup {
+				b.errorf(n.pos, "the pair of networks is there twice; the first is in line %d", at.Line)
+			}
+			same[s] = n.pos
 		}
-		x.Name = n.Name.v
+		s.Name = n.Name.v
 		at := n.Name.pos
 		if !n.Name.given() {
-			x.Name, at = strconv.Itoa(i+1), n.pos
+			s.Name, at = strconv.Itoa(i+1), n.pos
 		}
-		if first, dup := names[x.Name]; dup && x.Name != "" {
-			b.errorf(at, "a pair of networks %s is there twice; the first is in line %d", quoteShort(x.Name), first.Line)
+		if first, dup := names[s.Name]; dup && s.Name != "" {
+			b.errorf(at, "a pair of networks %s is there twice; the first is in line %d", quoteShort(s.Name), first.Line)
 		} else {
-			names[x.Name] = at
+			names[s.Name] = at
 		}
-		out = append(out, x)
+		out = append(out, s)
 	}
 	return out
 }

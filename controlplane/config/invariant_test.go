@@ -56,6 +56,7 @@ func checkInvariants(t *testing.T, c *Config) {
 	if !strings.HasPrefix(p.API.Socket, "/") || !strings.HasPrefix(p.StateDir, "/") {
 		t.Errorf("relative paths in %+v", p)
 	}
+	statics := map[string]bool{}
 	for i, r := range c.Routers {
 		if i > 0 && c.Routers[i-1].Name >= r.Name {
 			t.Errorf("routers %q and %q are not in order", c.Routers[i-1].Name, r.Name)
@@ -119,6 +120,7 @@ func checkInvariants(t *testing.T, c *Config) {
 		within("DPD", r.DPD.Silent, 5, 86400, false)
 		checkTunnels(t, r)
 		checkLinks(t, c, r)
+		checkStatics(t, c, r, statics)
 		l := r.L2TP
 		within("destruct", l.DestructTimeout, 10, 3600, false)
 		within("idle", l.IdleTimeout, 0, 86400, true)
@@ -298,6 +300,10 @@ func FuzzParse(f *testing.F) {
 	f.Add("", "users: [~]\nradius: {servers: [~], groups: [~]}\naaa: {domain-maps: [~, {domain: x, override-user: ~}]}\ntraffic-policies: [~, {rules: [~]}]\n")
 	f.Add("", "links:\n- {interface: {device: e}, addresses: [10.0.0.1/24], routes: [{network: 10.1.0.0/16, via: 10.0.0.2}]}\n- {name: v, vlan: {parent: e, id: 5}}\n- {name: i, ipip: {local: 10.0.0.1, remote: 10.0.0.3}}\n- {name: g, gre: {local: 10.0.0.1, remote: 10.0.0.3, key: 9}}\n")
 	f.Add("", "links: [~, {veth: ~}, {interface: [], name: x}, {name: y, veth: {virtual-router: r, name: y}}, {name: z, vlan: {parent: z, id: 1}}]\n")
+	f.Add("", fullStatic[:strings.Index(fullStatic, "    transport-v")]+strings.Replace(fullStatic[strings.Index(fullStatic, "    enabled"):], "static-tunnels:", "", 1)+front[strings.Index(front, "server"):])
+	f.Add("", shortStatic+"  - {name: p, mode: policy, peers: [x.example], local-id: a, peer-id: any, pre-shared-key: {key-file: key}, networks: [{local: 10.9.0.0/16, remote: 10.8.0.0/16}]}\n  - {name: t, mode: transport, peers: [198.51.100.9], pre-shared-key: {key: x}, networks: [{protocol: gre}]}\n")
+	f.Add("", shortStatic+"  - {name: d, pre-shared-key: {key: y}, extended-authentication: server, peer-id: any, networks: [{local: 10.9.0.0/16, remote: 10.8.0.0/16}], check: {target: 10.8.0.1}}\nlinks: [{name: e, interface: {device: e}, routes: [{network: 10.8.0.0/16, metric: 1}]}]\n")
+	f.Add("", "static-tunnels: [~, {name: x, networks: [~], peers: [~], interface: ~, check: [], pre-shared-key: ~}, {interface: {routes: [~], addresses: [~]}}]\nname-servers: [~]\n")
 	f.Add("workers: {dh: -1}\n", "users: [{name: 1, password: ~}]\n")
 	f.Add("a: &a [*a]\n", "? {a: b}\n: c\n<<: [x]\n")
 	f.Add("!!binary x: 1", "pools:\n- name: p\n  ranges: [0.0.0.0/0, 255.255.255.255, 1.1.1.1-1.1.1.0]\n")

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strings"
@@ -28,6 +29,7 @@ func (b *builder) staticTunnels(byName map[string]*routerSource) []*staticSource
 		}
 	}
 	perRouter := map[*routerSource][]*staticSource{}
+	keys := map[*routerSource]map[string][]keyUse{}
 	for _, x := range all {
 		if x.transport == nil {
 			continue
@@ -35,7 +37,10 @@ func (b *builder) staticTunnels(byName map[string]*routerSource) []*staticSource
 		x.transport.r.StaticTunnels = append(x.transport.r.StaticTunnels, x.t)
 		perRouter[x.transport] = append(perRouter[x.transport], x)
 		b.commonKey(x)
-		b.sameKeys(x)
+		if keys[x.transport] == nil {
+			keys[x.transport] = x.transport.keyUses()
+		}
+		b.sameKeys(x, keys[x.transport])
 		b.staticRules(x)
 		b.staticLinks(x)
 		b.staticRoutes(x)
@@ -48,9 +53,11 @@ func (b *builder) staticTunnels(byName map[string]*routerSource) []*staticSource
 	return all
 }
 
-// unreadStatics says that there may be static tunnels that nobody knows of.
+// unreadStatics says that there may be static tunnels of any router that could not be read.
 func (b *builder) unreadStatics() bool {
-	return slices.ContainsFunc(b.routers, func(s *routerSource) bool { return !s.file.sound("static-tunnels") })
+	return slices.ContainsFunc(b.routers, func(s *routerSource) bool {
+		return !s.file.sound("static-tunnels") || slices.ContainsFunc(s.file.StaticTunnels, func(f fileStaticTunnel) bool { return f.Transport.given() && b.find(f.Transport.v) == nil })
+	})
 }
 
 // transportOf is the router that sends a tunnel's packets, nil if the file names none.
@@ -102,39 +109,48 @@ func (t *StaticTunnel) mayUse(k *PreSharedKey) bool {
 	return strings.EqualFold(t.PeerID, k.PeerIdentity.Value)
 }
 
-// sameKeys warns of keys that say nothing about what a peer wants: the tunnel, or what others that have the key may.
-func (b *builder) sameKeys(x *staticSource) {
-	t, f := &x.t, x.transport.file
-	if len(t.Key) == 0 {
+// keyUse is a pre-shared key of a router.
+type keyUse struct {
+	what  string
+	local []netip.Addr // where it holds; nil: everywhere
+}
+
+// keyUses are the router's pre-shared keys by their values: there may be thousands of keys and of tunnels.
+func (s *routerSource) keyUses() map[string][]keyUse {
+	out := map[string][]keyUse{}
+	add := func(k Secret, what string, local []netip.Addr) {
+		out[string(k)] = append(out[string(k)], keyUse{what, local})
+	}
+	for _, k := range s.r.Keys {
+		add(k.Key, "pre-shared key "+quoteShort(k.Name), nil)
+	}
+	for _, p := range s.r.TransportProfiles {
+		for _, l := range p.Locals {
+			for _, k := range l.GroupKeys {
+				add(k.Key, "group key "+quoteShort(k.Name), []netip.Addr{l.Address})
+			}
+		}
+	}
+	for i, p := range s.r.TunnelProfiles {
+		for _, k := range p.Keys {
+			add(k.Key, "key "+quoteShort(k.Name)+" of the tunnel profile "+quoteShort(p.Name), s.file.IPsec.TunnelProfiles[i].locals(s.r))
+		}
+	}
+	return out
+}
+
+// sameKeys warns of keys that do not tell a tunnel's peer from others.
+func (b *builder) sameKeys(x *staticSource, uses map[string][]keyUse) {
+	if len(x.t.Key) == 0 {
 		return
 	}
 	at := x.file.Key.Key.pos
 	if !x.file.Key.Key.given() {
 		at = x.file.Key.KeyFile.pos
 	}
-	warn := func(what, name string) {
-		b.warnf(at, "the %s %s is the same key: who has it may pass for the tunnel's peer, and the peer for one of those; give the tunnel a key of its own", what, quoteShort(name))
-	}
-	r := x.transport.r
-	for _, k := range r.Keys {
-		if k.Key.Equal(t.Key) {
-			warn("pre-shared key", k.Name)
-		}
-	}
-	for _, p := range r.TransportProfiles {
-		for _, l := range p.Locals {
-			for _, k := range l.GroupKeys {
-				if l.Address == t.LocalAddress && k.Key.Equal(t.Key) {
-					warn("group key", k.Name)
-				}
-			}
-		}
-	}
-	for i, p := range r.TunnelProfiles {
-		for _, k := range p.Keys {
-			if k.Key.Equal(t.Key) && slices.Contains(f.IPsec.TunnelProfiles[i].locals(r), t.LocalAddress) {
-				warn("key of tunnel profile "+quoteShort(p.Name), k.Name)
-			}
+	for _, u := range uses[string(x.t.Key)] {
+		if u.local == nil || slices.Contains(u.local, x.t.LocalAddress) {
+			b.warnf(at, "the %s is the same key: who has it may pass for the tunnel's peer, and the peer for one of those; give the tunnel a key of its own", u.what)
 		}
 	}
 }
@@ -143,7 +159,8 @@ func (b *builder) sameKeys(x *staticSource) {
 func (b *builder) staticRules(x *staticSource) {
 	f, ipsec := x.file, &x.transport.file.IPsec
 	certified := f.Certificate.given()
-	if f.Aggressive.v && !certified {
+	dials := x.t.Start != StartRespond
+	if dials && f.Aggressive.v && !certified {
 		b.warnf(f.Aggressive.pos, "aggressive mode shows our identity to everybody on the way, and a peer that answers it sends anybody who asks a hash from which the pre-shared key can be guessed")
 	}
 	if !ipsec.sound("ike-policy-rules") || x.t.LocalAddress == (netip.Addr{}) {
@@ -160,7 +177,6 @@ func (b *builder) staticRules(x *staticSource) {
 				(aggressive && p.AggressiveMode.v > AggressiveNone || !aggressive && p.AggressiveMode.v != AggressiveRequired)
 		})
 	}
-	dials := x.t.Start != StartRespond
 	switch {
 	case dials && f.Aggressive.v && !can(true):
 		b.warnf(f.Aggressive.pos, "the tunnel cannot be dialled: no IKE policy rule of the virtual router %q allows aggressive mode with %q on %v", x.transport.r.Name, method, x.t.LocalAddress)
@@ -301,15 +317,16 @@ func (s *routerSource) sameKey(a, c *StaticTunnel) bool {
 
 // staticPolicies finds tunnels that want the same packets of a namespace.
 func (b *builder) staticPolicies(all []*staticSource) {
-	var policies, transports []*staticSource
-	for _, x := range all {
+	var policies []policyNetwork
+	var transports []*staticSource
+	for i, x := range all {
 		switch x.t.Mode {
 		case StaticPolicy:
-			if i := slices.IndexFunc(policies, func(o *staticSource) bool { return o.t.covers(&x.t) }); i >= 0 {
-				b.errorf(x.file.pos, "a pair of networks overlaps one of the static tunnel %s (%v), and in mode policy a packet must belong to one tunnel",
-					quoteShort(policies[i].t.Name), policies[i].file.pos)
+			for j := range x.t.Networks {
+				if n := x.t.Networks[j]; n.Local.IsValid() && n.Remote.IsValid() && x.file.sound("networks") {
+					policies = append(policies, policyNetwork{x, i, n, x.file.Networks[j].pos})
+				}
 			}
-			policies = append(policies, x)
 		case StaticTransport:
 			if i := slices.IndexFunc(transports, func(o *staticSource) bool { return o.t.protects(&x.t) }); i >= 0 {
 				b.errorf(x.file.pos, "the static tunnel %s (%v) protects the same packets to the same peer",
@@ -318,21 +335,53 @@ func (b *builder) staticPolicies(all []*staticSource) {
 			transports = append(transports, x)
 		}
 	}
+	b.overlapping(policies)
 }
 
-// covers says whether two tunnels of mode policy take the same packet.
-func (t *StaticTunnel) covers(o *StaticTunnel) bool {
-	return slices.ContainsFunc(t.Networks, func(a StaticNetwork) bool {
-		return slices.ContainsFunc(o.Networks, func(c StaticNetwork) bool {
-			return a.Local.Overlaps(c.Local) && a.Remote.Overlaps(c.Remote) &&
-				(a.Protocol == 0 || c.Protocol == 0 || a.Protocol == c.Protocol) &&
-				(a.LocalPort == 0 || c.LocalPort == 0 || a.LocalPort == c.LocalPort) &&
-				(a.RemotePort == 0 || c.RemotePort == 0 || a.RemotePort == c.RemotePort)
-		})
+// policyNetwork is a pair of networks of a tunnel of mode policy, of which order is the place in the files.
+type policyNetwork struct {
+	tunnel *staticSource
+	order  int
+	StaticNetwork
+	at Pos
+}
+
+// overlapping finds packets that are of two tunnels. Of two networks that overlap one contains the other, so it is enough to
+// compare each, in the order of the addresses, with those around it.
+func (b *builder) overlapping(all []policyNetwork) {
+	slices.SortStableFunc(all, func(x, y policyNetwork) int {
+		return cmp.Or(x.Remote.Addr().Compare(y.Remote.Addr()), cmp.Compare(x.Remote.Bits(), y.Remote.Bits()), cmp.Compare(x.order, y.order))
 	})
+	var around []policyNetwork
+	told := map[*staticSource]bool{}
+	for _, n := range all {
+		for len(around) > 0 && !around[len(around)-1].Remote.Overlaps(n.Remote) {
+			around = around[:len(around)-1]
+		}
+		for _, o := range around {
+			first, second := o, n
+			if n.order < o.order {
+				first, second = n, o
+			}
+			if o.tunnel != n.tunnel && o.covers(n.StaticNetwork) && !told[second.tunnel] {
+				told[second.tunnel] = true
+				b.errorf(second.at, "the pair of networks overlaps one of the static tunnel %s (%v), and in mode policy a packet must belong to one tunnel",
+					quoteShort(first.tunnel.t.Name), first.at)
+			}
+		}
+		around = append(around, n)
+	}
 }
 
-// protects says the same of two tunnels of mode transport.
+// covers says whether a packet can be of two pairs of networks.
+func (n StaticNetwork) covers(o StaticNetwork) bool {
+	return n.Local.Overlaps(o.Local) && n.Remote.Overlaps(o.Remote) &&
+		(n.Protocol == 0 || o.Protocol == 0 || n.Protocol == o.Protocol) &&
+		(n.LocalPort == 0 || o.LocalPort == 0 || n.LocalPort == o.LocalPort) &&
+		(n.RemotePort == 0 || o.RemotePort == 0 || n.RemotePort == o.RemotePort)
+}
+
+// protects says whether two tunnels of mode transport take the same packets.
 func (t *StaticTunnel) protects(o *StaticTunnel) bool {
 	return t.LocalAddress == o.LocalAddress &&
 		slices.ContainsFunc(t.Peers, func(p StaticPeer) bool { return slices.Contains(o.Peers, p) }) &&
