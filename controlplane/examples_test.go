@@ -38,6 +38,10 @@ var exampleClients = map[string][]struct {
 	"remote-access": {
 		{"main", "gina", "the password of gina", "192.0.2.1", "the long random key of L2TP clients", "10.40.", "in main"},
 	},
+	"site-to-site": {
+		{"red", "rita", "the password of rita", "192.0.2.1", "the long random key of the staff of red", "10.1.8.", "in red mtu 1400"},
+		{"front", "boris", "the password of boris", "203.0.113.1", "the long random key of the staff of blue", "10.1.8.", "in blue mtu 1400"},
+	},
 	"two-tenants": {
 		{"blue", "carol", "the password of carol in blue", "203.0.113.1", "the long random key of tenant blue", "10.0.0.1", "in blue"},
 		{"red", "carol", "the password of carol in red", "198.51.100.1", "the long random key of tenant red", "10.0.0.1", "in red"},

@@ -12,8 +12,8 @@ type StaticTunnel struct {
 	Name string
 	// File is that in which it is given, for messages.
 	File string
-	// Terminating is the virtual router whose traffic it carries; it is the one in whose list it stands, unless the file
-	// names another for the outer packets.
+	// Terminating is the virtual router whose traffic it carries, which always resolves with [Config.Router]; it is the one in
+	// whose list it stands, unless the file names another for the outer packets, which it can in mode StaticRoute only.
 	Terminating string
 	// Enabled is false for a tunnel that is neither dialled nor answered until an operator says "up"; default true.
 	Enabled bool
@@ -22,15 +22,15 @@ type StaticTunnel struct {
 	// LocalAddress is the server address on our side; always one of the router's.
 	LocalAddress netip.Addr
 	// Peers are the other end's addresses and names, the primary first, at most [MaxStaticPeers]; empty for a peer that
-	// may have any address, which can only be answered.
+	// may have any address, which can only be answered. In mode StaticTransport there is at least one, and they are addresses.
 	Peers []StaticPeer
-	// Start says who begins; StartRespond if there is no peer.
+	// Start says who begins; StartRespond if there is no peer, or if we are StaticXAuthServer. StaticXAuthClient begins.
 	Start StaticStart
 	// LocalID and PeerID are the phase 1 identities, in the syntax of [TunnelKey.Identity] (Z-9). LocalID "" is our
 	// address with a pre-shared key, the certificate's subject with a certificate. PeerID "" is any identity, which the file
 	// calls "any"; the default is the address from which the peer comes.
 	LocalID, PeerID string
-	// PeerIDIsAddress says that the peer must have that default; PeerID is "" then.
+	// PeerIDIsAddress says that the peer must have that default; PeerID is "" then, which by itself stands for any.
 	PeerIDIsAddress bool
 	// Key is the tunnel's own pre-shared key, 1 to 256 bytes; empty for one of the router's, or with a certificate.
 	Key Secret
@@ -97,7 +97,7 @@ type StaticInterface struct {
 	ClampMSS bool
 	// Addresses are of IPv4, at most [MaxLinkAddresses].
 	Addresses []netip.Prefix
-	// Routes by the interface, ascending: those of the file, or the remote networks but 0.0.0.0/0 where it names none.
+	// Routes by the interface, ascending: those of the file, or the remote networks but 0.0.0.0/0 where it has no list of them.
 	Routes []StaticNetworkRoute
 	// Withdraw takes the routes away while the tunnel is not up, so that others may serve; default false: its packets are
 	// dropped then, and never leave another way.
