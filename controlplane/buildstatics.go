@@ -30,7 +30,7 @@ var noPeerYet = netip.IPv4Unspecified()
 // transforms of the proposal profile.
 func ikeStatic(t config.StaticTunnel, place string, proposals []ike.ESPProposal) (ike.StaticTunnel, []ike.PresharedKey) {
 	out := ike.StaticTunnel{
-		Name: t.Name, Local: t.LocalAddress, LocalID: t.LocalID, PeerID: t.PeerID, Method: ike.AuthPSK, Credential: t.Certificate,
+		Name: t.Name, Local: t.LocalAddress, LocalID: t.LocalID, PeerID: t.PeerID, PeerIDIsAddress: t.PeerIDIsAddress, Method: ike.AuthPSK, Credential: t.Certificate,
 		Aggressive: t.Aggressive, ESP: proposals, PFS: keymat.Group(t.PFS), Lifetime: t.Lifetime, LifeKB: uint64(t.LifetimeKilobytes), DPD: t.DPD,
 		XAuth: staticXAuths[t.XAuth], User: t.User, Password: keymat.Secret(t.Password),
 	}

@@ -48,6 +48,8 @@ type machineConfig struct {
 	servers []netip.Addr
 	// terminating names the virtual router whose traffic each static tunnel carries.
 	terminating map[string]string
+	// away names those of them that are about to be made anew.
+	away []string
 }
 
 func newMachine(now time.Time, c machineConfig, random io.Reader) *machine {
@@ -83,6 +85,9 @@ func (m *machine) step(now time.Time, ev any) []any {
 			m.forgetESP(ev.Conn, ev.SPI)
 		}
 		m.fromIKE(now, m.ike.Step(now, ev))
+		if ev.Err != "" {
+			m.staticGone(ev.Conn, SAKey{Dir: ev.Dir, SPI: ev.SPI})
+		}
 	case ike.Event:
 		m.fromIKE(now, m.ike.Step(now, ev))
 	case l2tp.Event:
@@ -188,6 +193,9 @@ func (m *machine) fromIKE(now time.Time, effects []ike.Effect) {
 			}
 		}
 		m.out = append(m.out, f)
+		if gone, ok := f.(ike.RemoveSA); ok {
+			m.staticGone(gone.Conn, SAKey{Dir: gone.Dir, SPI: gone.SPI})
+		}
 	}
 }
 

@@ -36,6 +36,7 @@ type world struct {
 	ended  chan error
 	over   bool        // finish has been called
 	lossy  func() bool // says of each datagram whether it is lost; nil: none is
+	sites  *siteNet    // other processes; nil: there are none
 
 	mu       sync.Mutex
 	stations map[netip.Addr]*station
@@ -162,9 +163,21 @@ func newWorldWith(t testing.TB, st *store.Store, cfg *config.Config, fail ...int
 // startWorld is newWorldWith; online it has the network of this machine, which is for tests in real time.
 func startWorld(t testing.TB, st *store.Store, cfg *config.Config, online bool, fail ...int) *world {
 	t.Helper()
+	w := &world{t: t, stations: map[netip.Addr]*station{}}
+	w.start(st, cfg, online, fail...)
+	return w
+}
+
+// start starts the process.
+func (w *world) start(st *store.Store, cfg *config.Config, online bool, fail ...int) {
+	w.t.Helper()
+	t := w.t
 	core, logs := observer.New(zapcore.DebugLevel)
-	w := &world{t: t, logs: logs, ended: make(chan error, 1), stations: map[netip.Addr]*station{}}
+	w.logs, w.ended, w.over = logs, make(chan error, 1), false
 	w.kernel = fakekernel.New(w)
+	if w.sites != nil {
+		w.sites.place(w.kernel, cfg)
+	}
 	if !online {
 		w.kernel.Offline()
 	}
@@ -189,7 +202,6 @@ func startWorld(t testing.TB, st *store.Store, cfg *config.Config, online bool, 
 	case err := <-w.ended: // nothing could be opened
 		w.ended <- err
 	}
-	return w
 }
 
 // finish stops the process and the clients, and returns what Run returned.
@@ -217,6 +229,8 @@ func (w *world) SendIKE(_ string, f ike.Send) {
 	if s := w.station(f.Remote.Addr()); s != nil && !w.loses() {
 		inside := netip.AddrPortFrom(s.c.Addr, f.Remote.Port())
 		s.post(func(now time.Time) { s.c.IKE(now, inside, f.Local, f.Marker, f.Data) })
+	} else if s == nil && w.sites != nil {
+		w.sites.ike(f)
 	}
 }
 

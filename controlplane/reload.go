@@ -117,6 +117,7 @@ func (r *reloading) run() {
 		r.keep(n)
 		if n.data != nil {
 			r.begin(n)
+			r.serves(n)
 		}
 	}
 	r.leave()
@@ -295,6 +296,12 @@ func (r *reloading) supersede(old, next *router) {
 // engines has the loops of those who stay take over, side by side.
 func (r *reloading) engines() {
 	var waits []func(context.Context) bool
+	var away []string
+	for _, l := range r.leaving {
+		if l.next != nil {
+			away = append(away, l.old.name)
+		}
+	}
 	for _, k := range r.kept {
 		b := r.built.router(k.name)
 		old := k.settings.Load()
@@ -303,6 +310,7 @@ func (r *reloading) engines() {
 			next.certs = old.certs // with the revocation lists that have been fetched
 		}
 		machine := b.machine
+		machine.away = away
 		machine.ike.Credentials, machine.ike.Authorities = credentials(next.certs), next.certs.AuthorityNames()
 		waits = append(waits, k.post(func(now time.Time) {
 			k.settings.Store(next)

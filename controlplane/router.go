@@ -137,7 +137,7 @@ func (r *router) run(ctx context.Context) {
 	ctx, giveUp := context.WithCancel(ctx)
 	defer giveUp()
 	r.ctx = ctx
-	timer := time.NewTimer(time.Hour)
+	timer := time.NewTimer(r.pause(time.Now())) // static tunnels begin by themselves
 	defer timer.Stop()
 	r.serving.Store(true)
 	defer func() {

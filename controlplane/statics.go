@@ -1,7 +1,9 @@
 package controlplane
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"vrgate/controlplane/ike"
@@ -12,13 +14,21 @@ import (
 // told what the other has to know. Effects of the site engine are carried out in the order in which it gave them, also where
 // what they do makes it give more: else a Carry or Changed that is out of date could come last.
 
+// reasonNoTerminating is why a tunnel is not dialled: the virtual router whose traffic it carries does not run.
+const reasonNoTerminating site.Reason = "no-terminating-router"
+
 // sites is what the machine keeps of static tunnels beside the engine.
 type sites struct {
 	engine *site.Engine
 	begun  bool
 	// terminating is the virtual router whose traffic each configured tunnel carries.
 	terminating map[string]string
-	// conns are the connections of static tunnels, from the order to install their first SA until they end.
+	// away are virtual routers that are made anew: their tunnels are neither dialled nor answered until they serve, or what comes
+	// up would be tied to interfaces that go.
+	away map[string]bool
+	// admits is what the engine last said about who may call, by tunnel.
+	admits map[string]site.Admit
+	// conns are the connections of static tunnels that are up, and those that have SAs.
 	conns map[ike.ConnID]*siteConn
 	// dials are those that have not been answered, with their tunnels.
 	dials map[uint64]string
@@ -33,6 +43,7 @@ type siteConn struct {
 	tunnel        string
 	local, remote netip.Addr
 	up            bool // the site engine knows of it
+	sas           map[SAKey]bool
 }
 
 // siteTraffic counts packets.
@@ -60,7 +71,7 @@ type (
 
 func newSites(c machineConfig, engine *site.Engine) sites {
 	return sites{
-		engine: engine, terminating: c.terminating,
+		engine: engine, terminating: c.terminating, away: map[string]bool{}, admits: map[string]site.Admit{},
 		conns: map[ike.ConnID]*siteConn{}, dials: map[uint64]string{}, spent: map[string]siteTraffic{},
 	}
 }
@@ -78,16 +89,31 @@ func (m *machine) beginSites(now time.Time) {
 func (m *machine) reconfigureSites(now time.Time, next *reconfigure) {
 	s := &m.sites
 	s.terminating = next.terminating
-	for tunnel := range s.spent {
-		if _, configured := s.terminating[tunnel]; !configured {
-			delete(s.spent, tunnel)
-		}
+	gone := func(tunnel string) bool { return s.terminating[tunnel] == "" }
+	maps.DeleteFunc(s.spent, func(tunnel string, _ siteTraffic) bool { return gone(tunnel) })
+	maps.DeleteFunc(s.admits, func(tunnel string, _ site.Admit) bool { return gone(tunnel) })
+	for _, r := range next.away {
+		s.away[r] = true
 	}
+	ends := slices.Collect(maps.Values(s.terminating))
+	maps.DeleteFunc(s.away, func(router string, _ bool) bool { return !slices.Contains(ends, router) })
 	s.held = true
 	m.fromSite(now, s.engine.Step(now, site.Reconfigure{Config: next.site}))
 	m.fromIKE(now, m.ike.Step(now, ike.Reconfigure{Config: next.ike}))
 	s.held = false
 	m.fromSite(now, nil)
+	for _, tunnel := range slices.Sorted(maps.Keys(s.admits)) {
+		if slices.Contains(next.away, s.terminating[tunnel]) {
+			m.admit(now, tunnel)
+		}
+	}
+}
+
+// admit tells IKE who may call.
+func (m *machine) admit(now time.Time, tunnel string) {
+	s := &m.sites
+	a := s.admits[tunnel]
+	m.fromIKE(now, m.ike.Step(now, ike.AdmitPeers{Static: tunnel, Open: a.Open && !s.away[s.terminating[tunnel]], Any: a.Any, Peers: a.Peers}))
 }
 
 // fromSite carries out what the site engine wants, behind what is being carried out.
@@ -112,19 +138,26 @@ func (m *machine) site(now time.Time, f site.Effect) {
 	s := &m.sites
 	switch f := f.(type) {
 	case site.Dial:
+		if r := s.terminating[f.Tunnel]; s.away[r] {
+			m.fromSite(now, s.engine.Step(now, site.Down{Ref: f.Ref, Reason: reasonNoTerminating, Text: "virtual router " + r + " is being made anew"}))
+			break
+		}
 		s.dials[f.Ref] = f.Tunnel
 		m.fromIKE(now, m.ike.Step(now, ike.Initiate{Ref: f.Ref, Static: f.Tunnel, Remote: netip.AddrPortFrom(f.Peer, 0)}))
 	case site.HangUp:
 		m.siteHangUp(now, f)
 	case site.Admit:
-		m.fromIKE(now, m.ike.Step(now, ike.AdmitPeers{Static: f.Tunnel, Open: f.Open, Any: f.Any, Peers: f.Peers}))
+		if s.terminating[f.Tunnel] != "" { // else it has been removed, and IKE has forgotten it
+			s.admits[f.Tunnel] = f
+			m.admit(now, f.Tunnel)
+		}
 	case site.Carry:
 		c, known := s.conns[ike.ConnID(f.Conn)], s.terminating[f.Tunnel] != ""
 		switch {
 		case !known: // it is configured no more, and the data plane has forgotten it
 		case f.Conn == 0:
 			m.out = append(m.out, CarryTunnel{Tunnel: f.Tunnel})
-		case c != nil: // else it has ended meanwhile, and another Carry follows
+		case c != nil && c.up: // else it has ended meanwhile, and another Carry follows
 			m.out = append(m.out, CarryTunnel{Tunnel: f.Tunnel, Conn: ike.ConnID(f.Conn), Local: c.local, Remote: c.remote})
 		}
 	case site.Answer:
@@ -153,25 +186,45 @@ func (m *machine) siteHangUp(now time.Time, f site.HangUp) {
 	}
 }
 
-// staticSA notes a connection of a static tunnel.
-func (s *sites) staticSA(sa *ike.SA) {
-	if s.conns[sa.Conn] == nil {
-		s.conns[sa.Conn] = &siteConn{tunnel: sa.Static}
+// conn is a connection of a static tunnel, noted if it is new.
+func (s *sites) conn(id ike.ConnID, tunnel string, local, remote netip.AddrPort) *siteConn {
+	c := s.conns[id]
+	if c == nil {
+		c = &siteConn{tunnel: tunnel, sas: map[SAKey]bool{}}
+		s.conns[id] = c
 	}
-	c := s.conns[sa.Conn]
-	c.local, c.remote = sa.Local.Addr(), sa.Remote.Addr()
+	c.local, c.remote = local.Addr(), remote.Addr()
+	return c
+}
+
+// staticSA notes an SA that is to be installed.
+func (s *sites) staticSA(sa *ike.SA) {
+	s.conn(sa.Conn, sa.Static, sa.Local, sa.Remote).sas[SAKey{Dir: sa.Dir, SPI: sa.SPI}] = true
+}
+
+// staticGone notes that an SA has gone, or could not be installed. A connection that was never up ends without a word when it has
+// none.
+func (m *machine) staticGone(id ike.ConnID, sa SAKey) {
+	c := m.sites.conns[id]
+	if c == nil {
+		return
+	}
+	delete(c.sas, sa)
+	if !c.up && len(c.sas) == 0 {
+		m.forgetStatic(id, c)
+	}
+}
+
+func (m *machine) forgetStatic(id ike.ConnID, c *siteConn) {
+	delete(m.sites.conns, id)
+	m.out = append(m.out, closeStatic{c.tunnel, id})
 }
 
 // staticUp tells the site engine that a connection is up, or that one which is up answers a dial too; again says so.
 func (m *machine) staticUp(now time.Time, i ike.ConnInfo) (again bool) {
 	s := &m.sites
-	c := s.conns[i.ID]
-	if c == nil { // it has an SA, or would not be up
-		c = &siteConn{tunnel: i.Static}
-		s.conns[i.ID] = c
-	}
-	again = c.up
-	c.up, c.local, c.remote = true, i.Local.Addr(), i.Remote.Addr()
+	c := s.conn(i.ID, i.Static, i.Local, i.Remote)
+	again, c.up = c.up, true
 	m.fromSite(now, s.engine.Step(now, site.Up{Tunnel: i.Static, Ref: s.answers(i.Ref), Conn: uint32(i.ID), Peer: c.remote}))
 	return again
 }
@@ -180,12 +233,14 @@ func (m *machine) staticUp(now time.Time, i ike.ConnInfo) (again bool) {
 func (m *machine) staticDown(now time.Time, f ike.ConnDown) {
 	s := &m.sites
 	c := s.conns[f.Conn.ID]
-	delete(s.conns, f.Conn.ID)
+	if c != nil {
+		c.up = false // nothing is carried by it any more
+	}
 	m.fromSite(now, s.engine.Step(now, site.Down{
 		Ref: s.answers(f.Conn.Ref), Conn: uint32(f.Conn.ID), Reason: site.Reason(f.Reason), Text: f.Text, Dead: f.Reason == ike.ReasonPeerDead,
 	}))
 	if c != nil {
-		m.out = append(m.out, closeStatic{c.tunnel, f.Conn.ID})
+		m.forgetStatic(f.Conn.ID, c)
 	}
 }
 
@@ -213,11 +268,20 @@ func (m *machine) staticSpent(ev staticClosed) {
 	}
 }
 
-// terminatingServes dials the tunnels that could not come up without a virtual router.
+// terminatingServes admits the peers of tunnels that could not come up without a virtual router, and dials.
 func (m *machine) terminatingServes(now time.Time, router string) {
-	for _, t := range m.sites.engine.Tunnels() {
-		if t.State == site.StateWaiting && m.sites.terminating[t.Name] == router {
-			m.fromSite(now, m.sites.engine.Step(now, site.Operator{Tunnel: t.Name, Command: site.CommandNow}))
+	s := &m.sites
+	away := s.away[router]
+	delete(s.away, router)
+	for _, t := range s.engine.Tunnels() {
+		if s.terminating[t.Name] != router {
+			continue
+		}
+		if away {
+			m.admit(now, t.Name)
+		}
+		if t.State == site.StateWaiting {
+			m.fromSite(now, s.engine.Step(now, site.Operator{Tunnel: t.Name, Command: site.CommandNow}))
 		}
 	}
 }
