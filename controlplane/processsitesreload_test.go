@@ -154,7 +154,6 @@ func TestSiteTerminating(t *testing.T) {
 			t.Errorf("drops %+v, want %+v", plan.Drops, want)
 		}
 		w.assertState("front", "to-red", "up", 10*time.Second)
-		time.Sleep(time.Second)
 		if got := w.ping("red", westHost, eastHost); got != "answered" {
 			t.Errorf("from red: %s", got)
 		}

@@ -153,6 +153,7 @@ func (w *world) assertState(router, tunnel, want string, limit time.Duration) {
 	for end := time.Now().Add(limit); ; time.Sleep(100 * time.Millisecond) {
 		got := w.state(router, tunnel)
 		if got == want {
+			time.Sleep(time.Millisecond) // until nobody has anything to do any more
 			return
 		}
 		if time.Now().After(end) {
