@@ -251,13 +251,16 @@ func (m *machine) arguments(dir, control string) []string {
 		// one for each processor, one of them sometimes ran code that the other had just patched (Linux's static
 		// keys) as it was before, and the kernel died of "Oops: int3" or stood still.
 		"-accel", "tcg,thread=single,tb-size=512",
-		"-cpu", "max,la57=off",
+		// Without the features that say that REP MOVSB and REP STOSB are fast: here they go byte by byte.
+		"-cpu", "max,la57=off,erms=off,fsrm=off",
 		"-smp", strconv.Itoa(m.cpus), "-m", strconv.Itoa(m.memory),
 		"-kernel", m.kernel.image, "-initrd", filepath.Join(dir, "initramfs"),
 		// Programs at the same addresses each time they start: then the emulator has translated them already. The
 		// TSC even where a busy host was late for the kernel's comparison with other clocks, all of which are
-		// slow devices here: each look at the time would be a system call and leave the translated code.
-		"-append", "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr norandmaps tsc=reliable random.trust_cpu=on audit=0 cryptomgr.notests=1 net.ifnames=0",
+		// slow devices here: each look at the time would be a system call and leave the translated code. No huge
+		// pages: the emulator's TLB forgets everything, instead of one page, while it has seen one of user space;
+		// nor pages cleared before anybody wants them clear.
+		"-append", "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr norandmaps tsc=reliable transparent_hugepage=never init_on_alloc=0 random.trust_cpu=on audit=0 cryptomgr.notests=1 net.ifnames=0",
 		"-chardev", "file,id=console,path=/dev/fd/5", "-serial", "chardev:console",
 		"-drive", "file=" + m.image.root() + ",if=virtio,format=raw,readonly=on,cache=unsafe",
 		"-device", "virtio-serial-pci",
