@@ -42,6 +42,7 @@ func (b *builder) staticTunnels(byName map[string]*routerSource) []*staticSource
 		}
 		b.sameKeys(x, keys[x.transport])
 		b.staticRules(x)
+		b.staticUsers(x)
 		b.staticLinks(x)
 		b.staticRoutes(x)
 	}
@@ -184,6 +185,14 @@ func (b *builder) staticRules(x *staticSource) {
 		b.warnf(f.pos, "the tunnel cannot be dialled: no IKE policy rule of the virtual router %q allows main mode with %q on %v", x.transport.r.Name, method, x.t.LocalAddress)
 	case !dials && !can(true) && !can(false):
 		b.warnf(f.pos, "the peer is never let in: no IKE policy rule of the virtual router %q allows %q on %v", x.transport.r.Name, method, x.t.LocalAddress)
+	}
+}
+
+// staticUsers warns of a tunnel whose peer is asked for a user where there is none.
+func (b *builder) staticUsers(x *staticSource) {
+	f, r := x.transport.file, x.transport.r
+	if x.t.XAuth == StaticXAuthServer && len(r.Users) == 0 && len(r.RADIUS.Groups) == 0 && len(r.AAA.DomainMaps) == 0 && f.sound("users") && f.sound("radius") && f.sound("aaa") {
+		b.warnf(x.file.XAuth.pos, "the peer is never let in: it is asked for a user, and the virtual router %q has neither \"users\" nor RADIUS servers nor domain maps", r.Name)
 	}
 }
 

@@ -1,10 +1,13 @@
 package config
 
 import (
+	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 )
 
 // between is a tunnel x of router a, or what differs from that, by its values. Its networks come last.
@@ -111,7 +114,8 @@ func TestStaticsTogether(t *testing.T) {
 			want: []string{`vr/a.yaml:5:3: the static tunnel "y" cannot be told from "x" (vr/a.yaml:4:3): a peer could mean either; give one of them another key or identity, or make them one tunnel with several networks`},
 		},
 		"a server of users": {
-			a: between() + between("name", "y", "extended-authentication", "server", "networks", other),
+			a:        between() + between("name", "y", "extended-authentication", "server", "networks", other),
+			warnings: []string{`vr/a.yaml:5:136: the peer is never let in: it is asked for a user, and the virtual router "a" has neither "users" nor RADIUS servers nor domain maps`},
 		},
 		"a dynamic peer after all": {
 			a:    between() + between("name", "y", "peers", "", "peer-id", "any", "networks", other),
@@ -261,6 +265,14 @@ func TestStaticsTogether(t *testing.T) {
 			more:     rule(", aggressive-mode: required"),
 			warnings: []string{`vr/a.yaml:5:116: aggressive mode with a pre-shared key sends anybody who asks a hash from which the key can be guessed`},
 		},
+		"nobody to be asked for": {
+			a:        between("extended-authentication", "server"),
+			warnings: []string{`vr/a.yaml:4:136: the peer is never let in: it is asked for a user, and the virtual router "a" has neither "users" nor RADIUS servers nor domain maps`},
+		},
+		"somebody to be asked for": {
+			a:    between("extended-authentication", "server"),
+			more: "users: [{name: u, password: p}]\n",
+		},
 		"policy": {
 			a: between("mode", "policy") + between("name", "y", "mode", "policy", "peers", "[198.51.100.8]", "networks", other),
 		},
@@ -339,4 +351,44 @@ func TestStaticsTogether(t *testing.T) {
 			checkInvariants(t, c)
 		}
 	}
+}
+
+// TestOverlappingPolicies compares what is found in the order of the addresses with what comparing each with each finds.
+func TestOverlappingPolicies(t *testing.T) {
+	network := rapid.Custom(func(t *rapid.T) netip.Prefix {
+		bits := rapid.SampledFrom([]int{0, 8, 9, 16, 24, 31, 32}).Draw(t, "bits")
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(9 + rapid.IntRange(0, 2).Draw(t, "a")), byte(rapid.SampledFrom([]int{0, 1, 128}).Draw(t, "b")), 0, byte(rapid.IntRange(0, 2).Draw(t, "d"))}), bits).Masked()
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		tunnels := make([]*staticSource, rapid.IntRange(1, 6).Draw(t, "tunnels"))
+		var all []policyNetwork
+		want := map[int]bool{}
+		for i := range tunnels {
+			tunnels[i] = &staticSource{t: StaticTunnel{Name: fmt.Sprint(i)}}
+			for range rapid.IntRange(1, 3).Draw(t, "networks") {
+				n := policyNetwork{tunnels[i], i, StaticNetwork{
+					Local: network.Draw(t, "local"), Remote: network.Draw(t, "remote"), Protocol: rapid.SampledFrom([]uint8{0, 0, 6, 17}).Draw(t, "protocol"),
+				}, Pos{Line: i + 1}}
+				for _, o := range all {
+					same := o.Protocol == n.Protocol || o.Protocol == 0 || n.Protocol == 0
+					if o.tunnel != n.tunnel && same && o.Local.Overlaps(n.Local) && o.Remote.Overlaps(n.Remote) {
+						want[i+1] = true
+					}
+				}
+				all = append(all, n)
+			}
+		}
+		b := &builder{}
+		b.overlapping(all)
+		got := map[int]bool{}
+		for _, e := range b.errs {
+			if got[e.Pos.Line] {
+				t.Fatalf("told twice: %v", e)
+			}
+			got[e.Pos.Line] = true
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Fatalf("(-want +got):\n%s", diff)
+		}
+	})
 }
