@@ -277,6 +277,9 @@ func (d *dataplane) moveAccess(conn ike.ConnID, remote netip.Addr) error {
 // sa is an SA as the kernel package wants it, in tunnel mode tied to its subscriber's interface.
 func (d *dataplane) sa(f ike.SA) (xfrm.SA, error) {
 	sa, err := xfrmSA(f)
+	if err == nil && f.Static != "" {
+		return d.staticSA(f, sa)
+	}
 	if err != nil || !f.Tunnel {
 		return sa, err
 	}

@@ -104,7 +104,7 @@ func TestAccessPath(t *testing.T) {
 }
 
 // received is how many echo requests the intranet has received.
-func (w *world) received(t *testing.T) (n uint64) {
+func (w *world) received(t testing.TB) (n uint64) {
 	t.Helper()
 	inSpace(t, w.intranet, func() error {
 		text, err := os.ReadFile("/proc/thread-self/net/snmp")

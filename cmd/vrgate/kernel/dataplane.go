@@ -32,6 +32,7 @@ type dataplane struct {
 	l2tp      *l2tpnl.Kernel
 	net       *unit.Net
 	poller    *vr.Poller
+	life      context.Context // ends with Close
 	cancel    context.CancelFunc
 	running   sync.WaitGroup
 	ike       map[netip.AddrPort]*vr.Socket
@@ -43,10 +44,11 @@ type dataplane struct {
 	// making is held while an XFRM interface is made; mu may be taken within.
 	making sync.Mutex
 
-	// changing is held while the router is changed or repaired; it guards spec.
-	changing sync.Mutex
-	spec     vr.Spec
-	wake     chan struct{} // has tend look at once
+	// changing is held while the router is changed or repaired; it guards spec and stopWanted.
+	changing   sync.Mutex
+	spec       vr.Spec
+	stopWanted context.CancelFunc // nil while nobody listens
+	wake       chan struct{}      // has tend look at once
 
 	mu       sync.Mutex
 	tunnels  map[l2tp.TunnelID]*tunnel
@@ -58,7 +60,16 @@ type dataplane struct {
 	usage    map[ike.ConnID]*usage
 	links    map[linkKey]*vr.Access
 	lost     []*vr.Access // of no use any more, to be closed
-	udp      []*net.UDPConn
+	// Static tunnels, by name and in the order of the configuration; those to which something has happened; by connection; by
+	// the reqid with which the kernel asks for them, of which lastIdle was given out last.
+	statics     map[string]*static
+	staticOrder []*static
+	dirty       map[*static]bool
+	staticOf    map[ike.ConnID]*static
+	idle        map[uint32]*static
+	lastIdle    uint32
+	prober      *vr.Prober
+	udp         []*net.UDPConn
 }
 
 // session is one subscriber's kernel objects.
@@ -92,9 +103,9 @@ func (d *dataplane) InstallSA(f ike.SA) error {
 	if err != nil {
 		return typed(err)
 	}
-	if f.Tunnel && f.Dir == ike.Outbound {
+	if f.Dir == ike.Outbound {
 		// The peer may have moved since its policies were made.
-		if err := d.moveAccess(f.Conn, sa.Remote); err != nil {
+		if err := errors.Join(d.moveAccess(f.Conn, sa.Remote), d.moveStatic(f.Conn, sa.Remote)); err != nil {
 			return typed(err)
 		}
 	}
@@ -103,7 +114,10 @@ func (d *dataplane) InstallSA(f ike.SA) error {
 	}
 	d.mu.Lock()
 	d.sas[sa.ID()] = f.Dir
-	if f.Tunnel {
+	if s := d.statics[f.Static]; s != nil {
+		d.staticOf[f.Conn] = s
+	}
+	if counted(f) {
 		d.usageLocked(f.Conn).sas[sa.ID()] = reading{dir: f.Dir}
 	}
 	d.mu.Unlock()
@@ -143,7 +157,7 @@ func (d *dataplane) MoveConn(f ike.MoveConn) error {
 		d.mu.Lock()
 		delete(d.sas, old.ID())
 		d.sas[sa.ID()] = want.Dir
-		if u := d.usage[want.Conn]; u != nil && want.Tunnel {
+		if u := d.usage[want.Conn]; u != nil && counted(want) {
 			r := u.sas[old.ID()]
 			r.dir = want.Dir
 			delete(u.sas, old.ID())
@@ -151,7 +165,7 @@ func (d *dataplane) MoveConn(f ike.MoveConn) error {
 		}
 		d.mu.Unlock()
 	}
-	return typed(errors.Join(failed, d.moveAccess(f.Conn, f.New.Addr())))
+	return typed(errors.Join(failed, d.moveAccess(f.Conn, f.New.Addr()), d.moveStatic(f.Conn, f.New.Addr())))
 }
 
 func (d *dataplane) session(id subscriber.ID) *session {
@@ -354,7 +368,7 @@ func (d *dataplane) Drops() (map[string]uint64, error) {
 func (d *dataplane) Repair() error {
 	d.changing.Lock()
 	defer d.changing.Unlock()
-	return typed(d.vr.Set(d.spec))
+	return typed(errors.Join(d.vr.Set(d.spec), d.repairStatics()))
 }
 
 // Close implements [controlplane.Dataplane]. It is called when nothing else runs, and also
@@ -380,7 +394,7 @@ func (d *dataplane) Close() error {
 		d.cancel()
 		d.running.Wait()
 	}
-	failed = errors.Join(failed, d.closeUDP(), d.closeLinks())
+	failed = errors.Join(failed, d.closeUDP(), d.closeLinks(), d.closeStatics())
 	for _, s := range d.ike {
 		failed = errors.Join(failed, s.Close())
 	}

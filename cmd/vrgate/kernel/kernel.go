@@ -36,6 +36,7 @@ type place struct {
 	net    *unit.Net
 	config *config.Router
 	wake   chan<- struct{} // has it look at its links
+	prober func() (*vr.Prober, error)
 }
 
 // New returns the kernel of this machine.
@@ -57,6 +58,16 @@ func (k *Kernel) add(name string, p place) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.routers[name] = p
+	k.wakeTransport(name)
+}
+
+// wakeTransport has the routers look at their static tunnels that end in a router which has come or gone. k.mu is held.
+func (k *Kernel) wakeTransport(name string) {
+	for _, p := range k.routers {
+		if slices.ContainsFunc(p.config.StaticTunnels, func(t config.StaticTunnel) bool { return t.Terminating == name }) {
+			wake(p.wake)
+		}
+	}
 }
 
 // reconfigure gives a router that runs another configuration.
@@ -72,6 +83,7 @@ func (k *Kernel) remove(name string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	delete(k.routers, name)
+	k.wakeTransport(name)
 }
 
 // Open implements [controlplane.Kernel].
@@ -80,6 +92,7 @@ func (k *Kernel) Open(cfg *config.Config, c *config.Router, in controlplane.Inle
 		kernel: k, in: in, name: c.Name, create: c.Namespace.Create, ike: map[netip.AddrPort]*vr.Socket{},
 		tunnels: map[l2tp.TunnelID]*tunnel{}, sessions: map[subscriber.ID]*session{}, bridges: map[subscriber.ID]*bridge{}, sas: map[xfrm.ID]ike.Direction{},
 		accesses: map[subscriber.ID]*access{}, accessOf: map[ike.ConnID]*access{}, usage: map[ike.ConnID]*usage{}, links: map[linkKey]*vr.Access{}, wake: make(chan struct{}, 1),
+		statics: map[string]*static{}, dirty: map[*static]bool{}, staticOf: map[ike.ConnID]*static{}, idle: map[uint32]*static{},
 	}
 	if err := k.sweep(cfg, c.Namespace.Name); err != nil {
 		return nil, typed(err)
@@ -154,9 +167,17 @@ func (d *dataplane) open(cfg *config.Config, c *config.Router) error {
 	if d.net, err = unit.OpenNet(d.vr); err != nil {
 		return err
 	}
-	d.kernel.add(c.Name, place{d.vr, d.net, c, d.wake})
 	ctx, cancel := context.WithCancel(context.Background())
-	d.cancel = cancel
+	d.life, d.cancel = ctx, cancel
+	if d.poller, err = vr.NewPoller(); err != nil {
+		return err
+	}
+	d.running.Go(func() {
+		if err := d.poller.Run(ctx); err != nil && ctx.Err() == nil {
+			panic(fmt.Sprintf("poller of %s: %v", c.Name, err)) // epoll cannot fail on a descriptor of ours
+		}
+	})
+	d.kernel.add(c.Name, place{d.vr, d.net, c, d.wake, d.probing})
 	d.running.Go(func() { d.tend(ctx) })
 	d.wakePeers()
 	if d.xfrm, err = xfrm.Open(d.vr.NetNS()); err != nil {
@@ -186,14 +207,6 @@ func (d *dataplane) open(cfg *config.Config, c *config.Router) error {
 	if d.l2tp, err = l2tpnl.Open(d.vr); err != nil {
 		return err
 	}
-	if d.poller, err = vr.NewPoller(); err != nil {
-		return err
-	}
-	d.running.Go(func() {
-		if err := d.poller.Run(ctx); err != nil && ctx.Err() == nil {
-			panic(fmt.Sprintf("poller of %s: %v", c.Name, err)) // epoll cannot fail on a descriptor of ours
-		}
-	})
 	if err := d.watch(ctx); err != nil {
 		return err
 	}
@@ -221,6 +234,7 @@ func (d *dataplane) open(cfg *config.Config, c *config.Router) error {
 			return err
 		}
 	}
+	d.setStatics(c)
 	return nil
 }
 

@@ -73,9 +73,10 @@ func wake(c chan<- struct{}) {
 // tend keeps the links as they should be until ctx ends, and tells of those that change.
 func (d *dataplane) tend(ctx context.Context) {
 	told := map[string]controlplane.LinkState{}
+	static := 0
 	for pause := linkSettle; ; pause = linkPause {
 		var again <-chan time.Time
-		if d.linked() {
+		if d.linked() || len(d.allStatics()) > 0 {
 			again = time.After(pause)
 		}
 		select {
@@ -87,6 +88,7 @@ func (d *dataplane) tend(ctx context.Context) {
 		if d.look(told) {
 			d.wakePeers()
 		}
+		static = d.tendStatics(static)
 	}
 }
 

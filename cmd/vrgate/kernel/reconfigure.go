@@ -23,6 +23,7 @@ func (d *dataplane) Reconfigure(cfg *config.Config, c *config.Router) (ok bool, 
 	}
 	d.spec = spec
 	d.kernel.reconfigure(d.name, c)
+	d.setStatics(c)
 	wake(d.wake)
 	return true, nil
 }

@@ -21,7 +21,7 @@ var (
 	}
 )
 
-// protocolUDP is the only thing that transport mode connections carry: L2TP.
+// protocolUDP is the only thing that transport mode connections of clients carry: L2TP.
 const protocolUDP = 17
 
 // xfrmSA is an SA as the kernel package wants it. The connection's number is the mark of
@@ -49,9 +49,12 @@ func xfrmSA(f ike.SA) (xfrm.SA, error) {
 	if f.Dir == ike.Outbound {
 		sa.Dir = xfrm.Out
 	}
-	if f.Tunnel {
+	switch {
+	case f.Tunnel:
 		tunnelMode(&sa, f)
-	} else {
+	case f.Static != "":
+		staticTransport(&sa, f)
+	default:
 		transportMode(&sa, f.SkipChecksum)
 	}
 	return sa, nil
@@ -73,13 +76,16 @@ func transportMode(sa *xfrm.SA, skipChecksum bool) {
 	}
 }
 
-// tunnelMode is for dynamic subscribers. Not the mark of an L2TP client: it would say so to the rules
+// tunnelMode is for dynamic subscribers and static tunnels. Not the mark of an L2TP client: it would say so to the rules
 // of package vr.
 func tunnelMode(sa *xfrm.SA, f ike.SA) {
 	sa.Mode = xfrm.Tunnel
 	sa.Selector = xfrm.Selector{Proto: f.Protocol, Src: f.LocalNet, Dst: f.RemoteNet}
 	if sa.Dir == xfrm.In {
 		sa.Selector.Src, sa.Selector.Dst = f.RemoteNet, f.LocalNet
+	}
+	if f.Static != "" {
+		staticPorts(sa, f)
 	}
 }
 

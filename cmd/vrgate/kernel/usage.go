@@ -13,6 +13,9 @@ type usage struct {
 	sas  map[xfrm.ID]reading
 }
 
+// counted says whether an SA's traffic is that of its connection: what L2TP clients send is counted on their interfaces.
+func counted(f ike.SA) bool { return f.Tunnel || f.Static != "" }
+
 // reading is what was last seen of an SA.
 type reading struct {
 	dir            ike.Direction
@@ -82,9 +85,9 @@ func (d *dataplane) usageLocked(conn ike.ConnID) *usage {
 	return u
 }
 
-// dropUsageLocked forgets a connection that has neither subscriber nor SAs.
+// dropUsageLocked forgets a connection that has neither subscriber nor SAs. That of a static tunnel is forgotten by CloseStatic.
 func (d *dataplane) dropUsageLocked(conn ike.ConnID) {
-	if u := d.usage[conn]; u != nil && len(u.sas) == 0 && d.accessOf[conn] == nil {
+	if u := d.usage[conn]; u != nil && len(u.sas) == 0 && d.accessOf[conn] == nil && d.staticOf[conn] == nil {
 		delete(d.usage, conn)
 	}
 }

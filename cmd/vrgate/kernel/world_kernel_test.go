@@ -107,6 +107,13 @@ type events struct {
 	lost    map[subscriber.ID]int
 	expired map[uint32]bool
 	moved   []netip.AddrPort
+	wanted  []string
+}
+
+func (e *events) TunnelWanted(tunnel string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.wanted = append(e.wanted, tunnel)
 }
 
 func (e *events) SessionLost(id subscriber.ID) {

@@ -1,0 +1,404 @@
+package kernel
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"vrgate/controlplane"
+	"vrgate/controlplane/config"
+	"vrgate/controlplane/ike"
+	"vrgate/controlplane/subscriber"
+	"vrgate/vr"
+	"vrgate/xfrm"
+)
+
+// static is one static tunnel in the kernel: its interface, its policies, and which connection carries it. Everything of it is in the
+// namespace of this router, the transport router, but the interface, which lives in the terminating router's.
+type static struct {
+	name string
+
+	// mu is held while its kernel objects change; dataplane.mu may be taken within. It guards what follows.
+	mu     sync.Mutex
+	closed bool // it is not configured any more
+	config config.StaticTunnel
+	// link is the interface of mode route, nil while there is none; router is the one in which it lives, spec what it was made of.
+	link   *vr.Tunnel
+	router *vr.Router
+	spec   vr.TunnelSpec
+	// ifID is the number of the last link, 0 while there was none: policies and SAs are tied to it, and stay when the link goes.
+	ifID     uint32
+	policies map[xfrm.Slot]xfrm.Policy // that are in the kernel
+	carried
+	err  error // why not everything is as configured
+	told bool  // that something is not
+	// asked is when it was last told that a packet wants to be sent.
+	asked time.Time
+}
+
+// carried says which connection's SAs send a static tunnel's packets.
+type carried struct {
+	conn ike.ConnID // 0: none
+	idle uint32     // reqid by which the kernel asks for SAs where there are none
+	// remote is the peer of the last that has carried it.
+	remote netip.Addr
+	since  time.Time
+}
+
+var (
+	errNoStatic = &controlplane.DataplaneError{Reason: "unknown-tunnel", Text: "the static tunnel is not configured"}
+	errNoLink   = &controlplane.DataplaneError{Reason: subscriber.ReasonInterface, Text: "the static tunnel's interface is not there"}
+)
+
+// static returns the tunnel with a name, nil if there is none.
+func (d *dataplane) static(name string) *static {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.statics[name]
+}
+
+// allStatics are the tunnels in the order of the configuration.
+func (d *dataplane) allStatics() []*static {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.staticOrder)
+}
+
+// setStatics brings the tunnels of a configuration into the kernel. What is not as it should be is tried again by tend; no failure of one tunnel
+// is one of the router. d.changing is held, or nobody else knows the router.
+func (d *dataplane) setStatics(c *config.Router) {
+	keep := map[string]bool{}
+	for i := range c.StaticTunnels {
+		keep[c.StaticTunnels[i].Name] = true
+	}
+	for _, s := range d.allStatics() {
+		if !keep[s.name] {
+			_ = d.closeStatic(s) // what is left is without a way in
+		}
+	}
+	statics, order, changed := map[string]*static{}, make([]*static, 0, len(c.StaticTunnels)), []*static(nil)
+	for i := range c.StaticTunnels {
+		t := &c.StaticTunnels[i]
+		s := d.static(t.Name)
+		if s == nil {
+			s = &static{name: t.Name, policies: map[xfrm.Slot]xfrm.Policy{}}
+			s.idle, s.config = d.newIdle(s), *t
+			changed = append(changed, s)
+		} else if d.takeOver(s, t) {
+			changed = append(changed, s)
+		}
+		statics[t.Name], order = s, append(order, s)
+	}
+	d.mu.Lock()
+	d.statics, d.staticOrder = statics, order
+	d.mu.Unlock()
+	for _, s := range changed {
+		d.ensureStatic(s)
+	}
+	d.watchWanted(slices.ContainsFunc(c.StaticTunnels, func(t config.StaticTunnel) bool { return t.Start == config.StartOnDemand }))
+}
+
+// takeOver gives a tunnel another configuration and says whether it is another. An interface that cannot stay goes at once, so that another
+// tunnel may have its name.
+func (d *dataplane) takeOver(s *static, t *config.StaticTunnel) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.config
+	s.config = *t
+	if before.Mode != t.Mode || before.Terminating != t.Terminating || before.Interface.Name != t.Interface.Name {
+		s.err = d.unlink(s)
+	}
+	return !reflect.DeepEqual(before, *t)
+}
+
+// closeStatic removes everything of a tunnel. SAs that are left are removed by who installed them; without policies nothing passes them.
+func (d *dataplane) closeStatic(s *static) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	err := errors.Join(d.unlink(s), d.bring(s, nil))
+	d.mu.Lock()
+	delete(d.idle, s.idle)
+	delete(d.dirty, s)
+	if d.statics[s.name] == s {
+		delete(d.statics, s.name)
+	}
+	d.mu.Unlock()
+	return err
+}
+
+// closeStatics removes all tunnels, and what asks hosts behind others'. Nothing else runs.
+func (d *dataplane) closeStatics() error {
+	var err error
+	if d.prober != nil {
+		err = d.prober.Close()
+	}
+	for _, s := range d.allStatics() {
+		err = errors.Join(err, d.closeStatic(s))
+	}
+	return err
+}
+
+// ensureStatic makes a tunnel's kernel objects what they should be, and tells when that fails, and when it has got better.
+func (d *dataplane) ensureStatic(s *static) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return
+	}
+	d.ensure(s)
+	state := s.state()
+	news := controlplane.LinkState{
+		Name: cmp.Or(s.config.Interface.Name, s.name), Status: controlplane.LinkUp, Reason: state.Reason, Text: state.Text, Index: state.Index, MTU: s.config.Interface.MTU,
+	}
+	changed := s.told != (s.err != nil)
+	s.told = s.err != nil
+	s.mu.Unlock()
+	if !changed {
+		return
+	}
+	if news.Reason != "" && news.Index == 0 {
+		news.Status = controlplane.LinkMissing
+	}
+	d.in.LinkChanged(news)
+}
+
+// ensure is ensureStatic with s.mu held.
+func (d *dataplane) ensure(s *static) {
+	s.err = d.link(s)
+	if s.config.Mode != config.StaticRoute || s.ifID != 0 {
+		if err := d.bring(s, staticPolicies(&s.config, s.ifID, s.carried)); s.err == nil {
+			s.err = err
+		}
+	}
+}
+
+// ready makes sure that SAs can be tied to a tunnel.
+func (d *dataplane) ready(s *static) error {
+	if s.closed {
+		return errNoStatic
+	}
+	if s.config.Mode != config.StaticRoute || s.link != nil && !s.link.Lost() {
+		return nil
+	}
+	d.ensure(s)
+	switch {
+	case s.link != nil:
+		return nil
+	case s.err != nil:
+		return s.err
+	}
+	return errNoLink
+}
+
+// tunnelSpec is the interface of a tunnel.
+func tunnelSpec(t *config.StaticTunnel) vr.TunnelSpec {
+	i := &t.Interface
+	s := vr.TunnelSpec{Tunnel: t.Name, Name: i.Name, MTU: i.MTU, Addresses: i.Addresses, Policy: vr.LinkPolicy{ClampMSS: i.ClampMSS}}
+	for _, r := range i.Routes {
+		s.Routes = append(s.Routes, vr.TunnelRoute{Network: r.Network, Metric: r.Metric})
+	}
+	return s
+}
+
+// link brings a tunnel's interface to where and what it should be; of another mode it has none.
+func (d *dataplane) link(s *static) error {
+	if s.config.Mode != config.StaticRoute {
+		s.ifID = 0
+		return d.unlink(s)
+	}
+	end, runs := d.kernel.router(s.config.Terminating)
+	if s.link != nil && (!runs || end.vr != s.router || s.link.Lost()) {
+		if err := d.unlink(s); err != nil {
+			return err
+		}
+	}
+	if !runs {
+		return noTerminating(s.config.Terminating)
+	}
+	spec := tunnelSpec(&s.config)
+	if s.link != nil {
+		if reflect.DeepEqual(spec, s.spec) {
+			return s.link.Mend()
+		}
+		err := s.link.Set(spec)
+		var bad *vr.BadSpec
+		switch {
+		case errors.As(err, &bad):
+			return err
+		case !errors.Is(err, vr.ErrOther):
+			s.spec = spec
+			return err
+		}
+		if err := d.unlink(s); err != nil {
+			return err
+		}
+	}
+	link, err := d.vr.Tunnel(end.vr, spec)
+	if err != nil {
+		return err
+	}
+	if err := d.poller.Add(link.FD(), func() { d.staticNews(s, link) }); err != nil {
+		return errors.Join(err, link.Close())
+	}
+	s.link, s.router, s.spec = link, end.vr, spec
+	if s.ifID != 0 && s.ifID != link.IfID() {
+		d.orphanSAs(s)
+	}
+	s.ifID = link.IfID()
+	if err := s.withdraw(); err != nil {
+		return err
+	}
+	return link.Mend()
+}
+
+// unlink removes a tunnel's interface.
+func (d *dataplane) unlink(s *static) error {
+	if s.link == nil {
+		return nil
+	}
+	link := s.link
+	s.link, s.router = nil, nil
+	d.poller.Remove(link.FD())
+	return link.Close()
+}
+
+// withdraw takes the routes away while nothing carries the tunnel, if they are not to stay, or puts them back.
+func (s *static) withdraw() error {
+	if s.link == nil {
+		return nil
+	}
+	return s.link.Withdraw(s.config.Interface.Withdraw && s.conn == 0)
+}
+
+// staticNews has tend look after an interface to which something has happened. It is called by the poller.
+func (d *dataplane) staticNews(s *static, link *vr.Tunnel) {
+	_ = link.Lost() // takes the messages
+	d.mu.Lock()
+	d.dirty[s] = true
+	d.mu.Unlock()
+	wake(d.wake)
+}
+
+// mendAtOnce bounds the tunnels that are looked at without need in one go; each takes a few questions to the kernel.
+const mendAtOnce = 200
+
+// tendStatics looks after tunnels to which something has happened, and one after the other after all.
+func (d *dataplane) tendStatics(next int) int {
+	all := d.allStatics()
+	d.mu.Lock()
+	dirty := d.dirty
+	d.dirty = map[*static]bool{}
+	d.mu.Unlock()
+	for i, s := range all {
+		regular := (i-next+len(all))%len(all) < mendAtOnce
+		if regular || dirty[s] || d.troubled(s) {
+			d.ensureStatic(s)
+		}
+	}
+	if len(all) == 0 {
+		return 0
+	}
+	return (next + mendAtOnce) % len(all)
+}
+
+// troubled says whether something is wrong with a tunnel, or its terminating router is not the one that it was.
+func (d *dataplane) troubled(s *static) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil || s.config.Mode != config.StaticRoute {
+		return s.err != nil
+	}
+	end, runs := d.kernel.router(s.config.Terminating)
+	return s.link == nil || !runs || end.vr != s.router
+}
+
+// StaticTunnels implements [controlplane.TunnelPlane].
+func (d *dataplane) StaticTunnels() ([]controlplane.TunnelState, error) {
+	all := d.allStatics()
+	out := make([]controlplane.TunnelState, 0, len(all))
+	for _, s := range all {
+		s.mu.Lock()
+		state := s.state()
+		if s.link != nil {
+			if t, err := s.link.Traffic(); err == nil { // else it is about to be told of
+				state.Traffic = controlplane.LinkTraffic(t)
+			}
+		}
+		s.mu.Unlock()
+		out = append(out, state)
+	}
+	return out, nil
+}
+
+// state is what is known of a tunnel without asking the kernel.
+func (s *static) state() controlplane.TunnelState {
+	out := controlplane.TunnelState{Tunnel: s.name, Conn: s.conn, Since: s.since}
+	if s.link != nil {
+		out.Index = s.link.Index()
+	}
+	if s.err == nil {
+		return out
+	}
+	var link *vr.LinkError
+	if errors.As(s.err, &link) {
+		out.Reason, out.Text = string(link.Reason), link.Text
+		return out
+	}
+	var e *controlplane.DataplaneError
+	if errors.As(typed(s.err), &e) {
+		out.Reason, out.Text = string(e.Reason), e.Error()
+	}
+	return out
+}
+
+// repairStatics makes what somebody has removed of the tunnels' policies again.
+func (d *dataplane) repairStatics() error {
+	all := d.allStatics()
+	if len(all) == 0 {
+		return nil
+	}
+	list, err := d.xfrm.ListPolicies()
+	if err != nil {
+		return err
+	}
+	there := make(map[xfrm.Slot]bool, len(list))
+	for i := range list {
+		there[list[i].Slot()] = true
+	}
+	var failed error
+	for _, s := range all {
+		if err := d.repairStatic(s, there); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("static tunnel %s: %w", s.name, err))
+		}
+	}
+	return failed
+}
+
+// repairStatic has policies that are not there be missed. What has come since the list was made is put there once more, which does no harm.
+func (d *dataplane) repairStatic(s *static, there map[xfrm.Slot]bool) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	missing := false
+	for slot, p := range s.policies {
+		if there[slot] {
+			continue
+		}
+		missing = true
+		if err := d.xfrm.UpdatePolicy(p); err != nil {
+			return err
+		}
+	}
+	if missing {
+		d.mu.Lock()
+		d.dirty[s] = true
+		d.mu.Unlock()
+		wake(d.wake)
+	}
+	return nil
+}
