@@ -55,6 +55,7 @@ type Dataplane interface {
 	TrafficPlane
 	SwitchPlane
 	LinkPlane
+	TunnelPlane
 	Reconfigurable
 
 	// Drops counts the packets that the kernel dropped by our rules, by reason.

@@ -46,7 +46,7 @@ type toldTunnel struct {
 }
 
 // tunnelPlane is the part of the data plane that static tunnels need.
-func (r *router) tunnelPlane() TunnelPlane { return r.data.(TunnelPlane) }
+func (r *router) tunnelPlane() TunnelPlane { return r.data }
 
 // probe asks a host through a tunnel.
 func (r *router) probe(f site.Probe) {

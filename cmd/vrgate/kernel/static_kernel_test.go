@@ -386,7 +386,7 @@ func TestStaticInterface(t *testing.T) {
 			}
 		}
 	}
-	for _, what := range []string{"link del hq0", "link set hq0 down", "link set hq0 down\nlink set hq0 name hq1", "route del 10.9.0.0/24 dev hq0"} {
+	for _, what := range []string{"link del hq0", "link set hq0 down", "route del 10.9.0.0/24 dev hq0"} {
 		batch(t, w.end.space, what+"\n")
 		back(what)
 	}
