@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -13,7 +14,6 @@ import (
 	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/site"
-	"vrgate/controlplane/subscriber"
 )
 
 // reasonRouterDown is why a tunnel is down whose virtual router does not run.
@@ -27,7 +27,8 @@ type tunnelsNow struct {
 	at       time.Time
 	sas      map[SAKey]SACounters
 	states   map[string]TunnelState
-	traffic  map[ike.ConnID]subscriber.Counters
+	// traffic is what the SAs of all connections have carried, by tunnel.
+	traffic map[string]siteTraffic
 }
 
 // Tunnels implements [api.Source].
@@ -67,10 +68,11 @@ func (r *router) tunnelsNow(ctx context.Context) (out tunnelsNow, err error) {
 				out.children[c.Conn] = append(out.children[c.Conn], c)
 			}
 		}
+		out.traffic = maps.Clone(r.machine.sites.spent)
 	}) {
 		return tunnelsNow{}, ctx.Err()
 	}
-	out.states, out.traffic = map[string]TunnelState{}, map[ike.ConnID]subscriber.Counters{}
+	out.states = map[string]TunnelState{}
 	states, err := r.tunnelPlane().StaticTunnels()
 	if err == nil && len(out.conns) > 0 {
 		out.sas, err = r.data.SACounters()
@@ -84,9 +86,10 @@ func (r *router) tunnelsNow(ctx context.Context) (out tunnelsNow, err error) {
 	for _, s := range states {
 		out.states[s.Tunnel] = s
 	}
-	for id := range out.conns {
-		if c, ok := r.data.Traffic(id); ok {
-			out.traffic[id] = c
+	for id, c := range out.conns {
+		if t, ok := r.data.Traffic(id); ok {
+			sum := out.traffic[c.Static]
+			out.traffic[c.Static] = siteTraffic{sum.in + t.InPackets, sum.out + t.OutPackets, sum.inBytes + t.InBytes, sum.outBytes + t.OutBytes}
 		}
 	}
 	return out, nil
@@ -153,8 +156,8 @@ func (v *shownTunnel) carried(id ike.ConnID, now tunnelsNow) {
 			v.ReplayErrors += s.ReplayErrors
 		}
 	}
-	t := now.traffic[id]
-	v.Outside = api.TunnelTraffic{InPackets: t.InPackets, InBytes: t.InBytes, OutPackets: t.OutPackets, OutBytes: t.OutBytes}
+	t := now.traffic[v.Name]
+	v.Outside = api.TunnelTraffic{InPackets: t.in, InBytes: t.inBytes, OutPackets: t.out, OutBytes: t.outBytes}
 	s := now.states[v.Name]
 	v.KernelReason, v.KernelText = s.Reason, s.Text
 	if v.Interface.Name != "" {

@@ -46,8 +46,8 @@ type siteConn struct {
 	sas           map[SAKey]bool
 }
 
-// siteTraffic counts packets.
-type siteTraffic struct{ in, out uint64 }
+// siteTraffic counts packets and bytes.
+type siteTraffic struct{ in, out, inBytes, outBytes uint64 }
 
 // Events and effects of static tunnels that no engine has.
 type (
@@ -264,7 +264,9 @@ func (m *machine) carried(now time.Time, ev tunnelCarried) {
 func (m *machine) staticSpent(ev staticClosed) {
 	if _, configured := m.sites.terminating[ev.tunnel]; configured {
 		t := m.sites.spent[ev.tunnel]
-		m.sites.spent[ev.tunnel] = siteTraffic{t.in + ev.traffic.InPackets, t.out + ev.traffic.OutPackets}
+		m.sites.spent[ev.tunnel] = siteTraffic{
+			t.in + ev.traffic.InPackets, t.out + ev.traffic.OutPackets, t.inBytes + ev.traffic.InBytes, t.outBytes + ev.traffic.OutBytes,
+		}
 	}
 }
 
