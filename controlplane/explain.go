@@ -37,7 +37,7 @@ func (p *Process) Explain(_ context.Context, q api.ExplainRequest) ([]api.Explai
 			refused = true
 		}
 	}
-	if !refused {
+	if !refused && ask.Access != aaa.AccessStatic {
 		out = append(out, p.shared.leases.explain(r, buildNames(r).Parse(ask.User).Key(), entry)...)
 	}
 	return out, nil
@@ -84,19 +84,24 @@ func explained(r *config.Router, q api.ExplainRequest) (aaa.Request, api.Explain
 	switch ask.Access {
 	case aaa.AccessXAuth:
 		step, err = byTunnelProfile(r, q, &ask)
+	case aaa.AccessStatic:
+		step, err = byStaticTunnel(r, q, &ask)
 	case aaa.AccessL2TP, aaa.AccessL2TPIPsec:
 		step, err = byHostProfile(r, q, &ask)
 	default:
-		err = badQuestion(http.StatusBadRequest, api.ReasonBadRequest, "%q is no way in: l2tp, l2tp/ipsec or xauth", q.Access)
+		err = badQuestion(http.StatusBadRequest, api.ReasonBadRequest, "%q is no way in: l2tp, l2tp/ipsec, xauth or static", q.Access)
 	}
 	return ask, step, err
 }
 
 // likelyAccess is the way in that a profile is for, or of which there are profiles.
 func likelyAccess(r *config.Router, profile string) aaa.Access {
-	if slices.ContainsFunc(r.TunnelProfiles, func(t config.TunnelProfile) bool { return t.Name == profile }) ||
-		profile == "" && len(r.Destinations) == 0 && len(r.TunnelProfiles) > 0 {
+	switch {
+	case slices.ContainsFunc(r.TunnelProfiles, func(t config.TunnelProfile) bool { return t.Name == profile }),
+		profile == "" && len(r.Destinations) == 0 && len(r.TunnelProfiles) > 0:
 		return aaa.AccessXAuth
+	case profile != "" && slices.ContainsFunc(r.StaticTunnels, func(t config.StaticTunnel) bool { return t.Name == profile }):
+		return aaa.AccessStatic
 	}
 	return aaa.AccessL2TPIPsec
 }
@@ -133,6 +138,36 @@ func byTunnelProfile(r *config.Router, q api.ExplainRequest, ask *aaa.Request) (
 		step.Reason = leftOpen(len(r.TunnelProfiles))
 	}
 	return step, setProof(ask, q, proof, aaa.PAP, aaa.CHAPMD5)
+}
+
+// byStaticTunnel completes the request of a static tunnel's peer that answers for a user (Z-8).
+func byStaticTunnel(r *config.Router, q api.ExplainRequest, ask *aaa.Request) (api.ExplainStep, error) {
+	step := api.ExplainStep{Topic: "static tunnel"}
+	asking := 0
+	var names []string
+	for i := range r.StaticTunnels {
+		t := &r.StaticTunnels[i]
+		names = append(names, t.Name)
+		if t.XAuth == config.StaticXAuthServer {
+			asking++
+		}
+		if t.Name == q.Profile {
+			step.Value, step.Reason = t.Name, "asks its peer for a user, who gets nothing but the tunnel"
+			if t.XAuth != config.StaticXAuthServer {
+				step.Reason = "does not ask its peer for a user"
+			}
+		}
+	}
+	switch {
+	case step.Value != "":
+	case q.Profile != "":
+		return step, badQuestion(http.StatusNotFound, api.ReasonNotFound, "virtual router %s has no static tunnel %q%s", r.Name, q.Profile, config.Suggest(q.Profile, names))
+	case asking == 0:
+		step.Reason = "there is none that asks its peer for a user"
+	default:
+		step.Reason = fmt.Sprintf("%d ask their peers for users, who get nothing but the tunnel", asking)
+	}
+	return step, setProof(ask, q, aaa.PAP, aaa.PAP)
 }
 
 // leftOpen says why nothing follows from n profiles.

@@ -191,10 +191,12 @@ func TestExplainMistakes(t *testing.T) {
 	}{
 		{api.ExplainRequest{}, api.ReasonBadRequest, "say in which virtual router the user arrives: blue, red"},
 		{api.ExplainRequest{VR: "green"}, api.ReasonNotFound, `there is no virtual router "green"`},
-		{api.ExplainRequest{VR: "red", Access: "pptp"}, api.ReasonBadRequest, `"pptp" is no way in: l2tp, l2tp/ipsec or xauth`},
+		{api.ExplainRequest{VR: "red", Access: "pptp"}, api.ReasonBadRequest, `"pptp" is no way in: l2tp, l2tp/ipsec, xauth or static`},
 		{api.ExplainRequest{VR: "red", Profile: "nobody"}, api.ReasonNotFound, `virtual router red has no destination profile "nobody"`},
 		{api.ExplainRequest{VR: "red", Profile: "anybody/nobody"}, api.ReasonNotFound, `virtual router red has no destination profile "anybody/nobody"`},
 		{api.ExplainRequest{VR: "red", Profile: "nobody", Access: "xauth"}, api.ReasonNotFound, `virtual router red has no tunnel profile "nobody"`},
+		{api.ExplainRequest{VR: "red", Profile: "nobody", Access: "static"}, api.ReasonNotFound, `virtual router red has no static tunnel "nobody"`},
+		{api.ExplainRequest{VR: "red", Access: "static", Authentication: "chap"}, api.ReasonBadRequest, `static users do not authenticate by "chap"`},
 		{api.ExplainRequest{VR: "red", Access: "xauth", Authentication: "eap"}, api.ReasonBadRequest, `xauth users do not authenticate by "eap"`},
 		{api.ExplainRequest{VR: "red", Authentication: "kerberos"}, api.ReasonBadRequest, `l2tp/ipsec users do not authenticate by "kerberos"`},
 	} {

@@ -400,10 +400,6 @@ func (r *router) endLevel(now time.Time, s subscriber.Record) zapcore.Level {
 	if !s.Up.IsZero() {
 		return zapcore.InfoLevel
 	}
-	return r.refusalLevel(now)
-}
-
-func (r *router) refusalLevel(now time.Time) zapcore.Level {
 	if now.Sub(r.refusedAt) >= time.Second {
 		r.refusedAt, r.refused = now, 0
 	}

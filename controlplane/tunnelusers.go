@@ -54,7 +54,7 @@ func (r *router) checkUser(ctx context.Context, f ike.UserAnswered) {
 	out := userDecided{conn: f.Conn, question: u.last, tunnel: f.Static, user: name, remote: c.Remote}
 	refuse := func(reason subscriber.Reason, text string) {
 		out.decision = aaa.Decision{Reason: aaa.Reason(reason), Text: text}
-		r.tunnelUser(time.Now(), out)
+		r.tunnelUser(out)
 	}
 	if f.Refused {
 		refuse(subscriber.ReasonUserRefused, "the peer cannot answer for a user")
@@ -94,11 +94,11 @@ func (r *router) checkUser(ctx context.Context, f ike.UserAnswered) {
 // userDecided takes AAA's answer, in the loop.
 func (r *router) userDecided(now time.Time, f userDecided) {
 	r.tunnelUsers.guesses.Answered(now, f.remote, f.user, f.decision)
-	r.tunnelUser(now, f)
+	r.tunnelUser(f)
 }
 
 // tunnelUser tells IKE about a user, unless the peer has answered again meanwhile.
-func (r *router) tunnelUser(now time.Time, f userDecided) {
+func (r *router) tunnelUser(f userDecided) {
 	if r.tunnelUsers.asked[f.conn] != f.question {
 		return
 	}
@@ -116,6 +116,7 @@ func (r *router) tunnelUser(now time.Time, f userDecided) {
 		d = aaa.Decision{Reason: aaa.ReasonBadAnswer, Text: "AAA goes on with EAP, which XAuth cannot carry"}
 	}
 	d.Reason, d.Text = cmp.Or(d.Reason, aaa.ReasonRefused), cmp.Or(d.Text, "AAA refuses the user")
-	r.log.Log(r.refusalLevel(now), "user of a static tunnel is refused", append(fields, zap.String("reason", string(d.Reason)), zap.String("text", d.Text))...)
+	// The end of its connection is in the usual log, for the same reason.
+	r.log.Debug("user of a static tunnel is refused", append(fields, zap.String("reason", string(d.Reason)), zap.String("text", d.Text))...)
 	r.inbox.answer(ike.Deny{Conn: f.conn, Reason: ike.Reason(d.Reason), Text: d.Text})
 }

@@ -30,8 +30,8 @@ func explainCommand(dir *string) *cobra.Command {
 	f := c.Flags()
 	var q api.ExplainRequest
 	f.StringVar(&q.VR, "vr", "", "the virtual router in which the user arrives (`name`; default: the default or the only one)")
-	f.StringVar(&q.Access, "access", "", "the `way` in: l2tp, l2tp/ipsec or xauth (default: as the profile says, or else l2tp/ipsec)")
-	f.StringVar(&q.Profile, "profile", "", "the tunnel profile, or for L2TP the destination profile, with or without /HOST (`name`; default: the only one)")
+	f.StringVar(&q.Access, "access", "", "the `way` in: l2tp, l2tp/ipsec, xauth or static (default: as the profile says, or else l2tp/ipsec)")
+	f.StringVar(&q.Profile, "profile", "", "the tunnel profile, the static tunnel, or for L2TP the destination profile, with or without /HOST (`name`; default: the only one)")
 	f.StringVar(&q.Authentication, "authentication", "", "how the user proves who it is: pap, chap, mschapv2 or eap (`method`; default: as configured)")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		q.User = args[0]
@@ -58,7 +58,7 @@ func explainCommand(dir *string) *cobra.Command {
 		return nil
 	}
 	registerCompletions(c, ask, "vr", "profile")
-	completeWords(c, "access", "l2tp", "l2tp/ipsec", "xauth")
+	completeWords(c, "access", "l2tp", "l2tp/ipsec", "xauth", "static")
 	completeWords(c, "authentication", "pap", "chap", "mschapv2", "eap")
 	return c
 }

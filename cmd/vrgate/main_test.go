@@ -1017,7 +1017,7 @@ func TestCompletion(t *testing.T) {
 			t.Errorf("%s: %d %q", test.flag, status, out)
 		}
 	}
-	for flag, want := range map[string]string{"--access": "l2tp\nl2tp/ipsec\nxauth\n:4\n", "--authentication": "pap\nchap\nmschapv2\neap\n:4\n", "--vr": "office\nred\n:4\n"} {
+	for flag, want := range map[string]string{"--access": "l2tp\nl2tp/ipsec\nxauth\nstatic\n:4\n", "--authentication": "pap\nchap\nmschapv2\neap\n:4\n", "--vr": "office\nred\n:4\n"} {
 		if status, out, _ := vrgate(t, "__complete", "explain", "-c", dir, "bob", flag, ""); status != 0 || out != want {
 			t.Errorf("explain %s: %d %q", flag, status, out)
 		}

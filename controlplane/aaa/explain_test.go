@@ -56,6 +56,16 @@ idle timeout: 10m0s (traffic in both directions)
 interim accounting: 1m0s
 traffic: in 8000 bit/s, out policy web
 sessions of the domain: at most 5 (domain map)`},
+		{"the peer of a static tunnel", entry, Request{User: "jill@abc.com", Access: AccessStatic}, `
+arrives in: main (static)
+user: "jill" (of "jill@abc.com")
+realm: none (no delimiter)
+domain: "abc.com" (delimiter "@")
+domain map entry: abc.com (it is the entry of domain "abc.com")
+AAA of: main (in which the subscriber arrives)
+method 1: local (lets the next be asked: "jill@abc.com" is no local user)
+method 2: radius group main-auth, servers one, two (decides unless all are silent; group of the virtual router main)
+name sent: "jill" (domain stripped; it stays where the proof covers it, with EAP and MS-CHAPv2)`},
 		{"denied", DomainMap{Deny: true}, Request{User: "jill@abc.com", Access: AccessL2TP}, `
 arrives in: main (l2tp)
 user: "jill" (of "jill@abc.com")

@@ -438,3 +438,37 @@ func TestDomainOfName(t *testing.T) {
 		t.Errorf("without a domain map: %+v", d)
 	}
 }
+
+// TestStatic (Z-8): the peer of a static tunnel gets nothing, whatever is said of it, be it something that no subscriber could
+// have, or where none could end; who decides, and who is denied, is as for subscribers.
+func TestStatic(t *testing.T) {
+	grants := Decision{Accept: true, User: "branch", Grants: Grants{Terminating: "nowhere", Pool: "none", Gateway: addr("10.7.7.7"), Address: addr("10.0.0.9")}, Tunnels: []Tunnel{{Server: addr("192.0.2.9")}}}
+	w := newWorld(grants)
+	w.domain("denied", DomainMap{Deny: true})
+	s := w.service()
+	for _, c := range []struct {
+		router string
+		r      Request
+		want   string
+	}{
+		{"main", Request{User: "branch", Protocol: PAP}, "radius branch"},
+		{"side", Request{User: "bob", Protocol: PAP, Password: keymat.Secret("secret")}, "local bob"},
+		{"side", Request{User: "bob", Protocol: PAP, Password: keymat.Secret("wrong")}, "local " + string(ReasonWrongPassword)},
+		{"main", Request{User: "bob@denied", Protocol: PAP}, " " + string(ReasonDomainDenied)},
+		{"bare", Request{User: "bob", Protocol: PAP}, "local " + string(ReasonUnknownUser)}, // that has neither pools nor gateways
+	} {
+		c.r.Access = AccessStatic
+		d := s.For(c.router).Decide(t.Context(), c.r)
+		got := d.By.Method + " " + string(d.Reason)
+		if d.Accept {
+			got = d.By.Method + " " + d.User
+		}
+		if got != c.want || !reflect.DeepEqual(d.Grants, Grants{}) || len(d.Tunnels) > 0 {
+			t.Errorf("%s of %s: %q, want %q; %+v", c.r.User, c.router, got, c.want, d)
+		}
+	}
+	subscriber := s.For("main").Decide(t.Context(), Request{User: "branch", Protocol: PAP, Access: AccessXAuth})
+	if subscriber.Accept {
+		t.Errorf("a subscriber can have that: %+v", subscriber)
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -359,5 +360,39 @@ func TestCarrierGuesses(t *testing.T) {
 		if _, ok := guess("9", "mallory"); ok {
 			t.Errorf("%+v: one user is guessed at without end", c)
 		}
+	}
+}
+
+// TestGuessesWithoutSession: users of static tunnels are bounded as those of subscribers are (Z-8).
+func TestGuessesWithoutSession(t *testing.T) {
+	now := time.Unix(1_800_000_000, 0)
+	g := NewGuesses()
+	wrong := aaa.Decision{Reason: aaa.ReasonWrongPassword}
+	for n := range maxUserGuesses {
+		if ok, text := g.Ask(now, testRemote, "branch"); !ok {
+			t.Fatalf("answer %d is not looked at: %s", n, text)
+		}
+		g.Answered(now, testRemote, "branch", wrong)
+	}
+	if ok, text := g.Ask(now, testRemote, "branch"); ok || !strings.Contains(text, "10 wrong answers for user") {
+		t.Errorf("more are looked at: %q", text)
+	}
+	if ok, _ := g.Ask(now, netip.MustParseAddrPort("203.0.113.77:500"), "branch"); !ok {
+		t.Error("the same user elsewhere is kept out")
+	}
+	if ok, _ := g.Ask(now.Add(guessPeriod), testRemote, "branch"); !ok {
+		t.Error("nothing is forgiven")
+	}
+	for n := range maxUserAsked {
+		if ok, _ := g.Ask(now, testRemote, "busy"); !ok {
+			t.Fatalf("%d at once are too many", n+1)
+		}
+	}
+	if ok, _ := g.Ask(now, testRemote, "busy"); ok {
+		t.Error("there is no bound on answers at once")
+	}
+	g.Answered(now, testRemote, "busy", aaa.Decision{Accept: true})
+	if ok, _ := g.Ask(now, testRemote, "busy"); !ok {
+		t.Error("an answer does not make room")
 	}
 }
