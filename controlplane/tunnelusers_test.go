@@ -144,7 +144,6 @@ func TestTunnelUserRADIUS(t *testing.T) {
 	net := newSiteNet(t)
 	east := &world{t: t, stations: map[netip.Addr]*station{}, sites: net}
 	cfg := loadConfig(t, askingFiles(more))
-	net.place(east, cfg)
 	east.start(openStore(t), cfg, true)
 	west := net.node(westFiles(siteUser("branch", "a-password-of-branch")...))
 	west.assertState("west", "hq", "up", 20*time.Second)
