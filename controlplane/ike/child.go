@@ -235,18 +235,26 @@ func (e *Engine) deleteChild(c *conn, ch *child) {
 // prune takes a replaced child away in two steps: the peer is told and we send
 // under it no more, and a little later, when what the peer had sent by then has
 // arrived, the rest goes. It is told a second time then, since nothing confirms a
-// delete and a peer that misses it would send into the void.
+// delete and a peer that misses it would send into the void. The peer of a static tunnel
+// may have begun a rekey at the same moment and take this child for the newest: it is told
+// more often, and heard until then.
 func (e *Engine) prune(c *conn, ch *child) {
 	if ch.Deleted {
-		if ch.Pruned {
+		if ch.Pruned > 0 {
 			e.tellDeleted(c, ch)
+			ch.Pruned++
 		}
-		e.removeChild(c, ch)
-		e.childGone(c, ReasonExpired, false)
+		if c.Static == "" || ch.Pruned == 0 || ch.Pruned >= staticDeletes {
+			e.removeChild(c, ch)
+			e.childGone(c, ReasonExpired, false)
+			return
+		}
+		ch.Replaced = e.now.Add(lateInbound)
+		e.arm(ch)
 		return
 	}
 	e.tellDeleted(c, ch)
-	ch.Deleted, ch.Pruned = true, true
+	ch.Deleted, ch.Pruned = true, 1
 	e.dropOutbound(ch)
 	ch.Replaced = e.now.Add(lateInbound)
 	e.arm(ch)

@@ -41,6 +41,7 @@ const (
 	overlap          = 60 * time.Second // an SA that has been replaced is deleted after it
 	switchDelay      = 2 * time.Second  // after message 3 of a rekeying before we send by the new SA
 	lateInbound      = 5 * time.Second  // an inbound SA the peer has deleted still takes stragglers
+	staticDeletes    = 5                // times that the peer of a static tunnel is told that an ESP SA has been replaced
 	answerKept       = 60 * time.Second // last answer of a finished exchange
 	maxLife          = 100 * 365 * 24 * time.Hour
 	minLife          = 30 * time.Second // of SAs; the peer's shorter ones count as this

@@ -103,6 +103,7 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 	p.Keys.SKEYID.Wipe()
 	p.Keys.E.Wipe()
 	n.wipe()
+	c.Info.LocalID = describe(n.Ours.Body)
 	if c.Static != "" {
 		c.OurID = clone(n.Ours.Body)
 	}
@@ -111,6 +112,9 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 	if c.Dyn != nil {
 		// See rekeyNow: the peer has a little longer to come.
 		p.RekeyAt, p.Expires = time.Time{}, p.Expires.Add(grace)
+	}
+	if c.Open.User != "" && c.Static != "" {
+		c.Info.User = c.Open.User
 	}
 	p.neg = nil
 	e.adopt(c, p)
@@ -195,7 +199,7 @@ func (e *Engine) adopt(c *conn, p *phase1) {
 	i.NATPassthrough, c.NATTOff = c.Dyn == nil && c.Static == "" && e.passes(p), p.NATTOff
 	i.Key, c.GroupKey = p.KeyName, p.KeyGroup
 	i.Peer, i.Proposal = p.Vendor.Name, phase1Words(p)
-	i.Auth, i.Aggressive, i.Unity = p.Method, p.Aggressive, p.Vendor.Unity
+	i.Auth, i.Aggressive, i.Unity, i.DPD, i.Rule = p.Method, p.Aggressive, p.Vendor.Unity, p.Vendor.DPD, p.Rule
 	c.Beat = time.Time{}
 	if c.Static != "" && p.NATLocal && p.Marker {
 		c.Beat = e.now.Add(keepalive)
@@ -211,10 +215,15 @@ func (e *Engine) adopt(c *conn, p *phase1) {
 }
 
 // overlap is how long an SA lives on when another has taken over. The responder
-// of the connection waits longer, so that both sides never prune at once.
+// of the connection waits longer, so that both sides never prune at once. Of static tunnels,
+// which both sides rekey, the second waits until the first has said everything, see prune:
+// each could take away what the other has kept.
 func (c *conn) overlap() time.Duration {
-	if c.first() {
+	switch {
+	case c.first():
 		return overlap
+	case c.Static != "":
+		return 2 * overlap
 	}
 	return overlap + overlap/4
 }

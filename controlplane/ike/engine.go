@@ -461,8 +461,9 @@ type ConnInfo struct {
 	Ref               uint64
 	Local, Remote     netip.AddrPort // current outer addresses and ports
 	PeerID            string
-	NATPeer, NATLocal bool // a NAT was detected in front of the peer / of us
-	NATPassthrough    bool // plain ESP, through a NAT that nobody could look for (B1r)
+	LocalID           string // what we have called ourselves in its newest phase 1 SA
+	NATPeer, NATLocal bool   // a NAT was detected in front of the peer / of us
+	NATPassthrough    bool   // plain ESP, through a NAT that nobody could look for (B1r)
 	Encap             bool
 	Profile           string // transport or tunnel profile, or static tunnel
 	Static            string // name of the static tunnel, "" for others
@@ -474,6 +475,9 @@ type ConnInfo struct {
 	Subject           string     // of the peer's certificate, in words
 	Key               string     // name of the pre-shared key that matched
 	Peer              string     // implementation recognised by vendor IDs, e.g. "Windows 10", "strongSwan"
+	DPD               bool       // the peer answers probes (RFC 3706)
+	User              string     // of XAuth, either side's, where it is a static tunnel's; "" for others
+	Rule              string     // IKE policy rule of its newest phase 1 SA
 	Proposal          string     // phase 1 transform in words
 	ESP               string     // newest child's transform in words
 	// Rekeys and Phase1Rekeys are how often a pair of ESP SAs and the phase 1 SA have been replaced by newer ones.

@@ -146,6 +146,7 @@ func (e *Engine) initialContact(p *phase1, c *conn) {
 		e.dropPhase1(p, "")
 		return
 	}
+	fresh.OurID, fresh.Info.LocalID = c.OurID, c.Info.LocalID
 	p.Conn, p.Replaced = fresh.Info.ID, time.Time{}
 	e.adopt(fresh, p)
 	if fresh.Dyn != nil {

@@ -1,6 +1,7 @@
 package ike
 
 import (
+	"slices"
 	"time"
 
 	"vrgate/controlplane/isakmp"
@@ -56,6 +57,10 @@ func (p *phase1) expire(e *Engine) {
 		e.deletePhase1(p)
 		return
 	case reached(e.now, p.Replaced):
+		if c != nil && c.Static != "" && p.busy(e.now) {
+			p.Replaced = e.now.Add(lateInbound)
+			break
+		}
 		if c == nil || c.newest() != p {
 			e.deletePhase1(p)
 			return
@@ -74,6 +79,13 @@ func (p *phase1) expire(e *Engine) {
 	if e.sas[p.Cookies] == p { // also one that the peer has deleted: it has to go
 		e.arm(p)
 	}
+}
+
+// busy tells whether a quick mode is under way that would end with the SA at one side, and may be over at the other.
+func (p *phase1) busy(now time.Time) bool {
+	return slices.ContainsFunc(p.quicks, func(q *quick) bool {
+		return q.State != quickFinished || q.Expires.Sub(now) > answerKept/2 // its message 3 may be lost
+	})
 }
 
 // retransmit repeats our last message, or gives up.

@@ -442,6 +442,9 @@ func (e *Engine) dropQuick(q *quick, r Reason) {
 		e.childFailed(c, q, r)
 	}
 	if ch := q.child; ch != nil && ch.OutState == saNone {
+		if c.Static != "" && !q.Initiator && q.State == quickSent {
+			e.tellDeleted(c, ch) // it is up for a peer whose message 3 was lost
+		}
 		e.removeChild(c, ch)
 		e.childGone(c, reasonOr(r, ReasonNoChild), false)
 	}

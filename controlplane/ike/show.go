@@ -7,6 +7,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"vrgate/controlplane/keymat"
 )
 
 // Phase1Info is one line of the table of phase 1 SAs.
@@ -47,6 +49,8 @@ type ChildInfo struct {
 	Since                               time.Time
 	Lifetime                            time.Duration // as negotiated
 	LifeKB                              uint64        // as negotiated, 0 none
+	RekeyKB                             uint64        // volume after which we replace it, 0 none
+	PFS                                 keymat.Group  // of its own Diffie-Hellman exchange, 0 none
 	Rekey                               time.Time     // when we replace it, zero if that is under way or not due
 	Expires                             time.Time
 	Replaced                            bool
@@ -89,8 +93,9 @@ func (e *Engine) Children() []ChildInfo {
 			i := ChildInfo{Conn: c.Info.ID, InboundSPI: ch.In.SPI, OutboundSPI: ch.Out.SPI,
 				InboundInstalled: ch.InState == saUp, OutboundInstalled: ch.OutState == saUp,
 				Local: ch.In.Local, Remote: ch.In.Remote, Encap: ch.In.Encap, Transform: espWords(ch.Proposal, ch.PFS), Profile: ch.Profile,
-				Static: ch.In.Static, Child: ch.Name, Protocol: ch.In.Protocol, LocalPort: ch.In.LocalPort, RemotePort: ch.In.RemotePort, Tunnel: ch.In.Tunnel, LocalNet: ch.In.LocalNet, RemoteNet: ch.In.RemoteNet, Since: ch.Since, Lifetime: ch.Hard.Sub(ch.Since), LifeKB: ch.In.HardKB,
-				Expires: ch.Hard, Replaced: !ch.Replaced.IsZero()}
+				Static: ch.In.Static, Child: ch.Name, Protocol: ch.In.Protocol, LocalPort: ch.In.LocalPort, RemotePort: ch.In.RemotePort,
+				Tunnel: ch.In.Tunnel, LocalNet: ch.In.LocalNet, RemoteNet: ch.In.RemoteNet, Since: ch.Since, Lifetime: ch.Hard.Sub(ch.Since),
+				LifeKB: ch.In.HardKB, RekeyKB: ch.In.SoftKB, PFS: ch.PFS, Expires: ch.Hard, Replaced: !ch.Replaced.IsZero()}
 			if !ch.Rekeying && !i.Replaced {
 				i.Rekey = ch.Soft
 			}

@@ -257,7 +257,7 @@ type child struct {
 	Switch   time.Time // when its outbound SA is to be installed, while the one that it replaces still serves
 	Replaced time.Time // when to delete it since a newer one took over
 	Deleted  bool      // by the peer or by us; what is left waits for stragglers
-	Pruned   bool      // deleted by us
+	Pruned   int       // how often we have told the peer that it is deleted, 0: not by us
 
 	timer timer
 }

@@ -411,6 +411,7 @@ func TestStaticChaos(t *testing.T) {
 				x.rng.Uint64()
 			}
 			x.jitter, x.dup = 300*time.Millisecond, 0.1
+			ref := uint64(0)
 			for range 300 {
 				n := []*node{x.west, x.east}[x.rng.IntN(2)]
 				if n == x.east && at.west && x.rng.IntN(10) < 8 {
@@ -422,7 +423,8 @@ func TestStaticChaos(t *testing.T) {
 				}
 				switch k := x.rng.IntN(12); {
 				case k < 3:
-					n.link(uint64(k))
+					ref++
+					n.link(ref)
 				case k == 3:
 					n.step(HangUp{Static: "link", Reason: ReasonOperator})
 				case k == 4:
@@ -445,7 +447,7 @@ func TestStaticChaos(t *testing.T) {
 			x.east.step(HangUp{Static: "link", Reason: ReasonOperator})
 			x.run(3 * time.Minute)
 			x.west.children, x.east.children = nil, nil
-			x.west.link(99)
+			x.west.link(ref + 1)
 			x.run(3 * time.Minute)
 			x.mustLink(t)
 			x.end(t)

@@ -55,8 +55,10 @@ type node struct {
 	traffic    func(ConnID) (in, out uint64)
 	reads      int
 	kept       []KeepNAT
-	children   []Effect       // ChildUp, ChildDown and ConnDown
-	superseded []ConnDown     // dials whose place another one has taken
+	children   []Effect   // ChildUp, ChildDown and ConnDown
+	superseded []ConnDown // dials whose place another one has taken
+	installs   int
+	order      map[string]int // of the SAs in kernel
 	fates      map[uint64]int // how often a dial of a static tunnel has ended
 }
 
@@ -101,7 +103,7 @@ func (w *world) after(d time.Duration, do func()) {
 
 // add makes a node.
 func (w *world) add(name, addr string, cfg Config) *node {
-	n := &node{w: w, name: name, addr: netip.MustParseAddr(addr), e: New(cfg, rand.Reader), kernel: map[string]SA{}, fates: map[uint64]int{}}
+	n := &node{w: w, name: name, addr: netip.MustParseAddr(addr), e: New(cfg, rand.Reader), kernel: map[string]SA{}, fates: map[uint64]int{}, order: map[string]int{}}
 	n.dh = computeDH
 	w.nodes[n.addr] = n
 	return n
@@ -212,10 +214,15 @@ func (n *node) perform(fs []Effect) {
 				n.kernel[saKey(sa.Dir, sa.SPI, sa.Remote.Addr())] = sa
 			}
 		case ConnUp:
+			if f.Conn.Static != "" && n.fates[f.Conn.Ref] > 0 {
+				w.t.Errorf("%s: dial %d comes up when it is over", n.name, f.Conn.Ref)
+			}
 			n.up = append(n.up, f.Conn)
 		case ConnDown:
 			if f.Conn.Static != "" && f.Conn.Ref != 0 {
-				n.fates[f.Conn.Ref]++
+				if n.fates[f.Conn.Ref]++; n.fates[f.Conn.Ref] > 1 {
+					w.t.Errorf("%s: dial %d ends again: %+v", n.name, f.Conn.Ref, f)
+				}
 			}
 			if f.Conn.ID == 0 && f.Reason == ReasonReplaced {
 				n.superseded = append(n.superseded, f)
@@ -260,6 +267,8 @@ func (n *node) install(sa SA) {
 	// the answer.
 	if ev.Err == "" {
 		n.kernel[k] = sa
+		n.installs++
+		n.order[k] = n.installs
 	}
 	n.w.after(time.Millisecond, func() { n.step(ev) })
 }

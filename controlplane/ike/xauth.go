@@ -101,6 +101,9 @@ func (e *Engine) userReply(c *conn, p *phase1, set isakmp.AttributeSet) {
 		e.report(LevelInfo, ReasonPeerRefused, "XAuth: "+text, p)
 		u.Refused, u.Answer, d.Refused = true, UserAnswer{}, true
 	}
+	if c.Static != "" {
+		c.Info.User = u.Answer.User
+	}
 	d.Stage, d.Question, d.Challenge = stageWaiting, AskUser{}, nil
 	c.Grace = e.now.Add(decisionTime)
 	e.arm(c)
