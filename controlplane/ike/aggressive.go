@@ -60,6 +60,11 @@ func (e *Engine) aggressive1(pk Packet, h isakmp.Header, ps []isakmp.Payload, d 
 			if k := e.cfg.oldKeyFor(local, remote, AuthPSK, id, e.now); k != nil {
 				r, text = k.why(e.now)
 				text += ", and there is no other for"
+			} else if t := e.cfg.staticByAddress(local, remote, id); t != nil {
+				e.refuse(pk, h, ReasonIdentity, isakmp.AuthenticationFailed, func() string {
+					return t.mismatch(claim{local: local, remote: remote, method: t.answered(), id: idp.Body})
+				})
+				return
 			}
 			e.refuse(pk, h, r, isakmp.AuthenticationFailed, func() string { return text + " " + describe(idp.Body) })
 			return

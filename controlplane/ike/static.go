@@ -203,6 +203,14 @@ func (t *StaticTunnel) answers(m AuthMethod) bool {
 	return m.preShared() != t.certified() && m.xauth() == (t.XAuth == StaticXAuthServer)
 }
 
+// answered is the method of a peer with a pre-shared key that begins.
+func (t *StaticTunnel) answered() AuthMethod {
+	if t.XAuth == StaticXAuthServer {
+		return AuthXAuthPSK
+	}
+	return AuthPSK
+}
+
 // method is the one that we begin phase 1 with.
 func (t *StaticTunnel) method() AuthMethod {
 	switch asked := t.XAuth == StaticXAuthClient; {

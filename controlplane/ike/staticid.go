@@ -23,7 +23,7 @@ func (t *StaticTunnel) advice(id isakmp.ID) string {
 	if !t.PeerIDIsAddress || text == "" {
 		return ""
 	}
-	return fmt.Sprintf(", the address that it comes from; if that is right, give static tunnel %q peer-id %q", t.Name, text)
+	return fmt.Sprintf("; static tunnel %q wants the address that it is seen at: if it is the right peer, configure peer-id %q", t.Name, text)
 }
 
 // advice is that for the responder of a dial.
@@ -34,6 +34,26 @@ func (e *Engine) advice(p *phase1) string {
 		return ""
 	}
 	return fmt.Sprintf(" and not %v%s", p.Remote.Addr(), t.advice(id))
+}
+
+// staticByAddress returns a tunnel whose peer between two addresses would be known by its key, if it called itself by its
+// address; nil if there is none. One that has the peer's address goes before one for everywhere, which counts only if the peer
+// does show an address.
+func (c *Config) staticByAddress(local, remote netip.Addr, id isakmp.ID) (found *StaticTunnel) {
+	shown := id.Type == isakmp.IDIPv4 || id.Type == isakmp.IDIPv6
+	for i := range c.Keys {
+		k := &c.Keys[i]
+		if k.static == nil || !k.static.PeerIDIsAddress || !k.serves(local, remote, k.static.answered()) {
+			continue
+		}
+		switch anywhere := k.static.anywhere(); {
+		case !anywhere:
+			return k.static
+		case shown && found == nil:
+			found = k.static
+		}
+	}
+	return found
 }
 
 // configured writes an identity in the syntax of parseID, "" if it cannot be written so.
