@@ -419,6 +419,12 @@ func espWords(p ESPProposal, pfs keymat.Group) string {
 	return s
 }
 
+// beginsAggressive tells whether the highest rule for a method has whoever begins do so in aggressive mode (K5).
+func beginsAggressive(rules []PolicyRule, local netip.Addr, m AuthMethod) bool {
+	i := slices.IndexFunc(rules, func(r PolicyRule) bool { return r.allows(m) && r.applies(local) })
+	return i >= 0 && rules[i].Aggressive >= AggressiveRequested
+}
+
 // offerPhase1 makes the SA payload of our own first message: everything the
 // rules allow for the method and the kind of exchange, in their order, as far as
 // one proposal holds it. Aggressive mode can offer one group only, whose public

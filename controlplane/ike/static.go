@@ -46,7 +46,8 @@ type StaticTunnel struct {
 	// tunnel's own ([PresharedKey].Static) or, if it has none, a common one for the peer's address or identity.
 	Method     AuthMethod
 	Credential string // our certificate, for AuthRSA
-	// Aggressive has us begin in aggressive mode (Z-3). What we answer is for the IKE policy rules to say (K5).
+	// Aggressive has us begin in aggressive mode (Z-3), and so does a first IKE policy rule that requests or requires it. What
+	// we answer is for the rules to say (K5).
 	Aggressive bool
 	ESP        []ESPProposal // acceptable; offered in this order, at most 30
 	PFS        keymat.Group  // 0: not demanded (K9: still accepted when the peer asks)

@@ -78,7 +78,7 @@ func (e *Engine) dial(ev Initiate) {
 // staticOpen is how phase 1 of a tunnel is begun between two addresses. The reason says why it cannot be.
 func (e *Engine) staticOpen(t *StaticTunnel, local, remote netip.AddrPort) (open Initiate, r Reason, text string) {
 	open = Initiate{Static: t.Name, Local: local, Remote: remote, Profile: t.Name, LocalID: t.LocalID, PeerID: t.peerID(remote.Addr()),
-		Aggressive: t.Aggressive, Method: t.method()}
+		Aggressive: t.Aggressive || beginsAggressive(e.cfg.Rules, local.Addr(), t.method()), Method: t.method()}
 	if t.XAuth == StaticXAuthClient {
 		open.User, open.Password = t.User, t.Password
 	}
