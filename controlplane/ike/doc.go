@@ -21,6 +21,9 @@
 //	dynamic  what the conn of a dynamic subscriber has beside: profile, stage, lease
 //	dialogue the transaction exchanges (XAuth, mode config) inside a phase1
 //
+// A static tunnel has a conn with each address of its peer, which either side may have begun;
+// static.go tells its life, Initiate what becomes of a dial.
+//
 // Stance towards strangers (style habits 15 and 16): the cheapest check comes
 // first, nothing that is not authenticated changes lasting state, answers to it
 // are no larger than what it sent (vendor IDs are answered in kind), are

@@ -31,7 +31,7 @@ func (n *node) dialAt(ref uint64, to *node) {
 // TestStaticDialsEnd: each dial ends in exactly one ConnDown, whatever happens: both ends dial, also what is dialled or up, at two
 // addresses at once; hang up everything, a connection or a dial; lose datagrams, restart with their state and without.
 func TestStaticDialsEnd(t *testing.T) {
-	for seed := range 16 {
+	for seed := range 10 {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			x, backup := threeSites(t, func(west, east *Config) {
 				for _, c := range []*Config{west, east} {

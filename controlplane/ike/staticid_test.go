@@ -50,7 +50,7 @@ func TestStaticPeerIDIsAddress(t *testing.T) {
 				if i := x.east.only(t).Info; i.PeerID == "" || i.LocalID == "" || x.west.only(t).Info.LocalID != i.PeerID || x.west.only(t).Info.PeerID != i.LocalID {
 					t.Errorf("%s: identities %q and %q", c.name, i.PeerID, i.LocalID)
 				}
-				x.run(24 * time.Hour)
+				x.run(9 * time.Hour)
 				x.mustSend(t)
 				x.end(t)
 				continue
@@ -152,7 +152,7 @@ func TestStaticManyKinds(t *testing.T) {
 				dial()
 			}
 			x.run(10 * time.Second)
-			for range 10 {
+			for range 4 {
 				kinds := map[string]int{}
 				for _, i := range x.east.e.Conns() {
 					kinds[i.Static+"/"+i.Key]++
