@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -175,8 +176,8 @@ func (c *Client) startXl2tpd(ctx context.Context) (*xl2tpd, error) {
 
 // protected says whether there are SAs already, from a session that is over: charon would negotiate others beside them.
 func (c *Client) protected(ctx context.Context) bool {
-	list, err := c.charon.sas(ctx)
-	return err == nil && strings.Contains(list, "INSTALLED")
+	list, err := c.charon.list(ctx)
+	return err == nil && slices.ContainsFunc(list, func(sa []viciPair) bool { return slices.Contains(sa, viciPair{"state", "INSTALLED"}) })
 }
 
 // Connect brings the VPN up: IKE and IPsec if they are not, L2TP, PPP, and the routes. After HangUp it brings up no session in the same

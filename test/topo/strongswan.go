@@ -131,9 +131,10 @@ func (n *Net) startCharon(ctx context.Context, ns *Namespace, dir string, over p
 	if len(c) > 0 {
 		options.tries, options.timeout = c[0].RetransmitTries, c[0].RetransmitTimeout
 	}
+	var key []byte
 	if own != nil {
-		key, err := os.ReadFile(own.Key)
-		if err != nil {
+		var err error
+		if key, err = os.ReadFile(own.Key); err != nil {
 			return nil, err
 		}
 		beside := filepath.Join(dir, "rsa") // swanctl looks for keys beside its configuration
@@ -144,7 +145,8 @@ func (n *Net) startCharon(ctx context.Context, ns *Namespace, dir string, over p
 	if err := os.WriteFile(ch.settings, []byte(charonSettings(ch.file, options)), 0o600); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(ch.conf, []byte(settings(c...)), 0o600); err != nil {
+	conf := settings(c...)
+	if err := os.WriteFile(ch.conf, []byte(conf), 0o600); err != nil {
 		return nil, err
 	}
 	var err error
@@ -163,8 +165,7 @@ func (n *Net) startCharon(ctx context.Context, ns *Namespace, dir string, over p
 	if err != nil {
 		return nil, err
 	}
-	_, err = ch.swanctl(ctx, "--load-all", "--file", ch.conf)
-	return ch, err
+	return ch, ch.load(ctx, conf, key)
 }
 
 // swanctl runs strongSwan's control program and returns what it prints.

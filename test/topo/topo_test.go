@@ -135,7 +135,7 @@ func TestVICI(t *testing.T) {
 		t.Error("a message that is cut in a key is taken")
 	}
 	var b bytes.Buffer
-	if err := viciWrite(&b, viciRequest, "initiate", []viciPair{{"child", "l2tp"}}); err != nil {
+	if err := viciWrite(&b, viciRequest, "initiate", viciMessage("\x03\x05child\x00\x04l2tp")); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := b.String(), "\x00\x00\x00\x17\x00\x08initiate\x03\x05child\x00\x04l2tp"; got != want {

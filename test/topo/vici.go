@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// VICI is charon's control protocol. swanctl speaks it too, and loads configurations here; but each start of
-// it costs half a second under emulation, so that what clients do often is said directly.
+// VICI is charon's control protocol. swanctl speaks it too; but each start of it costs half a second under
+// emulation, so that what clients do often is said directly.
 
 // Kinds of packets, and elements of messages.
 const (
@@ -42,6 +42,15 @@ const viciBegins = "{"
 // vici sends one command. It returns the response, and what came in events of the given name before it, if
 // one is given.
 func (c *charon) vici(ctx context.Context, command, event string, args ...viciPair) (response []viciPair, events [][]viciPair, err error) {
+	var m viciMessage
+	for _, a := range args {
+		m.value(a.key, a.value)
+	}
+	return c.send(ctx, command, event, m)
+}
+
+// send is vici with any message.
+func (c *charon) send(ctx context.Context, command, event string, args viciMessage) (response []viciPair, events [][]viciPair, err error) {
 	conn, err := new(net.Dialer).DialContext(ctx, "unix", strings.TrimPrefix(c.uri, "unix://"))
 	if err != nil {
 		return nil, nil, fmt.Errorf("topo: charon: %w", err)
@@ -103,12 +112,37 @@ func viciValue(pairs []viciPair, key string) string {
 	return ""
 }
 
-func viciWrite(w io.Writer, kind byte, name string, args []viciPair) error {
-	b := append([]byte{kind, byte(len(name))}, name...)
-	for _, a := range args {
-		b = append(append(b, viciKey, byte(len(a.key))), a.key...)
-		b = append(binary.BigEndian.AppendUint16(b, uint16(len(a.value))), a.value...)
+// viciMessage is a message that is being written.
+type viciMessage []byte
+
+func (m *viciMessage) named(kind byte, name string) {
+	*m = append(append(*m, kind, byte(len(name))), name...)
+}
+
+func (m *viciMessage) text(value string) {
+	*m = append(binary.BigEndian.AppendUint16(*m, uint16(len(value))), value...)
+}
+
+func (m *viciMessage) open(section string) { m.named(viciSection, section) }
+
+func (m *viciMessage) close() { *m = append(*m, viciSectionEnd) }
+
+func (m *viciMessage) value(key, value string) {
+	m.named(viciKey, key)
+	m.text(value)
+}
+
+func (m *viciMessage) list(key string, items ...string) {
+	m.named(viciList, key)
+	for _, item := range items {
+		*m = append(*m, viciItem)
+		m.text(item)
 	}
+	*m = append(*m, viciListEnd)
+}
+
+func viciWrite(w io.Writer, kind byte, name string, args viciMessage) error {
+	b := append(append([]byte{kind, byte(len(name))}, name...), args...)
 	_, err := w.Write(append(binary.BigEndian.AppendUint32(nil, uint32(len(b))), b...))
 	return err
 }
