@@ -198,7 +198,13 @@ func (c *Client) Connect(ctx context.Context) (Session, error) {
 	}
 	var s Session
 	var failed error
+	var seen [2]int64
 	err := c.xl2tpd.until(ctx, "connecting", func() bool {
+		sizes := [2]int64{sizeOf(c.xl2tpd.log), sizeOf(c.xl2tpd.pppLog)}
+		if sizes == seen {
+			return false // nothing new in them
+		}
+		seen = sizes
 		ppp := textSince(c.xl2tpd.pppLog, pppLog)
 		var up bool
 		if s, up = parseSession(ppp); up {
@@ -229,8 +235,10 @@ var (
 	pppRemote    = regexp.MustCompile(`(?m)^remote IP address (\S+)$`)
 	pppDNS       = regexp.MustCompile(`(?m)^(?:primary|secondary) +DNS address (\S+)$`)
 	pppAcked     = regexp.MustCompile(`(?m)^rcvd \[IPCP ConfAck .*$`)
-	l2tpFailed   = regexp.MustCompile(`(?m)^.*(?:Maximum retries exceeded|Connection closed to|pppd exited for call|Host name lookup failed|Giving up).*$`)
 )
+
+// l2tpFailed is what xl2tpd says when it gives up.
+var l2tpFailed = []string{"Maximum retries exceeded", "Connection closed to", "pppd exited for call", "Host name lookup failed", "Giving up"}
 
 // parseSession finds what pppd reports when IPCP is open; false if it does not yet.
 func parseSession(log string) (Session, bool) {
@@ -264,18 +272,24 @@ func parseSession(log string) (Session, bool) {
 
 // connectFailure recognises that xl2tpd or pppd has given up, from what they wrote since connecting began.
 func connectFailure(l2tp, ppp string) error {
-	line := l2tpFailed.FindString(l2tp)
+	line := lineWith(l2tp, l2tpFailed)
 	if line == "" {
 		return nil
 	}
-	for said := range strings.Lines(ppp) {
-		for _, reason := range []string{"authentication failed", "LCP terminated by peer", "No auth is possible", "Modem hangup", "not authorized"} {
-			if strings.Contains(said, reason) {
-				return fmt.Errorf("%s (%s)", strings.TrimSpace(said), strings.TrimSpace(line))
-			}
+	if said := lineWith(ppp, []string{"authentication failed", "LCP terminated by peer", "No auth is possible", "Modem hangup", "not authorized"}); said != "" {
+		return fmt.Errorf("%s (%s)", said, line)
+	}
+	return errors.New(line)
+}
+
+// lineWith returns the first line that contains one of the texts, empty if there is none.
+func lineWith(log string, texts []string) string {
+	for line := range strings.Lines(log) {
+		if slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(line, text) }) {
+			return strings.TrimSpace(line)
 		}
 	}
-	return errors.New(strings.TrimSpace(line))
+	return ""
 }
 
 // Disconnect takes the VPN down politely: PPP, L2TP, IPsec, IKE. The daemons stay for another Connect.

@@ -13,9 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pollInterval is how often files and sockets of daemons are looked at. Fine enough not to matter against the
-// seconds that they take, coarse enough for a dozen at once.
-const pollInterval = 50 * time.Millisecond
+// pollFirst and pollLast are how often files and sockets of daemons are looked at: an eighth of the time that it
+// has taken already, within these limits. Fine enough not to matter against that time, coarse enough for a dozen
+// at once.
+const (
+	pollFirst = 50 * time.Millisecond
+	pollLast  = 400 * time.Millisecond
+)
 
 // daemon is a running program with its children, in a namespace.
 type daemon struct {
@@ -101,15 +105,17 @@ func (d *daemon) stop(limit time.Duration) {
 
 // until waits for the condition, the daemon's end, or the context's.
 func (d *daemon) until(ctx context.Context, what string, condition func() bool) error {
-	tick := time.NewTicker(pollInterval)
-	defer tick.Stop()
+	start := time.Now()
+	again := time.NewTimer(0)
+	defer again.Stop()
 	for !condition() {
+		again.Reset(min(max(time.Since(start)/8, pollFirst), pollLast))
 		select {
 		case <-d.done:
 			return fmt.Errorf("topo: %s ended (%w) before %s:\n%s", d.name, orNil(d.err), what, tailOf(d.log))
 		case <-ctx.Done():
 			return fmt.Errorf("topo: %s: %s: %w", d.name, what, ctx.Err())
-		case <-tick.C:
+		case <-again.C:
 		}
 	}
 	return nil

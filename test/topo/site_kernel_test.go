@@ -92,7 +92,7 @@ func TestSites(t *testing.T) {
 			if got == want {
 				return
 			}
-			time.Sleep(pollInterval)
+			time.Sleep(pollFirst)
 		}
 	}
 	reaches := func(from *Host, source, to string) {
@@ -131,7 +131,7 @@ func TestSites(t *testing.T) {
 			if slices.ContainsFunc(now, newer) {
 				return
 			}
-			time.Sleep(pollInterval)
+			time.Sleep(pollFirst)
 		}
 	}
 	check(far.RekeyChild(ctx, "hq", 0))
