@@ -112,13 +112,14 @@ func TestRevisionOfLists(t *testing.T) {
 	seen := map[string]int{}
 	for i, list := range [][]any{
 		{}, {""}, {"", ""}, {"a", "bc"}, {"ab", "c"}, {"abc"}, {config.Secret("abc"), ""}, {config.Secret("abd"), ""}, {config.Secret(nil), "abc"}, {true}, {false}, {1}, {10},
+		{config.Secret("abcdefgh")},
 	} {
 		text := revision(list...)
 		if first, dup := seen[text]; dup {
 			t.Errorf("lists %d and %d have the same revision %s", first, i, text)
 		}
 		seen[text] = i
-		if strings.Contains(text, "abc") || len(text) != 22 {
+		if strings.Contains(text, "abcdefgh") || len(text) != 22 {
 			t.Errorf("revision %q", text)
 		}
 	}
