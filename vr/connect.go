@@ -27,6 +27,11 @@ func (b *Prober) connect(p *probe) error {
 	}
 	p.dial = fd
 	b.dials[fd] = p
+	if own, err := unix.Getsockname(fd); err == nil && p.index != 0 {
+		// In a VRF the kernel does not find the connection that an ICMP message is about if it is bound to an interface.
+		p.flow = flow{target: p.spec.Target, local: addrPort(own).Port(), port: p.spec.Port}
+		b.flows[p.flow] = p
+	}
 	return nil
 }
 
@@ -65,26 +70,23 @@ func (b *Prober) dial(p *probe, fd int, device string) error {
 	return nil
 }
 
-// connected says how a connection has ended, or false: it has not. The error queue is read first, because the socket's error takes what is in it
-// away.
+// connected says how a connection has ended, or false: it has not. The error queue is read first: an ICMP message in it is all that the kernel
+// says of it, because reading it takes the socket's error away.
 func (p *probe) connected() (bool, error) {
-	typ, code, quoted := queuedError(p.dial)
+	if typ, code, ok := queuedError(p.dial); ok {
+		e := p.fail(ProbeUnreachable, nil)
+		e.Type, e.Code = typ, code
+		return true, e
+	}
 	errno, err := unix.GetsockoptInt(p.dial, unix.SOL_SOCKET, unix.SO_ERROR)
 	switch {
 	case err != nil:
 		return true, p.fail(ProbeBusy, err)
-	case errno == 0:
-		if _, err := unix.Getpeername(p.dial); err != nil {
-			return false, nil
-		}
-		return true, nil
+	case errno != 0:
+		return true, p.kernel(unix.Errno(errno))
 	}
-	e := p.kernel(unix.Errno(errno))
-	if quoted && e.Reason != ProbeTimeout {
-		// A port that is unreachable by ICMP is said to be refused.
-		e.Reason, e.Type, e.Code, e.Err = ProbeUnreachable, typ, code, nil
-	}
-	return true, e
+	_, err = unix.Getpeername(p.dial)
+	return err == nil, nil
 }
 
 // queuedError reads which ICMP message has ended a connection; false: none has.

@@ -33,6 +33,8 @@ const (
 	sizeIPv4     = 20
 	sizeToken    = 16 // random, in the payload: nobody answers who has not seen the question
 
+	tcpSource        = 0 // of the header that an error quotes
+	tcpTarget        = 2
 	icmpEchoReply    = 0
 	icmpEcho         = 8
 	icmpTimeExceeded = 11
@@ -72,16 +74,17 @@ func internetChecksum(b []byte) uint16 {
 	return ^uint16(sum)
 }
 
-// icmpAnswer is what an ICMP message says about an echo.
+// icmpAnswer is what an ICMP message says about an echo, or about a TCP connection.
 type icmpAnswer struct {
 	id     echoID
+	flow   flow            // of TCP; its ports are 0 with an echo
 	target netip.Addr      // that was asked
 	token  [sizeToken]byte // of a reply
 	typ    uint8           // icmpEchoReply, icmpUnreachable or icmpTimeExceeded
 	code   uint8
 }
 
-// parseICMP reads an IPv4 packet with an ICMP message; false: it is nothing about an echo. The kernel has looked at the
+// parseICMP reads an IPv4 packet with an ICMP message; false: it is nothing about an echo or TCP. The kernel has looked at the
 // checksums of neither header: that of ICMP is ours to check.
 func parseICMP(b []byte) (a icmpAnswer, ok bool) {
 	_, source, _, body, ok := ipv4Payload(b)
@@ -99,11 +102,18 @@ func parseICMP(b []byte) (a icmpAnswer, ok bool) {
 		return a, true
 	case icmpUnreachable, icmpTimeExceeded:
 		protocol, _, target, quoted, ok := ipv4Payload(body[sizeICMP:])
-		if !ok || protocol != unix.IPPROTO_ICMP || len(quoted) < sizeICMP || quoted[icmpType] != icmpEcho {
+		if !ok || len(quoted) < sizeICMP {
 			return icmpAnswer{}, false
 		}
-		a.id, a.target = echoID(binary.BigEndian.Uint32(quoted[icmpEchoID:])), target
-		return a, true
+		a.target = target
+		switch {
+		case protocol == unix.IPPROTO_TCP:
+			a.flow = flow{target: target, local: binary.BigEndian.Uint16(quoted[tcpSource:]), port: binary.BigEndian.Uint16(quoted[tcpTarget:])}
+			return a, a.flow.port != 0
+		case protocol == unix.IPPROTO_ICMP && quoted[icmpType] == icmpEcho:
+			a.id = echoID(binary.BigEndian.Uint32(quoted[icmpEchoID:]))
+			return a, true
+		}
 	}
 	return icmpAnswer{}, false
 }
@@ -151,7 +161,7 @@ func (r *Router) icmpSocket(vrf string) (fd int, err error) {
 	}
 	if err == nil {
 		blocked := ^(1<<icmpEchoReply | 1<<icmpUnreachable | 1<<icmpTimeExceeded)
-		err = unix.SetsockoptInt(fd, unix.SOL_RAW, icmpFilter, blocked)
+		err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_RAW, icmpFilter, blocked), unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_PKTINFO, 1))
 	}
 	if err != nil {
 		return -1, errors.Join(err, unix.Close(fd))
@@ -167,27 +177,30 @@ func (b *Prober) echo(p *probe) error {
 			break
 		}
 	}
-	index := 0
-	if p.spec.Device != "" {
-		request, err := unix.NewIfreq(p.spec.Device)
-		if err == nil {
-			err = unix.IoctlIfreq(b.icmp, unix.SIOCGIFINDEX, request)
-		}
-		if err != nil {
-			return p.fail(ProbeNoInterface, err)
-		}
-		index = int(request.Uint32())
-	}
 	var control []byte
-	if index != 0 || p.spec.Source.IsValid() {
-		control = packetInfoBy(p.spec.Source, index)
+	if p.index != 0 || p.spec.Source.IsValid() {
+		control = packetInfoBy(p.spec.Source, p.index)
 	}
 	to := sockaddr(netip.AddrPortFrom(p.spec.Target, 0))
 	if _, err := unix.SendmsgN(b.icmp, appendEcho(nil, p.id, p.token), control, to, unix.MSG_DONTWAIT); err != nil {
-		return p.kernel(err)
+		e := p.kernel(err)
+		if p.spec.Source.IsValid() && !b.ours(p.spec.Source) { // which the kernel takes for a network that it does not know
+			e = p.fail(ProbeNoSource, nil)
+		}
+		return e
 	}
 	b.echoes[p.id] = p
 	return nil
+}
+
+// ours says whether an address is one of the router's.
+func (b *Prober) ours(a netip.Addr) bool {
+	fd, err := b.r.udp(a, func(fd int) error { return unix.Bind(fd, sockaddr(netip.AddrPortFrom(a, 0))) })
+	if err != nil {
+		return !errors.Is(err, unix.EADDRNOTAVAIL)
+	}
+	_ = unix.Close(fd)
+	return true
 }
 
 // kernel says what an errno means.
@@ -215,31 +228,51 @@ const icmpMessage = 2048
 
 // readICMP reads what has come, at most so much that others have their turn.
 func (b *Prober) readICMP() {
-	buffer := make([]byte, icmpMessage)
+	buffer, control := make([]byte, icmpMessage), make([]byte, controlSize)
 	for range probeBatch {
-		n, _, err := unix.Recvfrom(b.icmp, buffer, unix.MSG_DONTWAIT)
+		n, c, _, _, err := unix.Recvmsg(b.icmp, buffer, control, unix.MSG_DONTWAIT)
 		if errors.Is(err, unix.EAGAIN) {
 			return
 		}
 		if err != nil {
 			continue // of an earlier packet
 		}
-		a, ok := parseICMP(buffer[:n])
-		if !ok {
-			continue
-		}
-		b.mu.Lock()
-		p := b.echoes[a.id]
-		b.mu.Unlock()
-		if p == nil || p.spec.Target != a.target {
-			continue
-		}
-		if a.typ != icmpEchoReply {
-			e := p.fail(ProbeUnreachable, nil)
-			e.Type, e.Code = a.typ, a.code
-			b.end(p, e)
-		} else if bytes.Equal(a.token[:], p.token[:]) {
-			b.end(p, nil)
+		if a, ok := parseICMP(buffer[:n]); ok {
+			b.heard(a, arrival(control[:c]))
 		}
 	}
+}
+
+// heard ends the probe that an ICMP message is about, if it has come by the interface by which the packet has left, or is of our own: nobody
+// outside of a tunnel can have its probes fail.
+func (b *Prober) heard(a icmpAnswer, index int) {
+	b.mu.Lock()
+	p := b.echoes[a.id]
+	if a.flow.port != 0 {
+		p = b.flows[a.flow]
+	}
+	b.mu.Unlock()
+	switch {
+	case p == nil || p.spec.Target != a.target || p.index != 0 && index != p.index && (a.typ == icmpEchoReply || index != loopbackIndex && index != b.vrf):
+	case a.typ != icmpEchoReply:
+		e := p.fail(ProbeUnreachable, nil)
+		e.Type, e.Code = a.typ, a.code
+		b.end(p, e)
+	case bytes.Equal(a.token[:], p.token[:]):
+		b.end(p, nil)
+	}
+}
+
+// arrival is the index of the interface by which a packet has come, 0 if the kernel does not say.
+func arrival(control []byte) int {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return 0
+	}
+	for _, m := range messages {
+		if m.Header.Level == unix.IPPROTO_IP && m.Header.Type == unix.IP_PKTINFO && len(m.Data) >= unix.SizeofInet4Pktinfo {
+			return int(int32(binary.NativeEndian.Uint32(m.Data))) // ipi_ifindex
+		}
+	}
+	return 0
 }

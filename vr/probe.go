@@ -212,13 +212,12 @@ func probeAccess() error {
 
 // probeTraffic gives the loopback rates and rules.
 func probeTraffic() error {
-	const loopback = 1 // in every namespace
 	tc, err := newControl(func() (*mdnetlink.Conn, error) { return mdnetlink.Dial(unix.NETLINK_ROUTE, nil) })
 	if err != nil {
 		return err
 	}
 	defer tc.close()
-	s := Shaper{on: &shared{router: probeRouter, link: loopback, tc: tc, tally: tallyOf(probeRouter)}, networks: []netip.Prefix{{}}, slot: 1}
+	s := Shaper{on: &shared{router: probeRouter, link: loopbackIndex, tc: tc, tally: tallyOf(probeRouter)}, networks: []netip.Prefix{{}}, slot: 1}
 	if err := s.Set(Traffic{In: Flow{Rates: []Rate{{Bits: MinRate}}, Rules: []Rule{{Permit: true}}}}); err != nil {
 		return err
 	}

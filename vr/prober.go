@@ -19,10 +19,12 @@ type Prober struct {
 	poller *Poller
 	epoll  int // readable when one of the sockets is ready
 	icmp   int
+	vrf    int // index of the router's VRF device, 0 for none
 
 	mu     sync.Mutex // guards what follows
 	echoes map[echoID]*probe
-	dials  map[int]*probe // by descriptor
+	dials  map[int]*probe  // by descriptor
+	flows  map[flow]*probe // those of dials that leave by a given interface
 	closed bool
 }
 
@@ -106,11 +108,22 @@ type probe struct {
 	spec    ProbeSpec
 	id      echoID
 	token   [sizeToken]byte
+	index   int // of Device, 0 for any
 	dial    int // descriptor, -1 for ICMP
+	flow    flow
 	began   time.Time
 	timeout *time.Timer
 	answer  func(time.Duration, error)
 }
+
+// flow is a TCP connection.
+type flow struct {
+	target      netip.Addr
+	local, port uint16
+}
+
+// loopbackIndex is that of the loopback device in every namespace.
+const loopbackIndex = 1
 
 func (p *probe) fail(reason ProbeReason, err error) *ProbeError {
 	return &ProbeError{Target: p.spec.Target, Port: p.spec.Port, Reason: reason, Err: err}
@@ -125,7 +138,7 @@ func (r *Router) NewProber(p *Poller) (*Prober, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Prober{r: r, poller: p, echoes: map[echoID]*probe{}, dials: map[int]*probe{}, icmp: -1}
+	b := &Prober{r: r, poller: p, echoes: map[echoID]*probe{}, dials: map[int]*probe{}, flows: map[flow]*probe{}, icmp: -1, vrf: vrf.index}
 	if b.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, failed(err, "virtual router %s: epoll for probes", r.name)
 	}
@@ -182,6 +195,16 @@ func (b *Prober) begin(p *probe, send func(*probe) error) error {
 	if len(b.echoes)+len(b.dials) >= MaxProbes {
 		return p.fail(ProbeTooMany, nil)
 	}
+	if p.spec.Device != "" {
+		request, err := unix.NewIfreq(p.spec.Device)
+		if err == nil {
+			err = unix.IoctlIfreq(b.icmp, unix.SIOCGIFINDEX, request)
+		}
+		if err != nil {
+			return p.fail(ProbeNoInterface, err)
+		}
+		p.index = int(request.Uint32())
+	}
 	p.began = time.Now()
 	if err := send(p); err != nil {
 		return err
@@ -217,6 +240,9 @@ func (b *Prober) take(p *probe) bool {
 			return false
 		}
 		delete(b.dials, p.dial)
+		if b.flows[p.flow] == p {
+			delete(b.flows, p.flow)
+		}
 		_ = unix.Close(p.dial) // which takes it out of epoll
 	}
 	p.timeout.Stop()

@@ -26,7 +26,7 @@ type Tunnel struct {
 	// guarded by mu
 	spec      TunnelSpec
 	withdrawn bool
-	// routed are the routes that we have added since the interface last came up.
+	// routed are the routes that are there since we have added them, unless somebody has removed them.
 	routed map[TunnelRoute]bool
 }
 
@@ -166,10 +166,10 @@ func (t *Tunnel) lost() bool {
 	}
 	clear(t.routed) // the kernel has removed them
 	link, err := t.nl.LinkByIndex(t.index)
-	if missing(err) || err == nil && !t.is(link) {
+	if missing(err) {
 		t.fate = gone
 	}
-	return t.fate == gone
+	return t.fate == gone || err == nil && !t.is(link)
 }
 
 // Traffic is what the kernel has counted on the interface since it was made: in is what has been decrypted.

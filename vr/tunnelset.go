@@ -87,7 +87,7 @@ func (t *Tunnel) configure() error {
 		return err
 	}
 	link, err := t.nl.LinkByIndex(t.index)
-	if missing(err) {
+	if missing(err) || err == nil && !t.is(link) {
 		return fmt.Errorf("%s: %w", t.title, ErrNotFound)
 	}
 	if err != nil {
@@ -95,9 +95,11 @@ func (t *Tunnel) configure() error {
 	}
 	a := link.Attrs()
 	if a.MasterIndex != vrf.index {
-		if err := t.nl.LinkSetMasterByIndex(link, vrf.index); err != nil { // which moves its routes
+		if err := t.nl.LinkSetMasterByIndex(link, vrf.index); err != nil {
 			return t.wrong(err, "put it into the VRF")
 		}
+		clear(t.routed) // it has been down for a moment
+		t.read()
 	}
 	if a.MTU != t.spec.MTU {
 		if err := t.nl.LinkSetMTU(link, t.spec.MTU); err != nil {
@@ -115,7 +117,9 @@ func (t *Tunnel) configure() error {
 			return t.wrong(err, "bring it up")
 		}
 	}
-	t.fate = fine
+	if t.fate != gone {
+		t.fate = fine
+	}
 	for _, p := range t.spec.Addresses {
 		if err := t.nl.AddrAdd(link, &netlink.Addr{IPNet: network(p)}); err != nil && !errors.Is(err, unix.EEXIST) {
 			return t.wrong(err, "address "+p.String())
@@ -134,7 +138,7 @@ func (t *Tunnel) addRoutes() error {
 		err := t.nl.RouteAdd(t.route(r))
 		var e *LinkError
 		switch {
-		case err == nil:
+		case err == nil, errors.Is(err, unix.EEXIST) && !t.routed[r] && t.to.routed(LinkRoute{Network: r.Network, Metric: r.Metric}, t.index):
 			t.routed[r] = true
 		case errors.Is(err, unix.EEXIST) && (t.routed[r] || t.connected(r)):
 		case errors.Is(err, unix.EEXIST):
