@@ -9,7 +9,7 @@
 // what is ours and nothing else.
 //
 // What is ours is recognisable without any file of our own: the nftables table vrgate-NAME, a dummy device
-// whose alias is "vrgate NAME", XFRM interfaces whose alias is "vrgate NAME to NAME" and policies for marks that are
+// whose alias is "vrgate NAME", XFRM interfaces whose alias is "vrgate NAME to NAME", for static tunnels with " tunnel TUNNEL" behind it, and policies for marks that are
 // their numbers (file gate.go), two actions of traffic control whose numbers follow from the router's name (file traffic.go), a VRF device or a namespace (its loopback) with the alias "vrgate", and routes
 // whose protocol is [RouteProtocol].
 //
@@ -38,6 +38,15 @@
 // pair with another router, a tunnel. One that cannot be there yet, because nothing is plugged in or the other router does not run, keeps
 // nothing else from working: [Router.Links] says what it waits for, and [Router.Mend], which the caller calls every few seconds, makes
 // it when it can be.
+//
+// # Static tunnels
+//
+// A [Tunnel] is the XFRM interface of one site-to-site IPsec tunnel of mode route. SAs and policies of static tunnels are package xfrm's, in
+// the namespace of the transport router. The rules let through what such an SA has decrypted, also in modes policy and transport, as long
+// as the mark that the SA sets is no client's: those of [ClientMark] belong to L2TP. What they drop of it they drop of everybody's: UDP to a server address
+// and a tunnel's port, L2TP without IPsec of its own where that is not allowed, and what the policy of the link forbids.
+//
+// A [Prober] asks hosts behind a tunnel whether they are there, and [Router.Dial] reaches the router's name servers.
 //
 // # Traffic control
 //
