@@ -287,6 +287,7 @@ func TestBuildForgetsNothing(t *testing.T) {
 	r.TunnelProfiles = []config.TunnelProfile{{
 		Name: "road", LocalAddress: r.ServerAddresses[0], LocalIdentity: "@vpn.example.net", Keys: []config.TunnelKey{{Name: "k", Key: config.Secret("six")}}, IPProfile: "p",
 	}}
+	r.StaticTunnels = []config.StaticTunnel{fullStatic()}
 	c := &config.Config{Routers: []*config.Router{r}}
 	c.Process.HalfOpen = config.HalfOpen{Total: 500, PerSource: 50}
 	got, err := buildRouter(c, r, noCertificates(t))
@@ -301,10 +302,17 @@ func TestBuildForgetsNothing(t *testing.T) {
 		"L2TP":        {l, "RetransmitBase RetransmitCap MaxTunnels MaxHalfOpen MaxHalfOpenPerPeer"},
 		"destination": {l.Profiles[0], ""},
 		"host":        {l.Profiles[0].Hosts[0], ""},
-		"IKE":         {i, "ConnFirst ConnLast Credentials Authorities DPDInterval MaxFragment Retransmit RekeyMargin Statics"},
+		"IKE":         {i, "ConnFirst ConnLast Credentials Authorities DPDInterval MaxFragment Retransmit RekeyMargin"},
 		"transport":   {i.Transports[0], ""},
 		"group key":   {i.Keys[3], "Peer ID Tunnel Static LocalID"},
 		"subscribers": {s, "PathMTU"},
+		"machine":     {got, ""},
+		"static":      {i.Statics[0], "PeerIDIsAddress"},
+		"static key":  {i.Keys[len(i.Keys)-1], "Peer ID Group Tunnel LocalID From Until"},
+		"networks":    {i.Statics[0].Children[0], ""},
+		"site":        {got.site, "MaxDials Resolve"},
+		"site tunnel": {got.site.Tunnels[0], "DialTimeout"},
+		"site check":  {got.site.Tunnels[0].Check, ""},
 		"IP profile":  {s.Profiles["p"], ""},
 		"link policy": {s.Profiles["p"].Link, ""},
 	} {

@@ -20,21 +20,27 @@ var anew = map[reflect.Type]string{
 	reflect.TypeFor[config.TransportLocal]():     "GroupKeys",
 	reflect.TypeFor[config.TunnelProfile](): "Name PeerIdentities Keys Reauthenticate Attempts Push MaxSubscribers DomainSuffix IPProfile Networks" +
 		" AddressExpiry Banner DefaultDomain SplitDNS SavePassword",
+	reflect.TypeFor[config.StaticTunnel](): "Name File Enabled Peers Start Key Aggressive DPD User Password Backoff BackoffMax Stable FallBack Idle NoReturn",
+	// What an interface of a tunnel has besides its name can be given to it anew.
+	reflect.TypeFor[config.StaticInterface](): "MTU ClampMSS Addresses Routes Withdraw",
+	reflect.TypeFor[config.StaticNetwork]():   "",
+	reflect.TypeFor[config.StaticCheck]():     "Target Source Port Period Timeout Tolerance",
 }
 
-// revisions are those of the host, transport and tunnel profile of a configuration, as text.
+// revisions are those of the host, transport and tunnel profile and of the static tunnel of a configuration, as text.
 func revisions(t *testing.T, r *config.Router) string {
 	t.Helper()
 	got, err := buildRouter(&config.Config{Routers: []*config.Router{r}}, r, noCertificates(t))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return got.l2tp.Profiles[0].Hosts[0].Revision + " " + got.ike.Transports[0].Revision + " " + got.ike.Tunnels[0].Revision
+	return got.l2tp.Profiles[0].Hosts[0].Revision + " " + got.ike.Transports[0].Revision + " " + got.ike.Tunnels[0].Revision + " " + got.ike.Statics[0].Revision
 }
 
 func revisedRouter() *config.Router {
 	r := testRouter()
 	r.TunnelProfiles = []config.TunnelProfile{{Name: "road", IPProfile: "p", XAuth: config.XAuthGeneric, MTU: 1300}}
+	r.StaticTunnels = []config.StaticTunnel{fullStatic()}
 	return r
 }
 
@@ -52,12 +58,16 @@ func TestRevisions(t *testing.T) {
 		"transport":   func(r *config.Router) any { return &r.TransportProfiles[0] },
 		"local":       func(r *config.Router) any { return &r.TransportProfiles[0].Locals[0] },
 		"tunnel":      func(r *config.Router) any { return &r.TunnelProfiles[0] },
+		"static":      func(r *config.Router) any { return &r.StaticTunnels[0] },
+		"interface":   func(r *config.Router) any { return &r.StaticTunnels[0].Interface },
+		"networks":    func(r *config.Router) any { return &r.StaticTunnels[0].Networks[0] },
+		"check":       func(r *config.Router) any { return &r.StaticTunnels[0].Check },
 	} {
 		rt := reflect.TypeOf(of(revisedRouter())).Elem()
 		for i := range rt.NumField() {
 			name := rt.Field(i).Name
 			holds := strings.Contains(" "+anew[rt]+" ", " "+name+" ")
-			if name == "Hosts" || name == "Locals" || name == "IPProfile" || name == "Name" && what == "IP profile" {
+			if name == "Hosts" || name == "Locals" || what == "static" && (name == "Interface" || name == "Networks" || name == "Check") || name == "IPProfile" || name == "Name" && what == "IP profile" {
 				continue // another profile, whose fields are looked at by themselves
 			}
 			r := revisedRouter()
@@ -75,6 +85,8 @@ func change(t *testing.T, v reflect.Value) {
 	switch x := v.Addr().Interface().(type) {
 	case *netip.Addr:
 		*x = netip.MustParseAddr("192.0.2.77")
+	case *netip.Prefix:
+		*x = netip.MustParsePrefix("10.77.0.0/16")
 	case *time.Duration:
 		*x += time.Second
 	case *config.Secret:
@@ -93,14 +105,12 @@ func change(t *testing.T, v reflect.Value) {
 			v.SetBool(!v.Bool())
 		case reflect.Int:
 			v.SetInt(v.Int() + 1)
-		case reflect.Uint32:
+		case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 			v.SetUint(v.Uint() + 1)
 		case reflect.Slice:
 			v.Set(reflect.Append(v, reflect.New(v.Type().Elem()).Elem()))
 		case reflect.Struct:
 			change(t, v.Field(0))
-		case reflect.Uint64:
-			v.SetUint(v.Uint() + 1)
 		default:
 			t.Fatalf("no other value of %v", v.Type())
 		}

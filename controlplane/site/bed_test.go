@@ -74,11 +74,38 @@ func (b *bed) step(ev Event) {
 	case Reconfigure:
 		clear(b.barred)
 	}
+	told := b.foretold(ev)
 	for _, f := range b.e.Step(b.now, ev) {
 		b.log = append(b.log, f)
+		if h, ok := f.(HangUp); ok && told != nil && h.Conn != 0 {
+			if told[h.Conn] != h.Tunnel {
+				b.Fatalf("%v: %+v, foretold were %v", b.now, f, told)
+			}
+			delete(told, h.Conn)
+		}
 		b.judge(f)
 	}
+	if len(told) > 0 {
+		b.Fatalf("%v: foretold to end, and have not: %v", b.now, told)
+	}
 	b.consistent()
+}
+
+// foretold lists the connections, with their tunnels, that a reload is said to end; nil for another event, and where more than
+// the reload happens in its step.
+func (b *bed) foretold(ev Event) map[uint32]string {
+	r, ok := ev.(Reconfigure)
+	if d := b.e.Deadline(); !ok || !d.IsZero() && !d.After(b.now) {
+		return nil
+	}
+	out := map[uint32]string{}
+	for _, x := range b.e.Ending(r.Config) {
+		if x.Reason == "" || out[x.Conn] != "" {
+			b.Fatalf("%v: foretold %+v", b.now, x)
+		}
+		out[x.Conn] = x.Tunnel
+	}
+	return out
 }
 
 func (b *bed) judge(f Effect) {
@@ -194,6 +221,16 @@ func (b *bed) answerDial(ref uint64, up bool) {
 	b.lastConn++
 	u := Up{Tunnel: d.Tunnel, Ref: ref, Conn: b.lastConn, Peer: d.Peer}
 	b.conns[u.Conn] = u
+	b.step(u)
+}
+
+// meets has a dial reach its peer by a connection that the peer has made meanwhile.
+func (b *bed) meets(ref uint64, conn uint32) {
+	b.Helper()
+	u := b.conns[conn]
+	u.Ref = ref
+	delete(b.dials, ref)
+	delete(b.cut, ref)
 	b.step(u)
 }
 

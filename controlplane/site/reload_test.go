@@ -197,3 +197,21 @@ func TestValidate(t *testing.T) {
 		t.Errorf("defaults contradict what is given: %v", err)
 	}
 }
+
+// A dial that meets a connection which the peer has made meanwhile is over, and is no failure.
+func TestDialMeetsCall(t *testing.T) {
+	b := newBed(t, two())
+	b.mute = true
+	b.start()
+	conn := b.calls("hq", primary)
+	b.is("hq", StateUp, primary)
+	for ref := range b.dials {
+		b.meets(ref, conn)
+	}
+	if i := b.info("hq"); len(i.Failures) != 0 || i.Conn != conn || len(i.Others) != 0 || i.Attempts != 1 {
+		t.Fatalf("%+v", i)
+	}
+	b.ends(conn, false)
+	b.dialled(true)
+	b.is("hq", StateUp, backup)
+}

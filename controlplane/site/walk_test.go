@@ -46,6 +46,16 @@ func TestRandomWalk(t *testing.T) {
 				ref := rapid.SampledFrom(slices.Sorted(maps.Keys(b.dials))).Draw(t, "ref")
 				b.answerDial(ref, rapid.Bool().Draw(t, "up"))
 			},
+			"meets": func(t *rapid.T) {
+				wait(t, len(b.dials))
+				ref := rapid.SampledFrom(slices.Sorted(maps.Keys(b.dials))).Draw(t, "ref")
+				for _, id := range slices.Sorted(maps.Keys(b.conns)) {
+					if c := b.conns[id]; c.Tunnel == b.dials[ref].Tunnel && c.Peer == b.dials[ref].Peer {
+						b.meets(ref, id)
+						return
+					}
+				}
+			},
 			"resolved": func(t *rapid.T) {
 				wait(t, len(b.resolves))
 				r := Resolved{Name: b.resolves[0], Addrs: rapid.SliceOfN(anAddr, 0, 3).Draw(t, "addrs")}
@@ -82,11 +92,13 @@ func TestRandomWalk(t *testing.T) {
 				cfg := walkConfig()
 				n := rapid.IntRange(0, len(cfg.Tunnels)-1).Draw(t, "tunnel")
 				c := &cfg.Tunnels[n]
-				switch rapid.SampledFrom([]string{"removed", "revision", "peers", "start", "disabled", "check", "none"}).Draw(t, "change") {
+				switch rapid.SampledFrom([]string{"removed", "revision", "peers", "order", "start", "disabled", "check", "none"}).Draw(t, "change") {
 				case "removed":
 					cfg.Tunnels = slices.Delete(cfg.Tunnels, n, n+1)
 				case "revision":
 					c.Revision = rapid.StringMatching("[a-c]").Draw(t, "revision")
+				case "order":
+					slices.Reverse(c.Peers)
 				case "peers":
 					c.Peers = []Peer{{Addr: anAddr.Draw(t, "peer")}, {Name: rapid.SampledFrom([]string{"x.example", "y.example"}).Draw(t, "name")}}
 				case "start":
