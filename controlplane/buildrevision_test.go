@@ -87,6 +87,8 @@ func change(t *testing.T, v reflect.Value) {
 		*x = netip.MustParseAddr("192.0.2.77")
 	case *netip.Prefix:
 		*x = netip.MustParsePrefix("10.77.0.0/16")
+	case *[]config.StaticPeer:
+		*x = []config.StaticPeer{{Name: "other.example.net"}}
 	case *time.Duration:
 		*x += time.Second
 	case *config.Secret:
