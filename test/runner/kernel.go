@@ -13,11 +13,13 @@ import (
 	"regexp"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"vrgate/test/daemon"
+	"vrgate/test/topo"
 )
 
 // kernelTag is the build tag, and kernelSuffix the file name, of tests that need the real data path.
@@ -171,6 +173,9 @@ func runKernel(ctx context.Context, r *results, root string, packages []kernelPa
 			return errors.New("kernel tests do not compile")
 		}
 	}
+	if err := makeKeys(ctx, filepath.Join(bin, keys)); err != nil {
+		return err
+	}
 	if err := prepareMachine(ctx, machine); err != nil {
 		return err
 	}
@@ -197,6 +202,25 @@ func runKernel(ctx context.Context, r *results, root string, packages []kernelPa
 	close(queue)
 	workers.Wait()
 	return ctx.Err()
+}
+
+// keys is the directory of RSA keys that each machine gets a copy of, because to make one takes seconds in it;
+// machineKeys is how many. Tests that need more make them.
+const (
+	keys        = "keys"
+	machineKeys = 16
+)
+
+func makeKeys(ctx context.Context, dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	for i := range machineKeys {
+		if err := topo.MakeKey(ctx, filepath.Join(dir, strconv.Itoa(i))); err != nil {
+			return fmt.Errorf("making keys for the tests: %w", err)
+		}
+	}
+	return nil
 }
 
 // prepareMachine builds the machine's image, which says so by itself when it is not in the cache.
@@ -229,8 +253,8 @@ func (j job) String() string {
 // vrgate, or themselves, often.
 func (j job) script(bin string) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "failed=0\nown=$(mktemp -d) && trap 'rm -r \"$own\"' EXIT && cp %q %q \"$own\" || exit\nexport %s=\"$own\"/%s\n",
-		filepath.Join(bin, converter), filepath.Join(bin, program), daemon.Binary, program)
+	fmt.Fprintf(&b, "failed=0\nown=$(mktemp -d) && trap 'rm -r \"$own\"' EXIT && cp -r %q %q %q \"$own\" || exit\nexport %s=\"$own\"/%s %s=\"$own\"/%s\n",
+		filepath.Join(bin, converter), filepath.Join(bin, program), filepath.Join(bin, keys), daemon.Binary, program, topo.Keys, keys)
 	for _, p := range j.packages {
 		fmt.Fprintf(&b, "(cp %q \"$own\" && cd %q && exec \"$own\"/%s -t -p %q \"$own\"/%q -test.v=test2json -test.parallel=%d -test.timeout=%v -test.run='^(%s)$') || failed=1\n",
 			p.file, p.dir, converter, p.path, filepath.Base(p.file), sideBySide, jobLimit-time.Minute, strings.Join(p.tests, "|"))

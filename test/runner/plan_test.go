@@ -85,7 +85,7 @@ func TestC(t *testing.T) {}
 func TestScript(t *testing.T) {
 	dir, bin := t.TempDir(), t.TempDir()
 	for name, text := range map[string]string{
-		converter:     "#!/bin/sh\n[ -f \"$4\" ] && echo \"${0%/*} $PWD $VRGATE_BINARY $*\"\ncase $* in *first*) exit 1; esac\n",
+		converter:     "#!/bin/sh\n[ -f \"$4\" ] && echo \"${0%/*} $PWD $VRGATE_BINARY $VRGATE_TEST_KEYS $*\"\ncase $* in *first*) exit 1; esac\n",
 		program:       "",
 		"first.test":  "",
 		"second.test": "",
@@ -94,6 +94,9 @@ func TestScript(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if err := os.Mkdir(filepath.Join(bin, keys), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	j := job{"6.1", []kernelPackage{
 		{path: "first", dir: dir, file: filepath.Join(bin, "first.test"), tests: []string{"TestA", "TestB"}},
 		{path: "second", dir: bin, file: filepath.Join(bin, "second.test"), tests: []string{"TestC"}},
@@ -101,8 +104,8 @@ func TestScript(t *testing.T) {
 	out, err := exec.Command("sh", "-c", j.script(bin)).Output()
 	own, _, _ := strings.Cut(string(out), " ")
 	flags := fmt.Sprintf("-test.v=test2json -test.parallel=%d -test.timeout=24m0s", sideBySide)
-	want := fmt.Sprintf("%s %s %s/vrgate -t -p first %s/first.test %s -test.run=^(TestA|TestB)$\n", own, dir, own, own, flags) +
-		fmt.Sprintf("%s %s %s/vrgate -t -p second %s/second.test %s -test.run=^(TestC)$\n", own, bin, own, own, flags)
+	want := fmt.Sprintf("%s %s %s/vrgate %s/keys -t -p first %s/first.test %s -test.run=^(TestA|TestB)$\n", own, dir, own, own, own, flags) +
+		fmt.Sprintf("%s %s %s/vrgate %s/keys -t -p second %s/second.test %s -test.run=^(TestC)$\n", own, bin, own, own, own, flags)
 	var exit *exec.ExitError
 	if string(out) != want || own == bin || !errors.As(err, &exit) || exit.ExitCode() != 1 {
 		t.Errorf("%v, output\n%s\nwant\n%s", err, out, want)
