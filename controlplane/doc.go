@@ -4,7 +4,7 @@
 // # Engines
 //
 // Everything that thinks is an engine: a pure value with a method Step(now, event) that returns
-// effects. Packages ike, l2tp and subscriber have one engine per virtual router, package pppd one per
+// effects. Packages ike, l2tp, site and subscriber have one engine per virtual router, package pppd one per
 // link. An engine has no socket, no clock, no goroutine, no logger and no randomness of its own, so it
 // can be simulated by the thousand, fuzzed, and stored. Package subscriber owns the PPP links, and it
 // alone knows who is connected: IKE, L2TP and PPP never see each other. What couples them is a rule
@@ -23,7 +23,14 @@
 // joins the two calls; PPP's other end is then that LNS, which gives it its address. Here it has its places within limits
 // and licences, its accounting and its end.
 //
-// A machine joins the three engines of one virtual router into one value. What one of them reports and
+// Static tunnels are nobody's session. Package site decides when each is dialled, by which of its peers, and which of its
+// connections carries it; IKE dials and answers, and never takes their phase 1 for a subscriber's or the reverse (J11). Their
+// interfaces, routes and policies are part of the configuration and stay in the kernel while a tunnel is down, so that its packets
+// are dropped and never leave in clear. A tunnel belongs to the virtual router that has its outer addresses; its interface
+// may be in another one. Where the peer answers for a user AAA decides about it as about a subscriber's (Z-8), and nothing
+// comes of it but the tunnel.
+//
+// A machine joins the four engines of one virtual router into one value. What one of them reports and
 // another must know is passed on inside, before anything later is looked at; so no two of them ever
 // disagree about who exists. What concerns the outside comes out as a list of effects.
 //
@@ -37,6 +44,8 @@
 //     routers, those about the same connection or the same tunnel one after the other. Diffie-Hellman
 //     and RSA have workers of their own, of which peers that are not authenticated can take at most
 //     half of the queue.
+//   - Names of peers are looked up beside all that, a bounded number at a time in each router: a name server that is silent
+//     holds up nothing else.
 //   - Questions to AAA wait in one admission queue for their turn. It bounds how many are decided
 //     about at once and how many wait, is fair to sources, and refuses the rest early.
 //   - The answer to each comes back as an event. Answers are never dropped; packets are, and counted,
@@ -98,7 +107,7 @@
 // New translates the configuration and reads the certificates; a mistake shows before anything is
 // touched. Run opens every virtual router, which also removes what a crashed predecessor left, and
 // starts the loops. One that cannot be opened is shown as failed and tried again while the others
-// serve. When the context ends each router ends its sessions, then its tunnels, then IPsec, politely,
+// serve. When the context ends each router ends its sessions, then its L2TP tunnels, then static tunnels and IPsec, politely,
 // with a share of the configured time for each, and the data planes remove what is ours.
 //
 // # Reload

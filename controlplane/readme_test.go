@@ -39,7 +39,7 @@ func TestReadmeConfiguration(t *testing.T) {
 	for _, m := range regexp.MustCompile("(?ms)^```yaml\n# (\\S+)\n(.*?)^```").FindAllStringSubmatch(readText(t, readme), -1) {
 		files[m[1]] = m[2]
 	}
-	if n := strings.Count(readText(t, readme), "```yaml"); len(files) != 6 || n != 6 {
+	if n := strings.Count(readText(t, readme), "```yaml"); len(files) != 7 || n != 7 {
 		t.Fatalf("%d YAML blocks, %d of them with the name of a file", n, len(files))
 	}
 	dir := t.TempDir()
@@ -85,11 +85,15 @@ func TestReadmeConfiguration(t *testing.T) {
 
 // TestReadmeReasons: every reason that the README explains is one that the daemon can give.
 func TestReadmeReasons(t *testing.T) {
-	_, table, ok := strings.Cut(readText(t, readme), "| reason | what it means |")
-	if !ok {
-		t.Fatal("the README has no table of reasons")
+	table := ""
+	for _, head := range []string{"| reason | what it means |", "| reason of a tunnel | what to do |"} {
+		_, rest, ok := strings.Cut(readText(t, readme), head)
+		if !ok {
+			t.Fatalf("the README has no table %s", head)
+		}
+		rest, _, _ = strings.Cut(rest, "\n\n")
+		table += rest + "\n"
 	}
-	table, _, _ = strings.Cut(table, "\n\n")
 	known := map[string]bool{}
 	for _, dir := range []string{".", "../pppd", "../cmd"} {
 		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -165,7 +169,7 @@ func TestReadmeNames(t *testing.T) {
 			folders = append(folders, folder)
 		}
 	}
-	for _, want := range []string{"cmd/vrgate", "controlplane", "controlplane/keymat", "controlplane/pool", "deploy", "l2tpnl", "pppd/unit", "test", "vr", "xfrm"} {
+	for _, want := range []string{"cmd/vrgate", "controlplane", "controlplane/keymat", "controlplane/pool", "controlplane/site", "deploy", "l2tpnl", "pppd/unit", "test", "vr", "xfrm"} {
 		if !slices.Contains(folders, want) {
 			t.Errorf("the README does not say what is in %s", want)
 		}
