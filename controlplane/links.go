@@ -108,7 +108,7 @@ func (p *Process) Links(ctx context.Context) ([]api.Link, error) {
 			out = append(out, linkView(r.name, l, s))
 		}
 	}
-	tunnels, err := p.Tunnels(ctx)
+	tunnels, err := p.tunnels(ctx, false)
 	if err != nil {
 		return nil, err
 	}

@@ -47,7 +47,7 @@ func (r *router) performSite(ctx context.Context, f site.Effect) {
 func (r *router) carry(f CarryTunnel) {
 	r.async(staticWork{r, f.Tunnel}, func() any {
 		done := tunnelCarried{CarryTunnel: f}
-		if err := r.tunnelPlane().CarryTunnel(f); err != nil {
+		if err := r.data.CarryTunnel(f); err != nil {
 			r.kernelFailed("carry static tunnel", err)
 			reason, text := reasonOf(err)
 			done.reason, done.text = string(reason), text
@@ -59,7 +59,7 @@ func (r *router) carry(f CarryTunnel) {
 // closeStatic has the data plane forget a connection that is over.
 func (r *router) closeStatic(f closeStatic) {
 	r.async(staticWork{r, f.tunnel}, func() any {
-		return staticClosed{f.tunnel, r.tunnelPlane().CloseStatic(f.conn)}
+		return staticClosed{f.tunnel, r.data.CloseStatic(f.conn)}
 	})
 	delete(r.statics, f.conn)
 }
@@ -70,7 +70,7 @@ func (r *router) performStatic(ctx context.Context, f ike.Effect) {
 	case ike.UserAnswered:
 		r.checkUser(ctx, f)
 	case ike.KeepNAT:
-		if r.tunnelPlane().KeepNAT(f) != nil {
+		if r.data.KeepNAT(f) != nil {
 			r.stats.ikeSendErrors.Add(1)
 		}
 	case ike.ChildUp:

@@ -45,12 +45,9 @@ type toldTunnel struct {
 	warned time.Time
 }
 
-// tunnelPlane is the part of the data plane that static tunnels need.
-func (r *router) tunnelPlane() TunnelPlane { return r.data }
-
 // probe asks a host through a tunnel.
 func (r *router) probe(f site.Probe) {
-	r.tunnelPlane().Probe(f, func(res site.CheckResult) { r.inbox.answer(res) })
+	r.data.Probe(f, func(res site.CheckResult) { r.inbox.answer(res) })
 }
 
 // resolve looks a name up, beside everything else.
@@ -59,7 +56,7 @@ func (r *router) resolve(ctx context.Context, f site.Resolve) {
 	r.sites.lookups.do(func() {
 		ctx, cancel := lookupContext(ctx)
 		defer cancel()
-		addrs, err := r.tunnelPlane().Lookup(ctx, servers, f.Name)
+		addrs, err := r.data.Lookup(ctx, servers, f.Name)
 		out := site.Resolved{Name: f.Name, Addrs: addrs}
 		if err != nil {
 			out.Addrs = nil

@@ -32,14 +32,17 @@ type tunnelsNow struct {
 }
 
 // Tunnels implements [api.Source].
-func (p *Process) Tunnels(ctx context.Context) ([]api.Tunnel, error) {
+func (p *Process) Tunnels(ctx context.Context) ([]api.Tunnel, error) { return p.tunnels(ctx, true) }
+
+// tunnels lists static tunnels; without traffic the SAs are not read, which takes a call for each.
+func (p *Process) tunnels(ctx context.Context, traffic bool) ([]api.Tunnel, error) {
 	var out []api.Tunnel
 	for _, r := range p.routers() {
 		c := r.cfg()
 		if len(c.StaticTunnels) == 0 {
 			continue
 		}
-		now, err := r.tunnelsNow(ctx)
+		now, err := r.tunnelsNow(ctx, traffic)
 		if err != nil {
 			return nil, err
 		}
@@ -52,7 +55,7 @@ func (p *Process) Tunnels(ctx context.Context) ([]api.Tunnel, error) {
 }
 
 // tunnelsNow asks the engines, and then the kernel. One that does not serve knows nothing.
-func (r *router) tunnelsNow(ctx context.Context) (out tunnelsNow, err error) {
+func (r *router) tunnelsNow(ctx context.Context, traffic bool) (out tunnelsNow, err error) {
 	if !r.do(ctx, func(now time.Time) {
 		out.at, out.infos, out.conns, out.children = now, map[string]site.Info{}, map[ike.ConnID]ike.ConnInfo{}, map[ike.ConnID][]ike.ChildInfo{}
 		for _, i := range r.machine.sites.engine.Tunnels() {
@@ -73,8 +76,8 @@ func (r *router) tunnelsNow(ctx context.Context) (out tunnelsNow, err error) {
 		return tunnelsNow{}, ctx.Err()
 	}
 	out.states = map[string]TunnelState{}
-	states, err := r.tunnelPlane().StaticTunnels()
-	if err == nil && len(out.conns) > 0 {
+	states, err := r.data.StaticTunnels()
+	if traffic = traffic && len(out.conns) > 0; err == nil && traffic {
 		out.sas, err = r.data.SACounters()
 	}
 	if err != nil {
@@ -85,6 +88,9 @@ func (r *router) tunnelsNow(ctx context.Context) (out tunnelsNow, err error) {
 	}
 	for _, s := range states {
 		out.states[s.Tunnel] = s
+	}
+	if !traffic {
+		return out, nil
 	}
 	for id, c := range out.conns {
 		if t, ok := r.data.Traffic(id); ok {
@@ -98,11 +104,11 @@ func (r *router) tunnelsNow(ctx context.Context) (out tunnelsNow, err error) {
 // staticView shows a tunnel as it is configured and, if its virtual router serves, as it is.
 func staticView(r *config.Router, t *config.StaticTunnel, now tunnelsNow) api.Tunnel {
 	v := configuredTunnel(r, t)
-	i, serves := now.infos[t.Name]
-	if !serves {
+	if now.infos == nil {
 		v.State, v.Reason, v.Text = site.StateDown.String(), reasonRouterDown, fmt.Sprintf("virtual router %s does not run", r.Name)
 		return v.Tunnel
 	}
+	i := now.infos[t.Name] // a reload may be about to add it
 	v.State, v.Since, v.Reason, v.Text = i.State.String(), i.Since, string(i.Reason), i.Text
 	v.RetryAt, v.UpSince, v.FallBackAt, v.RemoteAddress = i.Until, i.UpSince, i.FallBack, i.Peer
 	v.Connection, v.OtherConnections, v.Initiator = i.Conn, append(v.OtherConnections, i.Others...), i.Ours
