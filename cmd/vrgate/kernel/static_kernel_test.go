@@ -202,7 +202,10 @@ func (s *office) wrongSource(a string) {
 	s.w.check(s.kernel.UpdatePolicy(xfrm.Policy{
 		Dir: xfrm.PolicyOut, Src: netip.MustParsePrefix(a + "/32"), Dst: lanHere, Mode: xfrm.Tunnel, Reqid: xfrm.Tag(conn), Local: s.outer, Remote: s.tunnel.LocalAddress,
 	}))
-	s.unanswered(a)
+	before := s.w.received(s.w.t)
+	if n := pingFor(s.w.t, s.space, a, intranetText, 3, 100, briefly); n != 0 || s.w.received(s.w.t) != before {
+		s.w.t.Errorf("%d packets from %s were answered, or some arrived", n, a)
+	}
 	if c := s.disconnect(conn); c.InPackets != 3 {
 		s.w.t.Errorf("%+v: the packets did not come by the SA", c)
 	}
@@ -250,7 +253,7 @@ func (w *world) gone(names ...string) {
 // TestStaticRoute: in placements of the two routers a tunnel of two pairs of networks carries packets both ways, and only those of its networks.
 // While nothing carries it no packet leaves, and it is said once that one wants to.
 func TestStaticRoute(t *testing.T) {
-	for _, layout := range []string{"one router", "one router in a VRF", "main table to a VRF", "another namespace", "VRF to VRF in another namespace"} {
+	for _, layout := range []string{"one router", "main table to a VRF", "another namespace", "VRF to VRF in another namespace"} {
 		t.Run(layout, func(t *testing.T) {
 			w := staticWorld(t, layout, headquarters())
 			s := w.office(w.peers[0], headquarters())
@@ -291,13 +294,13 @@ func TestStaticRoute(t *testing.T) {
 // TestStaticCarry: the connection that carries is changed under traffic, also for one with the same addresses, and no packet is lost; so it
 // is when the configuration changes around it. The peer moves.
 func TestStaticCarry(t *testing.T) {
-	for _, layout := range []string{"one router", "VRF to VRF in another namespace"} {
+	for _, layout := range []string{"one router in a VRF", "VRF to VRF in another namespace"} {
 		t.Run(layout, func(t *testing.T) {
 			w := staticWorld(t, layout, headquarters())
 			s := w.office(w.peers[0], headquarters())
 			s.connect(7)
 			s.carry(7)
-			const packets = 200
+			const packets = 120
 			ways := []func() int{
 				w.pinging(s.space, s.inner.String(), intranetText, packets), w.pinging(w.intranet, intranetText, s.inner.String(), packets),
 			}
@@ -386,7 +389,7 @@ func TestStaticInterface(t *testing.T) {
 			}
 		}
 	}
-	for _, what := range []string{"link del hq0", "link set hq0 down", "route del 10.9.0.0/24 dev hq0"} {
+	for _, what := range []string{"link del hq0", "link set hq0 down"} {
 		batch(t, w.end.space, what+"\n")
 		back(what)
 	}
