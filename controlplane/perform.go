@@ -53,7 +53,7 @@ func (r *router) perform(ctx context.Context, effects []any) {
 		case subscriber.Effect:
 			r.performSubscriber(ctx, f)
 		case site.Effect:
-			r.performSite(ctx, f)
+			r.performSite(f)
 		case CarryTunnel:
 			r.carry(f)
 		case closeStatic:

@@ -25,7 +25,7 @@ func (r *router) connKey(conn ike.ConnID) any {
 }
 
 // performSite carries out what the site engine wants of the outside.
-func (r *router) performSite(ctx context.Context, f site.Effect) {
+func (r *router) performSite(f site.Effect) {
 	switch f := f.(type) {
 	case site.ReadTraffic:
 		r.async(r.connKey(ike.ConnID(f.Conn)), func() any {
@@ -35,7 +35,7 @@ func (r *router) performSite(ctx context.Context, f site.Effect) {
 	case site.Probe:
 		r.probe(f)
 	case site.Resolve:
-		r.resolve(ctx, f)
+		r.resolve(f)
 	case site.Changed:
 		r.tunnelChanged(f)
 	case site.Answer:

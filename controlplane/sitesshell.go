@@ -50,9 +50,9 @@ func (r *router) probe(f site.Probe) {
 	r.data.Probe(f, func(res site.CheckResult) { r.inbox.answer(res) })
 }
 
-// resolve looks a name up, beside everything else.
-func (r *router) resolve(ctx context.Context, f site.Resolve) {
-	servers := r.cfg().NameServers
+// resolve looks a name up, beside everything else, until the loop ends: whoever has caused it may not wait so long.
+func (r *router) resolve(f site.Resolve) {
+	ctx, servers := r.ctx, r.cfg().NameServers
 	r.sites.lookups.do(func() {
 		ctx, cancel := lookupContext(ctx)
 		defer cancel()
