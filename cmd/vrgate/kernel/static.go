@@ -97,10 +97,34 @@ func (d *dataplane) setStatics(c *config.Router) {
 	d.mu.Lock()
 	d.statics, d.staticOrder = statics, order
 	d.mu.Unlock()
-	for _, s := range changed {
-		d.ensureStatic(s)
-	}
+	d.ensureStatics(changed)
 	d.watchWanted(slices.ContainsFunc(c.StaticTunnels, func(t config.StaticTunnel) bool { return t.Start == config.StartOnDemand }))
+}
+
+// ensureAtOnce bounds the interfaces that are made while a configuration is taken over: of thousands that would be minutes. tend makes
+// the others, or whoever needs one before.
+const ensureAtOnce = 200
+
+// ensureStatics makes the kernel objects of tunnels that are new or have changed. Policies without an interface are made in any case: they keep
+// packets from leaving in clear.
+func (d *dataplane) ensureStatics(changed []*static) {
+	interfaces := 0
+	for _, s := range changed {
+		s.mu.Lock()
+		route := s.config.Mode == config.StaticRoute
+		s.mu.Unlock()
+		if route {
+			interfaces++
+		}
+		if !route || interfaces <= ensureAtOnce {
+			d.ensureStatic(s)
+			continue
+		}
+		d.mu.Lock()
+		d.dirty[s] = true
+		d.mu.Unlock()
+	}
+	wake(d.wake)
 }
 
 // takeOver gives a tunnel another configuration and says whether it is another. An interface that cannot stay goes at once, so that another
@@ -296,6 +320,9 @@ func (d *dataplane) tendStatics(next int) int {
 	d.dirty = map[*static]bool{}
 	d.mu.Unlock()
 	for i, s := range all {
+		if d.life.Err() != nil {
+			return 0
+		}
 		regular := (i-next+len(all))%len(all) < mendAtOnce
 		if regular || dirty[s] || d.troubled(s) {
 			d.ensureStatic(s)

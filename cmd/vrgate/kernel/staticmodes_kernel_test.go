@@ -171,20 +171,29 @@ func TestStaticTenants(t *testing.T) {
 	w.gone("hq0", "hq1")
 }
 
-// TestStaticSubscriber: a subscriber reaches a host behind a static tunnel of its virtual router, and is reached, wherever the two routers are.
+// TestStaticSubscriber: a subscriber reaches a host behind a static tunnel of its virtual router, and is reached, wherever the two routers are; the
+// route is there only while the tunnel is carried, when that is what the configuration says.
 func TestStaticSubscriber(t *testing.T) {
 	for _, layout := range []string{"one router in a VRF", "VRF to another namespace"} {
 		t.Run(layout, func(t *testing.T) {
 			tunnel := headquarters()
 			tunnel.Networks = []config.StaticNetwork{{Name: "subscribers", Local: lanThere, Remote: moreNet}}
-			tunnel.Interface.Routes = []config.StaticNetworkRoute{{Network: moreNet}}
+			tunnel.Interface.Routes, tunnel.Interface.Withdraw = []config.StaticNetworkRoute{{Network: moreNet}}, true
 			w := staticWorld(t, layout, tunnel)
 			s, subscriber := w.office(w.peers[0], tunnel), w.peers[1]
 			run(t, "ip", "-n", s.space, "addr", "del", s.inner.String()+"/32", "dev", "lo")
 			s.address("10.8.0.5")
 			s.send(7)
+			routed := func(want bool) {
+				t.Helper()
+				if routes := run(t, "ip", "-n", w.end.space, "route", "show", "table", "all"); strings.Contains(routes, moreNet.String()) != want {
+					t.Errorf("routed %t:\n%s", want, routes)
+				}
+			}
+			routed(false)
 			s.connect(7)
 			s.carry(7)
+			routed(true)
 			w.connect(subscriber)
 			for _, way := range [][]string{{subscriber.space, subscriber.inner.String(), "10.8.0.5"}, {s.space, "10.8.0.5", subscriber.inner.String()}} {
 				if n := ping(t, way[0], way[1], way[2], 3, 1000); n != 3 {
@@ -194,6 +203,7 @@ func TestStaticSubscriber(t *testing.T) {
 			if c := s.disconnect(7); c.InPackets != 6 || c.OutPackets != 6 {
 				t.Errorf("%+v", c)
 			}
+			routed(false)
 			w.disconnect(subscriber)
 			w.nothingInClear()
 			w.gone("hq0")
@@ -273,9 +283,29 @@ func TestStaticRefused(t *testing.T) {
 	w.check(w.plane.Close())
 }
 
+// keepsNAT wants a NAT keepalive to be one byte from our port for NAT traversal (RFC 3948 section 2.3).
+func keepsNAT(t *testing.T, w *world) {
+	t.Helper()
+	to := netip.AddrPortFrom(w.peers[1].outer, 4600)
+	var c *net.UDPConn
+	inSpace(t, w.peers[1].space, func() (err error) {
+		c, err = net.ListenUDP("udp4", net.UDPAddrFromAddrPort(to))
+		return err
+	})
+	defer c.Close()
+	from := netip.MustParseAddrPort(serverAddress + ":4500")
+	w.check(w.plane.KeepNAT(ike.KeepNAT{Conn: 7, Local: from, Remote: to}))
+	b := make([]byte, 100)
+	w.check(c.SetReadDeadline(time.Now().Add(5 * time.Second)))
+	if n, by, err := c.ReadFromUDPAddrPort(b); err != nil || n != 1 || b[0] != 0xff || by != from {
+		t.Errorf("%x from %v, %v", b[:n], by, err)
+	}
+}
+
 // TestStaticNames: names are looked up at the name servers of the virtual router, from within it, the next one when one does not answer.
 func TestStaticNames(t *testing.T) {
 	w := staticWorld(t, "one router in a VRF")
+	keepsNAT(t, w)
 	var at netip.Addr
 	inSpace(t, w.intranet, func() error {
 		// Answers every question with 198.51.100.7: the question, and behind it a resource record that points to its name.
