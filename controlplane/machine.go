@@ -177,6 +177,10 @@ func (m *machine) fromIKE(now time.Time, effects []ike.Effect) {
 			}
 			delete(m.esp, f.Conn.ID)
 			m.fromSubscriber(now, m.subs.Step(now, subscriber.ConnDown{Conn: uint32(f.Conn.ID), Reason: string(f.Reason), Text: f.Text, ByPeer: f.ByPeer}))
+		case ike.ChildUp:
+			m.fromSite(now, m.sites.engine.Step(now, site.PairUp{Conn: uint32(f.Conn), Pair: f.Child}))
+		case ike.ChildDown:
+			m.fromSite(now, m.sites.engine.Step(now, site.PairDown{Conn: uint32(f.Conn), Pair: f.Child, Reason: site.Reason(f.Reason), Text: f.Text}))
 		case ike.InstallSA:
 			if f.SA.Static != "" {
 				m.sites.staticSA(&f.SA)

@@ -19,6 +19,9 @@ import (
 // reasonRouterDown is why a tunnel is down whose virtual router does not run.
 const reasonRouterDown = "router-down"
 
+// networkUp is the state of a pair of networks that carries.
+const networkUp = "up"
+
 // tunnelsNow is what engines and kernel know of a router's static tunnels.
 type tunnelsNow struct {
 	infos    map[string]site.Info
@@ -130,6 +133,11 @@ func staticView(r *config.Router, t *config.StaticTunnel, now tunnelsNow) api.Tu
 		v.Check.Failed, v.Check.Sent, v.Check.Lost = c.Failed, c.Sent, c.Lost
 	}
 	v.carried(ike.ConnID(i.Conn), now)
+	for k := range v.Networks {
+		if n := &v.Networks[k]; n.State != networkUp {
+			n.Reason, n.Text = string(i.Lapsed[n.Name].Reason), i.Lapsed[n.Name].Text
+		}
+	}
 	return v.Tunnel
 }
 
@@ -155,7 +163,7 @@ func (v *shownTunnel) carried(id ike.ConnID, now tunnelsNow) {
 			}
 		}
 		if len(n.Inbound) > 0 && len(n.Outbound) > 0 {
-			n.State = "up"
+			n.State = networkUp
 		}
 		for _, s := range n.Inbound {
 			v.AuthErrors += s.AuthErrors

@@ -146,6 +146,8 @@ func (m *machine) site(now time.Time, f site.Effect) {
 		m.fromIKE(now, m.ike.Step(now, ike.Initiate{Ref: f.Ref, Static: f.Tunnel, Remote: netip.AddrPortFrom(f.Peer, 0)}))
 	case site.HangUp:
 		m.siteHangUp(now, f)
+	case site.Complete:
+		m.fromIKE(now, m.ike.Step(now, ike.Complete{Conn: ike.ConnID(f.Conn)}))
 	case site.Admit:
 		if s.terminating[f.Tunnel] != "" { // else it has been removed, and IKE has forgotten it
 			s.admits[f.Tunnel] = f

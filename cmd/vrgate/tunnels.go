@@ -146,6 +146,13 @@ func why(x *api.Tunnel) string {
 	if !x.RetryAt.IsZero() {
 		out += " (again in " + max(time.Until(x.RetryAt), 0).Truncate(time.Second).String() + ")"
 	}
+	if i := slices.IndexFunc(x.Networks, func(n api.TunnelNetwork) bool { return n.Reason != "" }); i >= 0 {
+		n := &x.Networks[i]
+		out = "networks " + n.Name + ": " + n.Reason
+		if n.Text != "" {
+			out += ": " + n.Text
+		}
+	}
 	if x.KernelReason != "" {
 		out = x.KernelReason + ": " + x.KernelText
 	}
@@ -165,7 +172,7 @@ func tunnelCommand(dir *string) *cobra.Command {
 	c.AddCommand(
 		tunnelWord(ask, api.TunnelUp, "Let a tunnel come up that was taken down, and dial it"),
 		tunnelWord(ask, api.TunnelDown, "Take a tunnel down: it is neither dialled nor answered until `up`, or until a reload changes it"),
-		tunnelWord(ask, api.TunnelNow, "Dial a tunnel that waits after failures without further delay"),
+		tunnelWord(ask, api.TunnelNow, "Dial a tunnel that waits after failures without further delay, or what is missing of one that is up"),
 	)
 	return c
 }

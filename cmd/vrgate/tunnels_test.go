@@ -27,7 +27,7 @@ func (f *fakePlane) Tunnels(context.Context) ([]api.Tunnel, error) {
 			},
 			LocalIdentity: "@gate.example.net", PeerIdentity: "any", PeerID: "198.51.100.7", Networks: []api.TunnelNetwork{
 				{Name: "lan", Local: netip.MustParsePrefix("10.1.0.0/16"), Remote: netip.MustParsePrefix("10.2.0.0/16"), State: "up", Inbound: sa, Outbound: sa},
-				{Name: "2", Local: netip.MustParsePrefix("10.1.0.0/16"), Remote: netip.MustParsePrefix("10.3.0.0/16"), State: "down"},
+				{Name: "2", Local: netip.MustParsePrefix("10.1.0.0/16"), Remote: netip.MustParsePrefix("10.3.0.0/16"), State: "down", Reason: "peer-refused", Text: "it has no such networks"},
 				{Name: "3", Local: netip.MustParsePrefix("10.1.0.0/16"), Remote: netip.MustParsePrefix("10.4.0.0/16"), State: "down"},
 			},
 			Interface: api.TunnelInterface{Name: "hq0", Index: 9, MTU: 1400}, Connection: 77, FallOvers: 2,
@@ -73,12 +73,12 @@ func TestTunnels(t *testing.T) {
 	}
 	const hq = `
 VR      TUNNEL  MODE   STATE  SINCE  PEER          NETWORKS                                                            UP   INTERFACE  CHECK   FALL-OVERS  IN    OUT     WHY
-office  hq      route  up     1m30s  198.51.100.7  10.1.0.0/16 - 10.2.0.0/16, 10.1.0.0/16 - 10.3.0.0/16, 1 more  1/3  hq0        12.5ms  2           1024  20.0Ki  -
+office  hq      route  up     1m30s  198.51.100.7  10.1.0.0/16 - 10.2.0.0/16, 10.1.0.0/16 - 10.3.0.0/16, 1 more  1/3  hq0        12.5ms  2           1024  20.0Ki  networks 2: peer-refused: it has no such networks
 `
 	status, out, stderr := run("show", "tunnels")
 	want := []string{
 		"VR TUNNEL MODE STATE SINCE PEER NETWORKS UP INTERFACE CHECK FALL-OVERS IN OUT WHY",
-		"office hq route up 1m30s 198.51.100.7 10.1.0.0/16 - 10.2.0.0/16, 10.1.0.0/16 - 10.3.0.0/16, 1 more 1/3 hq0 12.5ms 2 1024 20.0Ki -",
+		"office hq route up 1m30s 198.51.100.7 10.1.0.0/16 - 10.2.0.0/16, 10.1.0.0/16 - 10.3.0.0/16, 1 more 1/3 hq0 12.5ms 2 1024 20.0Ki networks 2: peer-refused: it has no such networks",
 		"red branch transport down 1m30s any protocol 47 0/1 - - 0 5 6 awaits-peer",
 		"red far policy waiting 1m30s 198.51.100.9,far.example.net - 0/0 - failed 2/3 0 0 0 no-proposal-chosen: it offers none (again in 1m30s)",
 		"red new route up 1m30s any - 0/0 - not yet 0 0 0 interface-name-taken: somebody else has hq1",

@@ -85,7 +85,8 @@ type Tunnel struct {
 	FallBacks    uint64 `json:"fall_backs"`
 	Moves        uint64 `json:"moves"`
 	FailedRounds int    `json:"failed_rounds"`
-	// Failures counts dials that failed and connections that ended, by reason. LastFailure is the last of them.
+	// Failures counts dials that failed, connections that ended and pairs of networks that were lost or refused, by reason.
+	// LastFailure is the last of the dials and connections.
 	Failures    map[string]uint64 `json:"failures"`
 	LastFailure TunnelFailure     `json:"last_failure,omitzero"`
 	// Inside is what has gone through the interface since it was made; modes policy and transport have none. Outside is what
@@ -118,6 +119,9 @@ type TunnelNetwork struct {
 	RemotePort uint16       `json:"remote_port"`
 	// State is "up" if the connection that carries the tunnel has SAs in both directions for the pair, else "down".
 	State string `json:"state"`
+	// Reason says why a pair is missing while the tunnel is up, Text what is known beyond that.
+	Reason string `json:"reason,omitempty"`
+	Text   string `json:"text,omitempty"`
 	// Inbound and Outbound are the SAs of the connection that carries the tunnel.
 	Inbound  []IPsecSA `json:"inbound"`
 	Outbound []IPsecSA `json:"outbound"`

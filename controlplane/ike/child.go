@@ -71,9 +71,10 @@ func (e *Engine) outboundInstalled(c *conn, ch *child, failure string) {
 		}
 		e.deleteChild(c, ch)
 		switch {
-		case e.conns[c.Info.ID] != c || !c.Initiator:
+		case e.conns[c.Info.ID] != c:
 		case c.Static != "" && slices.Contains(c.Wanted, ch.Name):
 			e.staticFailed(c, ch.Name, nil, ReasonInstall, failure)
+		case !c.Initiator:
 		case !c.Announced:
 			e.closeConn(c, ReasonInstall, failure, false)
 		}

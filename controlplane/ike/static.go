@@ -118,6 +118,10 @@ type HangUp struct {
 	Text   string // for the operator
 }
 
+// Complete opens the pairs of networks that a connection of a static tunnel does not have, as Initiate does, whoever has begun the
+// connection. ChildUp or ChildDown comes for each; nothing happens where all are there.
+type Complete struct{ Conn ConnID }
+
 // AdmitPeers says from which addresses the peer of a static tunnel may come and may answer from now on, in the place of the
 // configured ones. It holds over [Reconfigure] and restarts, as long as the tunnel is configured; for one that is not it is
 // ignored. What is up is left alone, and its address remains one of the peer's until it ends, so that it can be rekeyed.
@@ -136,7 +140,7 @@ type ChildUp struct {
 }
 
 // ChildDown says that a pair of networks of a static tunnel has gone, or was refused when it was dialled,
-// while its connection goes on: it is not opened again before the next dial. It may come before ConnUp. With
+// while its connection goes on: it is not opened again before the next dial, or Complete. It may come before ConnUp. With
 // ConnDown all are down, whether it was told of each or not.
 type ChildDown struct {
 	Conn          ConnID
@@ -158,6 +162,7 @@ type KeepNAT struct {
 const keepalive = 20 * time.Second
 
 func (HangUp) ikeEvent()     {}
+func (Complete) ikeEvent()   {}
 func (AdmitPeers) ikeEvent() {}
 func (ChildUp) ikeEffect()   {}
 func (ChildDown) ikeEffect() {}

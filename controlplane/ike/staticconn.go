@@ -149,6 +149,11 @@ func (e *Engine) dialed(c *conn, ref uint64) {
 	if c.Announced {
 		e.emit(ConnUp{Conn: c.Info})
 	}
+	e.complete(c)
+}
+
+// complete opens the pairs of networks that a connection of a static tunnel does not have.
+func (e *Engine) complete(c *conn) {
 	if t := e.cfg.static(c.Static); t != nil {
 		c.Wanted = nil
 		for _, x := range t.Children[:min(len(t.Children), MaxStaticChildren)] {

@@ -102,6 +102,10 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 		e.admitPeers(ev)
 	case HangUp:
 		e.hangUp(ev)
+	case Complete:
+		if c := e.conns[ev.Conn]; c != nil && c.Announced && c.Static != "" {
+			e.complete(c)
+		}
 	case CloseConn:
 		if c := e.conns[ev.Conn]; c != nil {
 			e.closeConn(c, ev.Reason, ev.Text, false)

@@ -35,6 +35,10 @@ type bed struct {
 	deaf  bool // probes fail
 	flow  [2]uint64
 
+	refuses   bool        // peers refuse the pair "lan"
+	completes []time.Time // when connections were completed
+	asked     []uint32    // those that have not been answered
+
 	dials    map[uint64]Dial // unanswered
 	cut      map[uint64]bool // of these, hung up
 	conns    map[uint32]Up
@@ -141,6 +145,11 @@ func (b *bed) judge(f Effect) {
 			b.Fatalf("%v: %+v of none, or again", b.now, f)
 		}
 		b.cut[f.Ref] = true
+	case Complete:
+		if f.Conn == 0 || b.carry[f.Tunnel] != f.Conn || !b.e.tunnels[f.Tunnel].cfg.dials() {
+			b.Fatalf("%v: %+v: carries %d", b.now, f, b.carry[f.Tunnel])
+		}
+		b.completes, b.asked = append(b.completes, b.now), append(b.asked, f.Conn)
 	case Carry:
 		if u, ok := b.conns[f.Conn]; f.Conn != 0 && (!ok || u.Tunnel != f.Tunnel) {
 			b.Fatalf("%v: %+v is not up", b.now, f)
@@ -193,7 +202,7 @@ func (b *bed) consistent() {
 		if t.Admin && (t.active != nil || t.try != nil || b.admits[name].Open) {
 			b.Fatalf("%v: %s is down and lives", b.now, name)
 		}
-		if t.active == nil && (!t.StableAt.IsZero() || !t.FallAt.IsZero() || !t.Check.deadline().IsZero() || !t.Flow.ReadAt.IsZero()) {
+		if t.active == nil && (!t.StableAt.IsZero() || !t.FallAt.IsZero() || !t.MendAt.IsZero() || !t.Check.deadline().IsZero() || !t.Flow.ReadAt.IsZero()) {
 			b.Fatalf("%v: %s has timers of a tunnel that is up: %+v", b.now, name, t.life)
 		}
 		if t.cfg.Start == NailedUp && t.cfg.dials() && !t.Admin && !b.e.closed && t.active == nil && t.try == nil && t.dial == nil && t.RetryAt.IsZero() {
@@ -286,6 +295,13 @@ func (b *bed) world() {
 				r.Reason = "no-such-name"
 			}
 			b.step(r)
+		case len(b.asked) > 0:
+			c := b.asked[0]
+			if b.asked = b.asked[1:]; b.refuses {
+				b.step(PairDown{Conn: c, Pair: "lan", Reason: "peer-refused", Text: "no"})
+			} else {
+				b.step(PairUp{Conn: c, Pair: "lan"})
+			}
 		case len(b.probes) > 0:
 			p := b.probes[0]
 			b.probes = b.probes[1:]
@@ -390,7 +406,7 @@ func (b *bed) restart(cfg Config) {
 	clear(b.carry)
 	clear(b.said)
 	clear(b.barred)
-	b.resolves, b.probes, b.reads = nil, nil, nil
+	b.resolves, b.probes, b.reads, b.asked = nil, nil, nil, nil
 	b.step(Timer{})
 }
 

@@ -14,6 +14,8 @@ type conn struct {
 	Peer   netip.Addr
 	Via    Peer // the entry of the list that it belongs to; zero where any peer may call
 	Since  time.Time
+	// Lapsed are the pairs of networks that were lost or could not be had, with what has become of them last.
+	Lapsed map[string]Failure `json:",omitempty"`
 
 	peer   int     // position of that entry
 	tunnel *tunnel // nil after a restart with another configuration
@@ -182,6 +184,7 @@ func (e *Engine) carriedBy(t *tunnel, c *conn) {
 	t.FallAt = time.Time{}
 	e.beginCheck(t)
 	e.beginFlow(t)
+	e.beginMend(t)
 	if c == nil {
 		e.emit(Carry{Tunnel: t.cfg.Name})
 		return

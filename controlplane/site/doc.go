@@ -23,7 +23,7 @@
 // nothing happens. When both ends dial at the same time both connections stay: each end hanging one up could leave none.
 //
 // Files: attempt.go rounds and dials, conn.go connections, names.go addresses of peers, check.go connectivity checks,
-// traffic.go idle and one-way tunnels, operator.go words of the operator, reload.go other configurations.
+// pairs.go pairs of networks, traffic.go idle and one-way tunnels, operator.go words of the operator, reload.go other configurations.
 //
 // Identifiers such as D23 or Z-6 in comments are rules of the project's requirements table.
 package site

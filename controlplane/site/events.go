@@ -31,6 +31,20 @@ type Down struct {
 	Dead   bool // the peer is not there: another one is tried first
 }
 
+// PairUp says that a pair of networks of a connection that is up carries traffic.
+type PairUp struct {
+	Conn uint32
+	Pair string
+}
+
+// PairDown says that a pair of networks has been lost, or could not be had, while its connection goes on.
+type PairDown struct {
+	Conn   uint32
+	Pair   string
+	Reason Reason
+	Text   string
+}
+
 // Resolved answers [Resolve]. It may also come unasked, when the shell knows that a name has changed.
 type Resolved struct {
 	Name   string
@@ -73,6 +87,8 @@ type Reconfigure struct{ Config Config }
 func (Timer) siteEvent()       {}
 func (Up) siteEvent()          {}
 func (Down) siteEvent()        {}
+func (PairUp) siteEvent()      {}
+func (PairDown) siteEvent()    {}
 func (Resolved) siteEvent()    {}
 func (Acquire) siteEvent()     {}
 func (CheckResult) siteEvent() {}
@@ -99,6 +115,13 @@ type HangUp struct {
 	Conn   uint32
 	Reason Reason
 	Text   string
+}
+
+// Complete has the pairs of networks opened that a connection does not have. [PairUp] or [PairDown] follows for each; where all
+// are there nothing does.
+type Complete struct {
+	Tunnel string
+	Conn   uint32
 }
 
 // Carry names the connection that carries a tunnel's traffic from now on; Conn 0: none does. It comes before the HangUp of
@@ -155,6 +178,7 @@ type Changed struct {
 
 func (Dial) siteEffect()        {}
 func (HangUp) siteEffect()      {}
+func (Complete) siteEffect()    {}
 func (Carry) siteEffect()       {}
 func (Admit) siteEffect()       {}
 func (Resolve) siteEffect()     {}

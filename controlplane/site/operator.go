@@ -11,7 +11,8 @@ const (
 	CommandUp Command = iota + 1
 	// CommandDown hangs up, and neither dials nor answers until CommandUp, or until a reload changes the tunnel.
 	CommandDown
-	// CommandNow ends a pause and forgets the failures before it (D23).
+	// CommandNow ends a pause and forgets the failures before it (D23). Of a tunnel that is up it opens the pairs of networks that
+	// are missing.
 	CommandNow
 )
 
@@ -52,6 +53,10 @@ func (e *Engine) obey(ev Operator) (Reason, string) {
 		return ReasonRespondOnly, "its peer has to call"
 	}
 	t.Admin, t.AdminWhy = false, ""
+	if t.active != nil && t.cfg.dials() {
+		t.Mends = 0
+		e.mend(t)
+	}
 	e.admission(t)
 	e.touch(t)
 	if t.active == nil && t.cfg.dials() {

@@ -81,6 +81,9 @@ func (e *Engine) changed(t *tunnel, old Tunnel) {
 	if cfg.Idle != old.Idle || cfg.NoReturn != old.NoReturn || cfg.Start != old.Start {
 		e.beginFlow(t)
 	}
+	if cfg.dials() != old.dials() {
+		e.beginMend(t)
+	}
 	if cfg.FallBack != old.FallBack {
 		t.FallAt = time.Time{}
 	}

@@ -51,6 +51,8 @@ type Info struct {
 	Failure  Failure    // last
 	Failed   int        // rounds without success since it was stable
 	Check    CheckInfo
+	// Lapsed says why pairs of networks of the connection that carries it are missing.
+	Lapsed map[string]Failure
 
 	Attempts, Ups               uint64 // dials, and times that it came up
 	FallOvers, FallBacks, Moves uint64
@@ -152,7 +154,7 @@ func (e *Engine) info(t *tunnel) Info {
 	}
 	for _, o := range t.conns {
 		if o == t.active {
-			i.Ours = o.Ours
+			i.Ours, i.Lapsed = o.Ours, maps.Clone(o.Lapsed)
 		} else {
 			i.Others = append(i.Others, o.ID)
 		}

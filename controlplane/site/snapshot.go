@@ -96,7 +96,7 @@ func (e *Engine) restore(s tunnelSnapshot) error {
 		return fmt.Errorf("%d connections or %d reasons are too many", len(s.Conns), len(s.Life.Counts))
 	}
 	for _, c := range s.Conns {
-		if c == nil || c.ID == 0 || e.byConn[c.ID] != nil || !c.Peer.IsValid() {
+		if c == nil || c.ID == 0 || e.byConn[c.ID] != nil || !c.Peer.IsValid() || len(c.Lapsed) > maxPairs {
 			return fmt.Errorf("a connection has no number or peer, or stands there twice")
 		}
 		c.Tunnel, c.tunnel = s.Name, t
@@ -156,6 +156,7 @@ func (t *tunnel) inRange(now time.Time) {
 	t.RetryAt = noLater(t.RetryAt, now.Add(t.cfg.BackoffMax))
 	t.StableAt = noLater(t.StableAt, now.Add(t.cfg.Stable))
 	t.FallAt = noLater(t.FallAt, now.Add(t.fallBack()))
+	t.Mends, t.MendAt = min(max(t.Mends, 0), maxDoublings+1), noLater(t.MendAt, now.Add(max(mendAfter, t.cfg.BackoffMax)))
 	t.Check.NextAt = noLater(t.Check.NextAt, now.Add(t.cfg.Check.Period))
 	t.Flow.ReadAt = noLater(t.Flow.ReadAt, now.Add(t.readStep()))
 }
@@ -165,7 +166,7 @@ func (e *Engine) resume(t *tunnel) {
 	t.Check.Until = time.Time{}
 	switch {
 	case t.active == nil:
-		t.StableAt, t.FallAt, t.UpSince, t.FellBack = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+		t.StableAt, t.FallAt, t.MendAt, t.UpSince, t.FellBack = time.Time{}, time.Time{}, time.Time{}, time.Time{}, time.Time{}
 		t.Check.NextAt, t.Flow = time.Time{}, flow{}
 		return
 	case !t.cfg.Check.on():

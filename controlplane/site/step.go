@@ -52,6 +52,10 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 		e.up(ev)
 	case Down:
 		e.down(ev)
+	case PairUp:
+		e.pairUp(ev)
+	case PairDown:
+		e.pairDown(ev)
 	case Resolved:
 		e.resolved(ev)
 	case Acquire:

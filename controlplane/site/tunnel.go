@@ -38,6 +38,9 @@ type life struct {
 	RetryAt   time.Time // when the pause is over
 	StableAt  time.Time // when it will have been up for long enough
 	FallAt    time.Time // when the peers before this one are tried
+	MendAt    time.Time // when pairs of networks that are not there are asked for
+	Mended    time.Time // when they were
+	Mends     int       // times that was in vain
 	UpSince   time.Time
 	State     State     // as last reported
 	Since     time.Time // of the state
@@ -77,7 +80,7 @@ func (t *tunnel) setDisabled() {
 func (t *tunnel) alarm() *timer { return &t.timer }
 
 func (t *tunnel) deadline() time.Time {
-	at := earliest(t.RetryAt, t.StableAt, t.FallAt, t.Check.deadline(), t.Flow.ReadAt)
+	at := earliest(t.RetryAt, t.StableAt, t.FallAt, t.MendAt, t.Check.deadline(), t.Flow.ReadAt)
 	if t.dial != nil {
 		at = earliest(at, t.dial.until)
 	}
@@ -96,6 +99,9 @@ func (t *tunnel) expire(e *Engine) {
 	}
 	if e.reached(t.FallAt) {
 		e.tryEarlierPeers(t)
+	}
+	if e.reached(t.MendAt) {
+		e.mend(t)
 	}
 	if t.dial != nil && e.reached(t.dial.until) {
 		e.cancel(t, ReasonDialTimeout)

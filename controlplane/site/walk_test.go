@@ -65,7 +65,11 @@ func TestRandomWalk(t *testing.T) {
 				b.resolves = b.resolves[1:]
 				b.step(r)
 			},
-			"ends":    func(t *rapid.T) { b.ends(conn(t), rapid.Bool().Draw(t, "dead")) },
+			"ends": func(t *rapid.T) { b.ends(conn(t), rapid.Bool().Draw(t, "dead")) },
+			"lapses": func(t *rapid.T) {
+				b.step(PairDown{Conn: conn(t), Pair: rapid.SampledFrom([]string{"lan", "dmz"}).Draw(t, "pair"), Reason: "peer-deleted"})
+			},
+			"refuses": func(t *rapid.T) { b.refuses = rapid.Bool().Draw(t, "refuses") },
 			"calls":   func(t *rapid.T) { b.calls(aTunnel.Draw(t, "tunnel"), anAddr.Draw(t, "peer")) },
 			"acquire": func(t *rapid.T) { b.step(Acquire{Tunnel: aTunnel.Draw(t, "tunnel")}) },
 			"operator": func(t *rapid.T) {

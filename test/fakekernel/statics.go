@@ -135,6 +135,23 @@ func (d *plane) outbound(conn ike.ConnID, child string) *sa {
 	return best
 }
 
+// ExpireStatic ends the outbound SA of a pair of networks by which a static tunnel of a router is carried, as its hard lifetime
+// does; false: there is none.
+func (k *Kernel) ExpireStatic(router, tunnel, networks string) bool {
+	k.mu.Lock()
+	d := k.routers[router]
+	var found *sa
+	if d != nil {
+		found = d.outbound(d.statics.carry[tunnel].Conn, networks)
+	}
+	k.mu.Unlock()
+	if found == nil {
+		return false
+	}
+	d.in.SAExpired(found.SPI, ike.Outbound, true)
+	return true
+}
+
 // StaticTunnels implements [controlplane.TunnelPlane].
 func (d *plane) StaticTunnels() ([]controlplane.TunnelState, error) {
 	d.kernel.mu.Lock()
