@@ -306,6 +306,9 @@ func (b *builder) staticInterface(x *staticSource) {
 		return compareRoutes(LinkRoute{Network: a.Network, Metric: a.Metric}, LinkRoute{Network: b.Network, Metric: b.Metric})
 	})
 	x.t.Interface = i
+	if i.Withdraw && len(i.Routes) > 0 && x.t.Start == StartOnDemand {
+		b.warnf(f.Withdraw.pos, "the tunnel is dialled by its operator only: an on-demand tunnel starts when a packet is routed into it, and its routes are away while it is not up")
+	}
 }
 
 // deviceName is the name of the interface, where it is given; "" if there is none.
@@ -341,6 +344,9 @@ func (b *builder) staticCheck(x *staticSource) {
 		c.Timeout = c.Period
 	}
 	x.t.Check = c
+	if idle := x.file.Idle; x.t.Start == StartOnDemand && idle.v > 0 && c.Period < idle.v {
+		b.warnf(idle.pos, "the tunnel is never idle: its check sends every %v", c.Period)
+	}
 	if x.t.Mode == StaticTransport || x.t.Mode == 0 || !x.file.sound("networks") || !x.file.sound("interface") {
 		return
 	}

@@ -332,6 +332,20 @@ func TestStaticsTogether(t *testing.T) {
 			a:        between("interface", "{addresses: [10.9.0.1/32]}", "check", "{target: 10.2.0.1}"),
 			warnings: []string{`vr/a.yaml:4:157: no address of the interface is in the local network that the check needs; give a "source" that is`},
 		},
+		"a check that keeps an on-demand tunnel up": {
+			a:        between("start", "on-demand", "idle-timeout", "5m", "check", "{target: 10.2.0.1, period: 1m}"),
+			warnings: []string{`vr/a.yaml:4:143: the tunnel is never idle: its check sends every 1m0s`},
+		},
+		"a check that lets an on-demand tunnel go": {
+			a: between("start", "on-demand", "idle-timeout", "30s", "check", "{target: 10.2.0.1, period: 1m}"),
+		},
+		"an on-demand tunnel without routes": {
+			a:        between("start", "on-demand", "interface", "{withdraw-routes: true}"),
+			warnings: []string{`vr/a.yaml:4:158: the tunnel is dialled by its operator only: an on-demand tunnel starts when a packet is routed into it, and its routes are away while it is not up`},
+		},
+		"an on-demand tunnel with routes of others": {
+			a: between("start", "on-demand", "interface", "{withdraw-routes: true, routes: []}"),
+		},
 		"a check by one of several": {
 			a: between("interface", "{addresses: [10.9.0.1/32, 10.1.0.1/32]}", "check", "{target: 10.2.0.1}"),
 		},
