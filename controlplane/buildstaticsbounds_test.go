@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"vrgate/controlplane/config"
+	"vrgate/controlplane/ike"
 	"vrgate/controlplane/site"
 )
 
@@ -113,6 +114,26 @@ func TestBoundsOfStatics(t *testing.T) {
 	} {
 		if !same {
 			t.Errorf("the default of %s is not that of D23 or Z-11: %+v", name, got)
+		}
+	}
+}
+
+// TestIdentitiesOfStatics: an identity that the configuration allows is one that IKE can compare, though neither package knows the
+// other: else it would be nobody's.
+func TestIdentitiesOfStatics(t *testing.T) {
+	for id, ok := range map[string]bool{
+		"192.0.2.9": true, "@gate.example.net": true, "admin@example.net": true, "office": true, "keyid:any": true, "keyid:192.0.2.9": true,
+		"dn:CN=gate": true, "dn:CN=gate,O=Example,C=DE": true, "dn:1.2.3=x": true, "dn:DC=net,E=a@b": true, "dn:CN=gate\\, the first,O=x": true, "dn:CN=\\c3\\9cbung": true, "dn:CN=a\\\\ff": true,
+		"dn:": false, "dn:CN": false, "dn:XX=1": false, "dn:9.9.9=x": false, "dn:CN=a\\": false, "dn:CN=\\ff": false, "dn:" + strings.Repeat("O=x,", 64) + "CN=y": false,
+	} {
+		for _, key := range []string{"local-id", "peer-id"} {
+			r := loadStatic(t, fmt.Sprintf(boundedStatic, "198.51.100.1")+fmt.Sprintf("  %s: '%s'\n", key, id))
+			if (r != nil) != ok {
+				t.Errorf("%s %q: the file may say it: %v", key, id, r != nil)
+			}
+		}
+		if err := ike.CheckID(id); (err == nil) != ok {
+			t.Errorf("%q: IKE says %v", id, err)
 		}
 	}
 }

@@ -7,7 +7,9 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // prefix is an IPv4 network, or one address.
@@ -125,11 +127,31 @@ var dnNames = []string{
 var objectID = regexp.MustCompile(`^[0-2](\.[0-9]{1,9})+$`)
 
 // escaped is a character of a value that does not separate it from the next.
-var escaped = regexp.MustCompile(`\\.`)
+var escaped = regexp.MustCompile(`\\([0-9A-Fa-f]{2}|.)`)
+
+// maxDNParts is how many parts of a distinguished name IKE compares.
+const maxDNParts = 32
+
+// unescaped is what an escape such as \c3 or \, stands for.
+func unescaped(escape string) string {
+	if n, err := strconv.ParseUint(escape[1:], 16, 8); err == nil && len(escape) == 3 {
+		return string([]byte{byte(n)})
+	}
+	return escape[1:]
+}
 
 // checkDN checks a distinguished name as RFC 4514 writes it.
 func checkDN(name string) error {
+	if !utf8.ValidString(escaped.ReplaceAllStringFunc(name, unescaped)) {
+		return errors.New("has escaped bytes that are not UTF-8")
+	}
 	name = strings.NewReplacer(";", ",", "+", ",").Replace(escaped.ReplaceAllString(name, "x"))
+	switch {
+	case strings.Contains(name, `\`):
+		return errors.New("ends with a backslash")
+	case strings.Count(name, ",") >= maxDNParts:
+		return fmt.Errorf("has more than %d parts", maxDNParts)
+	}
 	for part := range strings.SplitSeq(name, ",") {
 		key, value, ok := strings.Cut(part, "=")
 		if key = strings.TrimSpace(key); !ok || strings.TrimSpace(value) == "" {

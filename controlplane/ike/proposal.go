@@ -287,7 +287,7 @@ func chooseESP(sa isakmp.SA, rules espRules) (c espChoice, reason Reason, text s
 			switch {
 			case pr.Protocol == isakmp.ProtocolAH:
 				verdict = "AH is not spoken, which no NAT lets through; ESP is needed"
-				if len(sa.Proposals) == 1 {
+				if !slices.ContainsFunc(sa.Proposals, func(o isakmp.Proposal) bool { return o.Protocol != isakmp.ProtocolAH }) {
 					reason = ReasonAH
 				}
 			case pr.Protocol != isakmp.ProtocolESP:

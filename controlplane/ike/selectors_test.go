@@ -127,6 +127,7 @@ func TestESPChoice(t *testing.T) {
 		{"second proposal", []isakmp.Proposal{{Number: 0, Protocol: isakmp.ProtocolAH, SPI: spi, Transforms: ah.Transforms}, esp(good)}, 0, false, false, ""},
 		{"AH and ESP", []isakmp.Proposal{ah, esp(good)}, 0, false, false, ReasonNoProposal2},
 		{"AH", []isakmp.Proposal{ah}, 0, false, false, ReasonAH},
+		{"AH twice", []isakmp.Proposal{ah, {Number: 2, Protocol: isakmp.ProtocolAH, SPI: spi, Transforms: ah.Transforms}}, 0, false, true, ReasonAH},
 		{"nothing", nil, 0, false, false, ReasonNoProposal2},
 		{"no transforms", []isakmp.Proposal{{Number: 1, Protocol: isakmp.ProtocolESP, SPI: spi}}, 0, false, false, ReasonNoProposal2},
 		{"reserved SPI", []isakmp.Proposal{badSPI}, 0, false, false, ReasonNoProposal2},

@@ -126,3 +126,16 @@ func TestDisabled(t *testing.T) {
 	b.world()
 	b.is("hq", StateUp, primary)
 }
+
+// What wants to be sent while an operator has a tunnel down is not kept for later: the kernel asks again if it still does.
+func TestAcquireWhileDown(t *testing.T) {
+	b := newBed(t, with(one(primary), func(t *Tunnel) { t.Start = OnDemand })).start()
+	b.operator("hq", CommandDown)
+	b.step(Acquire{Tunnel: "hq"})
+	b.reload(func(t *Tunnel) { t.Revision = "2" })
+	b.pass(time.Hour)
+	b.is("hq", StateDown, none)
+	b.step(Acquire{Tunnel: "hq"})
+	b.world()
+	b.is("hq", StateUp, primary)
+}

@@ -137,40 +137,6 @@ func (e *Engine) removedFrom(c *conn, peers []Peer) bool {
 	return len(peers) > 0 && !slices.Contains(peers, c.Via) && e.peerAt(peers, c.Peer) == len(peers)
 }
 
-// Affected is a tunnel that is up and would not be after a reload.
-type Affected struct {
-	Name   string
-	Reason Reason
-}
-
-// Affected tells which tunnels [Reconfigure] with this configuration would end, by name. It changes nothing.
-func (e *Engine) Affected(cfg Config) []Affected {
-	wanted := map[string]Tunnel{}
-	for _, c := range cfg.withDefaults().Tunnels {
-		wanted[c.Name] = c
-	}
-	var out []Affected
-	for _, t := range e.sorted() {
-		c, ok := wanted[t.cfg.Name]
-		var why Reason
-		switch {
-		case t.active == nil:
-		case !ok:
-			why = ReasonRemoved
-		case c.Revision != t.cfg.Revision:
-			why = ReasonChanged
-		case c.Disabled && !t.cfg.Disabled:
-			why = ReasonDisabled
-		case !slices.ContainsFunc(t.conns, func(n *conn) bool { return !e.removedFrom(n, c.Peers) }):
-			why = ReasonPeerRemoved
-		}
-		if why != "" {
-			out = append(out, Affected{Name: t.cfg.Name, Reason: why})
-		}
-	}
-	return out
-}
-
 // Ending is a connection that a reload would end.
 type Ending struct {
 	Tunnel string

@@ -35,12 +35,12 @@ func TestReload(t *testing.T) {
 			}
 			cfg := two()
 			change(&cfg.Tunnels[0])
-			affected := b.e.Affected(cfg)
+			ending := b.e.Ending(cfg)
 			b.reload(change)
 			if c.ends == "" {
 				b.hungUp()
-				if len(affected) != 0 {
-					t.Fatalf("announced %v", affected)
+				if len(ending) != 0 {
+					t.Fatalf("announced %v", ending)
 				}
 				b.pass(time.Minute)
 				b.is("hq", StateUp, primary)
@@ -48,8 +48,8 @@ func TestReload(t *testing.T) {
 				return
 			}
 			b.hungUp(c.ends)
-			if !slices.Equal(affected, []Affected{{"hq", c.ends}}) {
-				t.Fatalf("announced %v", affected)
+			if !slices.Equal(ending, []Ending{{"hq", 1, c.ends}}) {
+				t.Fatalf("announced %v", ending)
 			}
 			b.world()
 			after := map[Reason]State{ReasonChanged: StateUp, ReasonPeerRemoved: StateUp, ReasonDisabled: StateAdminDown}
