@@ -127,12 +127,11 @@ func TestDisabled(t *testing.T) {
 	b.is("hq", StateUp, primary)
 }
 
-// What wants to be sent while an operator has a tunnel down is not kept for later: the kernel asks again if it still does.
+// What wants to be sent while a tunnel is disabled is not kept for later: the kernel asks again if it still does.
 func TestAcquireWhileDown(t *testing.T) {
-	b := newBed(t, with(one(primary), func(t *Tunnel) { t.Start = OnDemand })).start()
-	b.operator("hq", CommandDown)
+	b := newBed(t, with(one(primary), func(t *Tunnel) { t.Start, t.Disabled = OnDemand, true })).start()
 	b.step(Acquire{Tunnel: "hq"})
-	b.reload(func(t *Tunnel) { t.Revision = "2" })
+	b.reload(func(t *Tunnel) { t.Disabled = false })
 	b.pass(time.Hour)
 	b.is("hq", StateDown, none)
 	b.step(Acquire{Tunnel: "hq"})
