@@ -69,6 +69,7 @@ func (c Config) withDefaults() Config {
 	c.Keys, c.Statics = slices.Clone(c.Keys), slices.Clone(c.Statics)
 	for i := range c.Statics {
 		c.Statics[i].admission = nil // see bindAdmissions
+		c.Statics[i].peer = newIDPattern(c.Statics[i].PeerID)
 	}
 	for i := range c.Keys {
 		k := &c.Keys[i]

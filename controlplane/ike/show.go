@@ -3,6 +3,7 @@ package ike
 import (
 	"bytes"
 	"cmp"
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -134,12 +135,18 @@ func (e *Engine) Counters() map[Reason]uint64 { return maps.Clone(e.counters) }
 
 // sortedPhase1 lists all phase 1 SAs in a stable order.
 func (e *Engine) sortedPhase1() []*phase1 {
-	ps := make([]*phase1, 0, len(e.sas)+len(e.own))
-	for _, p := range e.sas {
-		ps = append(ps, p)
-	}
-	for _, p := range e.own {
-		ps = append(ps, p)
+	return e.phase1Where(func(*phase1) bool { return true })
+}
+
+// phase1Where lists those that pick names.
+func (e *Engine) phase1Where(pick func(*phase1) bool) []*phase1 {
+	var ps []*phase1
+	for _, all := range []iter.Seq[*phase1]{maps.Values(e.sas), maps.Values(e.own)} {
+		for p := range all {
+			if pick(p) {
+				ps = append(ps, p)
+			}
+		}
 	}
 	slices.SortFunc(ps, func(a, b *phase1) int {
 		return cmp.Or(a.Remote.Compare(b.Remote), bytes.Compare(a.Cookies.I[:], b.Cookies.I[:]), bytes.Compare(a.Cookies.R[:], b.Cookies.R[:]))

@@ -65,6 +65,7 @@ type StaticTunnel struct {
 	Revision string
 
 	admission *admission // nil: what is configured holds
+	peer      *idPattern // PeerID, read once
 }
 
 // StaticChild is one pair of networks of a static tunnel, with ESP SAs of its own. A pair is the same on
@@ -314,12 +315,13 @@ func (c *Config) staticOf(x claim, loose bool) *StaticTunnel {
 	if err != nil || x.bound {
 		return nil
 	}
+	shown := newShownID(id)
 	for i := range c.Statics {
 		t := &c.Statics[i]
 		switch {
 		case x.keyStatic != "" && x.keyStatic != t.Name,
 			x.keyStatic == "" && !t.certified() && c.ownKeys(t.Name),
-			!t.answers(x.method), !t.between(x.local, x.remote), !idMatches(t.peerID(x.remote), id):
+			!t.answers(x.method), !t.between(x.local, x.remote), !t.isPeer(x.remote, shown):
 			continue
 		case x.keyStatic == "" && !loose && t.anywhere() && t.anyID():
 			continue

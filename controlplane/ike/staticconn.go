@@ -122,13 +122,10 @@ func (e *Engine) dialling(tunnel string, remote netip.Addr) *phase1 {
 
 // dials lists the phase 1 SAs that are being opened for a new connection of a tunnel.
 func (e *Engine) dials(tunnel string) []*phase1 {
-	var out []*phase1
-	for _, p := range e.sortedPhase1() {
-		if n := p.neg; n != nil && n.attempt != nil && n.Rekey == 0 && n.Open.Static == tunnel {
-			out = append(out, p)
-		}
-	}
-	return out
+	return e.phase1Where(func(p *phase1) bool {
+		n := p.neg
+		return n != nil && n.attempt != nil && n.Rekey == 0 && n.Open.Static == tunnel
+	})
 }
 
 // supersede puts a dial in the place of another one, which is over with that: each ends once.

@@ -16,6 +16,14 @@ func (t *StaticTunnel) peerID(remote netip.Addr) string {
 	return t.PeerID
 }
 
+// isPeer tells whether a peer at an address has the identity that it must have.
+func (t *StaticTunnel) isPeer(remote netip.Addr, id *shownID) bool {
+	if t.PeerIDIsAddress || t.peer == nil {
+		return newIDPattern(t.peerID(remote)).matches(id)
+	}
+	return t.peer.matches(id)
+}
+
 // advice is what to configure for a peer that calls itself otherwise than by its address, where that was asked of it by
 // default: one behind a NAT shows its own address, and one with a certificate mostly its subject.
 func (t *StaticTunnel) advice(id isakmp.ID) string {
