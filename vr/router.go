@@ -72,6 +72,8 @@ type Router struct {
 	joining sync.Mutex
 	left    bool // no pairs any more
 
+	xfrmLinks handles // for those that live here
+
 	// bearing is held while an XFRM interface of the router is made. It is taken before all others.
 	bearing sync.Mutex
 }

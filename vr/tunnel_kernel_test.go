@@ -353,6 +353,9 @@ func TestManyTunnels(t *testing.T) {
 		list, numbers[tun.IfID()] = append(list, tun), true
 	}
 	made := time.Since(began)
+	if open := descriptors() - before; open > count+2 { // one each, and what they share
+		t.Errorf("%d tunnels have %d descriptors", count, open)
+	}
 	for _, tun := range list {
 		check(t, tun.Mend())
 	}

@@ -21,7 +21,8 @@ type xfrmLink struct {
 	number  uint32 // where the search for ifID begins
 	alias   string
 	table   int             // of the terminating router
-	nl      *netlink.Handle // in its namespace: the router may close first
+	nl      *netlink.Handle // in its namespace, lent by home
+	home    *handles
 
 	news int    // netlink socket with the kernel's messages about the interface
 	mark uint32 // see Mark
@@ -68,7 +69,8 @@ const linkTries = 16
 // remove removes.
 func (x *xfrmLink) open(p place, prepare func() error) (err error) {
 	x.table, x.news = p.to.table, -1
-	if x.nl, err = netlink.NewHandleAt(p.to.space.handle(), unix.NETLINK_ROUTE, unix.NETLINK_XFRM); err != nil {
+	x.home = &p.to.xfrmLinks
+	if x.nl, err = x.home.lend(p.to.space); err != nil {
 		return failed(err, "virtual router %s: route and IPsec netlink", p.to.name)
 	}
 	if err := x.bear(p); err != nil {
@@ -280,7 +282,7 @@ func (x *xfrmLink) remove() error {
 		}
 	}
 	err = errors.Join(err, x.closeGate())
-	x.nl.Close()
+	x.home.takeBack()
 	if x.news >= 0 {
 		err = errors.Join(err, unix.Close(x.news))
 	}
