@@ -157,6 +157,9 @@ func TestSiteTerminating(t *testing.T) {
 		if got := w.ping("red", westHost, eastHost); got != "answered" {
 			t.Errorf("from red: %s", got)
 		}
+		if f := w.p.Tunnel("front", "to-red").Failures; f["no-terminating-router"] != 1 || f["static-tunnel-shut"] != 0 {
+			t.Errorf("while red was made anew: %v", f)
+		}
 		// Red goes.
 		delete(files, "vr/red.yaml")
 		plan = w.reload(files)
