@@ -184,6 +184,45 @@ func TestSiteTerminating(t *testing.T) {
 	})
 }
 
+// TestSiteTerminatingAway: while a tenant's virtual router is made anew nobody comes up for it, who would be tied to what goes; the
+// peer that calls meanwhile is told no, and called when the router serves.
+func TestSiteTerminatingAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newSiteNet(t)
+		e := n.node(eastFiles("back-off: 1s", "back-off-max: 1s"))
+		files := tenantFiles()
+		w := n.node(files)
+		w.assertState("front", "to-red", "up", 10*time.Second)
+		time.Sleep(time.Minute)
+		calls := func(prefix string) (at []int) {
+			for i, c := range w.kernel.Calls() {
+				if strings.HasPrefix(c, prefix) {
+					at = append(at, i)
+				}
+			}
+			return at
+		}
+		installed := len(calls("front: install SA of " + eastServer))
+		attempts := e.p.Tunnel("east", "hq").Attempts
+		w.kernel.Fail(len(w.kernel.Calls()) + 7)
+		if _, err := w.p.Reload(t.Context(), loadConfig(t, edited(files, "vr/red.yaml", "namespace: {name: red}", "namespace: {name: scarlet}"))); err != nil {
+			t.Fatal(err)
+		}
+		w.assertState("front", "to-red", "up", 3*time.Minute)
+		opens, installs := calls("red: open"), calls("front: install SA of "+eastServer)
+		if len(opens) != 3 {
+			t.Fatalf("red has been opened %d times; the test fails another call\n%s", len(opens), strings.Join(w.kernel.Calls(), "\n"))
+		}
+		if installs[installed] < opens[2] {
+			t.Errorf("SAs while red is away:\n%s", strings.Join(w.kernel.Calls(), "\n"))
+		}
+		if i := e.p.Tunnel("east", "hq"); i.Attempts == attempts || i.Failures["kernel-refused"] != 0 {
+			t.Errorf("east has not called meanwhile: %+v", i)
+		}
+		finishSites(t, w, e)
+	})
+}
+
 // siteRewordings are what else may stand in the place of a text of the files of TestSitePlanIsTrue.
 var siteRewordings = []struct {
 	text   string
