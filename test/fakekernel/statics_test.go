@@ -100,6 +100,7 @@ func TestStatics(t *testing.T) {
 			r.Probe(p, func(res site.CheckResult) { results[res.Seq] = res })
 		}
 		time.Sleep(2 * time.Second)
+		synctest.Wait()
 		if !results[0].OK || results[1].OK || results[1].Text != "no answer" {
 			t.Errorf("probes %v", results)
 		}
