@@ -28,12 +28,20 @@ func (e *Engine) connUp(now time.Time, ev ConnUp) {
 	}
 	c := e.conns[ev.Conn]
 	if c == nil {
-		c = &conn{tunnels: map[uint16]bool{}, calls: map[CallKey]bool{}, timer: timer{conn: ev.Conn}}
-		e.conns[ev.Conn] = c
+		c = e.newConn(ev.Conn)
 		e.armConn(c, now.Add(silentConn))
 	}
 	c.ConnUp = ev
 }
+
+func (e *Engine) newConn(id uint32) *conn {
+	c := &conn{ConnUp: ConnUp{Conn: id}, tunnels: map[uint16]bool{}, calls: map[CallKey]bool{}, timer: timer{conn: id}}
+	e.conns[id] = c
+	return c
+}
+
+// reported tells whether IKE has said that the connection is up.
+func (c *conn) reported() bool { return c.Remote.IsValid() }
 
 func (e *Engine) connDown(now time.Time, ev ConnDown) {
 	if s := e.byConn[ev.Conn]; s != nil {
@@ -52,12 +60,19 @@ func (e *Engine) connDown(now time.Time, ev ConnDown) {
 	e.emit(DropTunnels{Conn: ev.Conn})
 }
 
+// tunnelUp may come before IKE's report: SAs are in use as soon as they are in the kernel, and the word that they are may be
+// on its way still.
 func (e *Engine) tunnelUp(ev TunnelUp) {
-	if c := e.conns[ev.Conn]; c != nil {
-		c.tunnels[ev.Tunnel] = true
-		c.hadOne = true
-		c.deadline = time.Time{}
+	if ev.Conn == 0 {
+		return
 	}
+	c := e.conns[ev.Conn]
+	if c == nil {
+		c = e.newConn(ev.Conn)
+	}
+	c.tunnels[ev.Tunnel] = true
+	c.hadOne = true
+	c.deadline = time.Time{}
 }
 
 func (e *Engine) tunnelDown(now time.Time, ev TunnelDown) {
@@ -66,6 +81,10 @@ func (e *Engine) tunnelDown(now time.Time, ev TunnelDown) {
 		return // it never came up
 	}
 	delete(c.tunnels, ev.Tunnel)
+	if len(c.tunnels) == 0 && !c.reported() {
+		delete(e.conns, ev.Conn) // nothing ever ends what IKE does not know any more
+		return
+	}
 	if len(c.tunnels) == 0 && !c.spent {
 		e.armConn(c, now.Add(e.cfg.DestructTimeout))
 	}

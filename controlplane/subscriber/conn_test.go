@@ -53,6 +53,27 @@ func TestDestruct(t *testing.T) {
 	b.assertEmpty()
 }
 
+// TestTunnelBeforeReport: the client may be quicker than the report that its SAs are in the kernel. It is not one whose L2TP
+// never came, which would be warned of and closed in the end.
+func TestTunnelBeforeReport(t *testing.T) {
+	b := newBed(t)
+	b.e.cfg.DestructTimeout = time.Minute
+	b.step(TunnelUp{Tunnel: 1, Conn: 1})
+	b.connUp(1)
+	b.pass(time.Hour)
+	b.assertLog("")
+	b.step(TunnelDown{Tunnel: 1, Conn: 1})
+	b.pass(61 * time.Second)
+	b.assertLog("close connection 1: l2tp-gone")
+	b.connDown(1, "closed")
+	b.assertLog("drop tunnels of 1")
+	b.step(TunnelUp{Tunnel: 2, Conn: 2}) // IKE gave up meanwhile, and never reports it
+	b.step(TunnelDown{Tunnel: 2, Conn: 2})
+	b.pass(time.Hour)
+	b.assertLog("")
+	b.assertEmpty()
+}
+
 // TestConnectionDown: when the SAs have gone every session in them ends with IKE's reason, and
 // no other does (K12).
 func TestConnectionDown(t *testing.T) {

@@ -24,7 +24,9 @@ func (e *Engine) callUp(now time.Time, ev CallUp) {
 	var esp *ESP
 	if c := e.conns[ev.Conn]; ev.Conn != 0 && c != nil {
 		s.Access, s.Peer, esp = aaa.AccessL2TPIPsec, c.Peer, &c.ESP
-		s.Remote = c.Remote // the address and port after NAT, not L2TP's
+		if c.reported() {
+			s.Remote = c.Remote // the address and port after NAT, not L2TP's
+		}
 		c.calls[s.Call] = true
 	}
 	host := e.cfg.HostProfiles[ev.Profile+"/"+ev.HostProfile]

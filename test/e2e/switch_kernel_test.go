@@ -179,10 +179,10 @@ func (w *switching) through(c *topo.Client, user string, to netip.Addr) {
 	if n := after.OutPackets - before.OutPackets; n < count || n > count+few {
 		w.t.Errorf("%s: %d packets counted to the client, %d answered", user, n, count)
 	}
-	if n := after.InBytes - before.InBytes; n < count*ip || n > count*(ip+4)+few*40 {
+	if n := after.InBytes - before.InBytes; n < count*ip || n > count*(ip+4)+few*100 {
 		w.t.Errorf("%s: %d bytes counted from the client, %d sent", user, n, count*ip)
 	}
-	if n := after.OutBytes - before.OutBytes; n < count*ip || n > count*(ip+4)+few*40 {
+	if n := after.OutBytes - before.OutBytes; n < count*ip || n > count*(ip+4)+few*100 {
 		w.t.Errorf("%s: %d bytes counted to the client, %d answered", user, n, count*ip)
 	}
 }
