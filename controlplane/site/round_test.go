@@ -296,6 +296,12 @@ func TestReasonsAreBounded(t *testing.T) {
 	if len(i.Failures) != maxReasons+1 || i.Failures[ReasonOther] != 2*maxReasons || len(i.Failure.Text) != maxText {
 		t.Fatalf("%d reasons, %d others, text of %d", len(i.Failures), i.Failures[ReasonOther], len(i.Failure.Text))
 	}
+	b.calls("hq", primary)
+	delete(b.conns, b.lastConn)
+	b.step(Down{Conn: b.lastConn, Reason: "other-text", Text: "a" + strings.Repeat("ü", maxText)})
+	if text := b.info("hq").Failure.Text; text != "a"+strings.Repeat("ü", maxText/2-1) {
+		t.Fatalf("%d bytes are left: %q", len(text), text)
+	}
 }
 
 // Without randomness pauses are the shortest allowed, and with it they differ.

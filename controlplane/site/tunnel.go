@@ -3,6 +3,7 @@ package site
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -181,8 +182,8 @@ func (t *tunnel) count(r Reason) {
 	t.Counts[r]++
 }
 
-// cut bounds text, some of which peers have written.
-func cut(s string) string { return s[:min(len(s), maxText)] }
+// cut bounds text, some of which peers have written. A character that it would split goes.
+func cut(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxText)], "") }
 
 // peerAt is the position in a list of the peer that has an address; len(peers) if none has.
 func (e *Engine) peerAt(peers []Peer, addr netip.Addr) int {
