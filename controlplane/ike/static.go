@@ -18,6 +18,7 @@ import (
 //	                                               Admit or Deny    ←
 //	one quick mode for each pair of networks       ConnUp, ChildUp  →   by whichever side begins it
 //	                                               ChildDown        →   a pair of networks alone is lost or refused
+//	                                               Complete         ←   what is missing is opened
 //	                                               ConnDown         →
 //
 // When a tunnel is dialled, and by which of its peers' addresses, is not decided here: the engine dials
