@@ -68,6 +68,7 @@ func (m *machine) step(now time.Time, ev any) []any {
 		m.fromL2TP(now, m.l2tp.Step(now, l2tp.Timer{}))
 		m.fromSubscriber(now, m.subs.Step(now, subscriber.Timer{}))
 		m.fromSite(now, m.sites.engine.Step(now, site.Timer{}))
+		m.unload(now)
 	case reconfigure:
 		m.servers = ev.servers
 		// L2TP first: what it says to its peers needs the SAs.
@@ -140,7 +141,7 @@ type reconfigure machineConfig
 // deadline returns when a tick is wanted; zero: never.
 func (m *machine) deadline() time.Time {
 	next := m.ike.Deadline()
-	for _, d := range [...]time.Time{m.l2tp.Deadline(), m.subs.Deadline(), m.sites.engine.Deadline()} {
+	for _, d := range [...]time.Time{m.l2tp.Deadline(), m.subs.Deadline(), m.sites.deadline()} {
 		if !d.IsZero() && (next.IsZero() || d.Before(next)) {
 			next = d
 		}

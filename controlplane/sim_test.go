@@ -42,6 +42,7 @@ type simWorld struct {
 	clients []*simClient
 	byAddr  map[netip.Addr]*simClient
 	lns     map[netip.Addr]*simLNS // to which sessions are handed on
+	sites   *simSites              // machines with static tunnels; nil: none
 	wake    map[any]time.Time
 	// clientIKE changes what new clients' IKE is configured with.
 	clientIKE func(*ike.Config)
@@ -181,6 +182,8 @@ type simServer struct {
 	decides  int                                   // how often AAA was asked
 	// failing names the kernel calls that fail, and how often they still do.
 	failing map[string]int
+	static  *simStatics // nil: no static tunnels
+	life    int         // of how many this is; answers to a former one do not come
 }
 
 func newSimWorld(t testing.TB, seed uint64, network simNetwork, change func(*machineConfig)) *simWorld {
@@ -227,13 +230,20 @@ func newSimWorld(t testing.TB, seed uint64, network simNetwork, change func(*mac
 	if change != nil {
 		change(&c)
 	}
+	w.server = w.newServer(c, key)
+	return w
+}
+
+// newServer makes a machine with nothing in its kernel.
+func (w *simWorld) newServer(c machineConfig, key [32]byte) *simServer {
+	w.t.Helper()
 	l, err := newLeases(&config.Config{Routers: []*config.Router{{Name: "sim", Pools: []config.Pool{{
 		Name: "main", Ranges: []config.AddrRange{{First: netip.MustParseAddr("10.0.0.2"), Last: netip.MustParseAddr("10.0.63.254")}},
 	}}}}})
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	w.server = &simServer{
+	return &simServer{
 		w: w, cfg: c, m: newMachine(w.now, c, random{rand.NewChaCha8(key)}), users: aaa.NewLocal(simUsers(2000)),
 		leases:  l,
 		inbound: map[uint32]ike.SA{}, outbound: map[ike.ConnID]simOutbound{}, all: map[SAKey]ike.SA{},
@@ -242,7 +252,6 @@ func newSimWorld(t testing.TB, seed uint64, network simNetwork, change func(*mac
 		byCall: map[subscriber.CallKey]subscriber.ID{}, started: map[subscriber.ID]int{},
 		reports: map[string]int{}, failing: map[string]int{},
 	}
-	return w
 }
 
 func simUsers(n int) []aaa.User {
@@ -258,14 +267,28 @@ func simPassword(i int) keymat.Secret { return keymat.Secret(fmt.Sprintf("passwo
 
 func (s *simServer) step(ev any) {
 	for _, f := range s.m.step(s.w.now, ev) {
-		s.perform(f)
+		if s.static == nil || !s.static.perform(f) {
+			s.perform(f)
+		}
 	}
 	s.w.timer(s, s.m.deadline(), func() { s.step(tick{}) })
+	if s.static != nil {
+		s.static.check()
+	}
 }
 
 // answer delivers the result of work that takes a moment.
 func (s *simServer) answer(ev any) {
-	s.w.after(time.Duration(1+s.w.rand.IntN(5000))*time.Microsecond, func() { s.step(ev) })
+	s.answerIn(time.Duration(1+s.w.rand.IntN(5000))*time.Microsecond, ev)
+}
+
+func (s *simServer) answerIn(d time.Duration, ev any) {
+	life := s.life
+	s.w.after(d, func() {
+		if s.life == life {
+			s.step(ev)
+		}
+	})
 }
 
 func (s *simServer) perform(f any) {
@@ -386,7 +409,7 @@ func (s *simServer) perform(f any) {
 			s.throughTunnel(t, append(head, f.Data...))
 		}
 	case subscriber.AccountStart:
-		w.after(time.Microsecond, func() { s.step(subscriber.AccountStarted{ID: f.Record.ID}) })
+		s.answerIn(time.Microsecond, subscriber.AccountStarted{ID: f.Record.ID})
 	case subscriber.Started:
 		s.started[f.Record.ID]++
 	case ike.Report:

@@ -34,9 +34,24 @@ type sites struct {
 	dials map[uint64]string
 	// spent is what connections that have ended have carried, by tunnel.
 	spent map[string]siteTraffic
-	queue []site.Effect // still to be carried out
-	held  bool          // nothing is carried out now
+	// unloaded are the tunnels that the data plane could not be made to carry by nobody.
+	unloaded map[string]unloading
+	queue    []site.Effect // still to be carried out
+	held     bool          // nothing is carried out now
 }
+
+// unloading is a CarryTunnel without connection that has failed: what is left in the kernel names a connection that is over, whose
+// packets are dropped, but an on-demand tunnel would not be dialled for them.
+type unloading struct {
+	at    time.Time     // when it is tried again
+	pause time.Duration // before that
+}
+
+// Pauses before the data plane is told again that nobody carries a tunnel: the first and the longest. Each is twice that before it.
+const (
+	unloadPause    = 10 * time.Second
+	unloadPauseMax = 10 * time.Minute
+)
 
 // siteConn is a connection of a static tunnel.
 type siteConn struct {
@@ -73,6 +88,7 @@ func newSites(c machineConfig, engine *site.Engine) sites {
 	return sites{
 		engine: engine, terminating: c.terminating, away: map[string]bool{}, admits: map[string]site.Admit{},
 		conns: map[ike.ConnID]*siteConn{}, dials: map[uint64]string{}, spent: map[string]siteTraffic{},
+		unloaded: map[string]unloading{},
 	}
 }
 
@@ -92,6 +108,7 @@ func (m *machine) reconfigureSites(now time.Time, next *reconfigure) {
 	gone := func(tunnel string) bool { return s.terminating[tunnel] == "" }
 	maps.DeleteFunc(s.spent, func(tunnel string, _ siteTraffic) bool { return gone(tunnel) })
 	maps.DeleteFunc(s.admits, func(tunnel string, _ site.Admit) bool { return gone(tunnel) })
+	maps.DeleteFunc(s.unloaded, func(tunnel string, _ unloading) bool { return gone(tunnel) })
 	for _, r := range next.away {
 		s.away[r] = true
 	}
@@ -155,6 +172,7 @@ func (m *machine) site(now time.Time, f site.Effect) {
 		}
 	case site.Carry:
 		c, known := s.conns[ike.ConnID(f.Conn)], s.terminating[f.Tunnel] != ""
+		delete(s.unloaded, f.Tunnel)
 		switch {
 		case !known: // it is configured no more, and the data plane has forgotten it
 		case f.Conn == 0:
@@ -255,11 +273,45 @@ func (s *sites) answers(ref uint64) uint64 {
 	return ref
 }
 
-// carried ends a connection whose traffic the data plane could not be made to carry.
+// carried ends a connection whose traffic the data plane could not be made to carry. That nobody carries a tunnel is told again.
 func (m *machine) carried(now time.Time, ev tunnelCarried) {
-	if ev.reason != "" && ev.Conn != 0 {
-		m.fromIKE(now, m.ike.Step(now, ike.CloseConn{Conn: ev.Conn, Reason: ike.Reason(ev.reason), Text: ev.text}))
+	s := &m.sites
+	switch {
+	case ev.Conn != 0:
+		if ev.reason != "" {
+			m.fromIKE(now, m.ike.Step(now, ike.CloseConn{Conn: ev.Conn, Reason: ike.Reason(ev.reason), Text: ev.text}))
+		}
+	case ev.reason == "":
+		delete(s.unloaded, ev.Tunnel)
+	default:
+		if i, _ := s.engine.Tunnel(ev.Tunnel); s.terminating[ev.Tunnel] == "" || i.Conn != 0 {
+			break // it is carried by another one by now, or is configured no more
+		}
+		pause := min(max(2*s.unloaded[ev.Tunnel].pause, unloadPause), unloadPauseMax)
+		s.unloaded[ev.Tunnel] = unloading{now.Add(pause), pause}
 	}
+}
+
+// unload tells the data plane again that nobody carries the tunnels for which that has failed.
+func (m *machine) unload(now time.Time) {
+	s := &m.sites
+	for _, tunnel := range slices.Sorted(maps.Keys(s.unloaded)) {
+		if u := s.unloaded[tunnel]; !u.at.IsZero() && !now.Before(u.at) {
+			s.unloaded[tunnel] = unloading{pause: u.pause} // until the answer
+			m.out = append(m.out, CarryTunnel{Tunnel: tunnel})
+		}
+	}
+}
+
+// deadline is when site engine or data plane are to be told something; zero: never.
+func (s *sites) deadline() time.Time {
+	next := s.engine.Deadline()
+	for _, u := range s.unloaded {
+		if !u.at.IsZero() && (next.IsZero() || u.at.Before(next)) {
+			next = u.at
+		}
+	}
+	return next
 }
 
 // staticSpent sums up.

@@ -86,13 +86,14 @@ func (c Config) withDefaults() Config {
 
 // rank orders keys for trying: a longer peer prefix first, then those for a
 // named identity, then those for a pattern of identities, then individual ones,
-// group keys last.
+// group keys last. The key of a static tunnel whose peer has an address or an identity goes before the common ones for
+// many addresses, with which that tunnel could not come up.
 func (k PresharedKey) rank() int {
 	r := 0
 	switch {
 	case k.Peer.IsValid():
 		r += 16 + 16*k.Peer.Bits()
-	case k.fixed():
+	case k.fixed(), k.static != nil && k.ID != "" && k.ID != anyText:
 		r += 16 + 16*128
 	}
 	switch {

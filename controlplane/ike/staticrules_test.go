@@ -196,3 +196,21 @@ func TestStaticShown(t *testing.T) {
 	}
 	x.end(t)
 }
+
+// TestStaticOwnKeyFirst: in aggressive mode the key of a tunnel whose peer is known by identity alone goes before a common one for
+// the addresses that the peer comes from, with which the tunnel could not come up; who calls himself otherwise gets the common one.
+func TestStaticOwnKeyFirst(t *testing.T) {
+	cfg := Config{
+		Statics: []StaticTunnel{{Name: "branch", PeerID: "@branch.example.net", Aggressive: true}},
+		Keys: []PresharedKey{
+			{Name: "common", Key: keymat.Secret("of many"), Peer: netip.MustParsePrefix("203.0.113.9/32")},
+			{Name: "own", Key: keymat.Secret("of the branch"), Static: "branch"},
+		},
+	}.withDefaults()
+	local, peer := netip.MustParseAddr(eastAddr), netip.MustParseAddr(westPublic)
+	for id, want := range map[string]string{"@branch.example.net": "own", "@other.example.net": "common"} {
+		if k := cfg.keyFor(local, peer, AuthPSK, parseID(id), time.Now()); k == nil || k.Name != want {
+			t.Errorf("%s: %+v, want %s", id, k, want)
+		}
+	}
+}

@@ -109,6 +109,7 @@ const (
 	resolveTimeout = 30 * time.Second // of the shell's answer
 	freshName      = 10 * time.Second // a name that has been resolved just now is not resolved again for a dial
 	suspectFor     = 5 * time.Minute  // a dead peer is tried last that long
+	linger         = 3 * time.Second  // of a connection beside the one that carries now: the peer may not have switched yet
 
 	defaultMaxDials    = 64
 	defaultResolve     = 5 * time.Minute

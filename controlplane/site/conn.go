@@ -16,6 +16,9 @@ type conn struct {
 	Since  time.Time
 	// Lapsed are the pairs of networks that were lost or could not be had, with what has become of them last.
 	Lapsed map[string]Failure `json:",omitempty"`
+	// OverAt is when it is hung up because another one carries, and OverWhy the reason; zero: it stays.
+	OverAt  time.Time `json:",omitzero"`
+	OverWhy Reason    `json:",omitempty"`
 
 	peer   int     // position of that entry
 	tunnel *tunnel // nil after a restart with another configuration
@@ -128,8 +131,13 @@ func (e *Engine) ended(c *conn, ev Down) {
 func (e *Engine) forget(c *conn) { delete(e.byConn, c.ID) }
 
 // settle hangs up the connections that pick names, finds the one that carries the tunnel from now on, and hangs up those
-// that it makes superfluous.
+// that it makes superfluous: after a while, in which what the peer still sends by them is received.
 func (e *Engine) settle(t *tunnel, why Reason, pick func(*conn) bool) {
+	e.settleBy(t, why, pick, false)
+}
+
+// settleBy is settle, which with at hangs up at once.
+func (e *Engine) settleBy(t *tunnel, why Reason, pick func(*conn) bool, at bool) {
 	e.touch(t)
 	var over []HangUp
 	drop := func(why Reason, pick func(*conn) bool) {
@@ -156,12 +164,17 @@ func (e *Engine) settle(t *tunnel, why Reason, pick func(*conn) bool) {
 	}
 	if best != nil {
 		e.falling(t)
-		if len(t.cfg.Peers) == 0 { // both ends cannot have dialled
-			drop(ReasonReplaced, func(c *conn) bool { return c != best })
+		for _, c := range t.conns {
+			switch why := t.superfluous(c, best); {
+			case why == "":
+				c.OverAt, c.OverWhy = time.Time{}, ""
+			case c.OverAt.IsZero():
+				c.OverAt, c.OverWhy = e.now.Add(linger), why
+			}
 		}
-		// What the peer has made at another entry of the list it keeps ready; hung up, it would call again.
-		drop(ReasonFallBack, func(c *conn) bool { return c.Ours && c.peer > best.peer })
-		drop(ReasonMoved, func(c *conn) bool { return c.peer == best.peer && c.Peer != best.Peer })
+		for _, why := range [...]Reason{ReasonReplaced, ReasonFallBack, ReasonMoved} {
+			drop(why, func(c *conn) bool { return c.OverWhy == why && (at || e.reached(c.OverAt)) })
+		}
 		if extra := len(t.conns) - maxConns; extra > 0 {
 			drop(ReasonTooMany, func(c *conn) bool {
 				if c == best || extra == 0 {
@@ -175,6 +188,20 @@ func (e *Engine) settle(t *tunnel, why Reason, pick func(*conn) bool) {
 	for _, h := range over {
 		e.emit(h)
 	}
+}
+
+// superfluous says why a connection is of no use beside the one that carries; empty: it stays.
+func (t *tunnel) superfluous(c, best *conn) Reason {
+	switch {
+	case c == best:
+	case len(t.cfg.Peers) == 0: // both ends cannot have dialled
+		return ReasonReplaced
+	case c.Ours && c.peer > best.peer: // what the peer has made at another entry of the list it keeps ready; hung up, it would call again
+		return ReasonFallBack
+	case c.peer == best.peer && c.Peer != best.Peer:
+		return ReasonMoved
+	}
+	return ""
 }
 
 // carriedBy changes the connection that carries the tunnel; nil: none does.

@@ -125,7 +125,7 @@ type Complete struct {
 }
 
 // Carry names the connection that carries a tunnel's traffic from now on; Conn 0: none does. It comes before the HangUp of
-// the one that did.
+// the one that did, by a few seconds where both are up.
 type Carry struct {
 	Tunnel string
 	Conn   uint32

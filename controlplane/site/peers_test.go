@@ -32,6 +32,8 @@ func TestFallOverAndBack(t *testing.T) {
 	b.log = nil
 	b.pass(5 * time.Minute)
 	b.is("hq", StateUp, primary)
+	b.hungUp() // what the backup still sends is received
+	b.pass(linger)
 	b.hungUp(ReasonFallBack)
 	carry := slices.IndexFunc(b.log, func(f Effect) bool { c, ok := f.(Carry); return ok && c.Conn == b.lastConn })
 	hangUp := slices.IndexFunc(b.log, func(f Effect) bool { _, ok := f.(HangUp); return ok })
@@ -256,6 +258,7 @@ func TestUnlistedPeer(t *testing.T) {
 	b.dns["hq.example"] = []netip.Addr{backup, primary}
 	b.pass(defaultResolve)
 	b.calls("hq", backup)
+	b.pass(linger)
 	b.hungUp(ReasonMoved) // of two connections to one peer the newest carries
 	b.is("hq", StateUp, backup)
 }
@@ -316,4 +319,43 @@ func TestNameChangesWhileDialling(t *testing.T) {
 	b.step(Resolved{Name: "hq.example", Addrs: []netip.Addr{backup}})
 	b.dialled(false)
 	b.is("hq", StateDialling, third) // nothing is left of what the name had when it was asked for
+}
+
+// What has been replaced lingers for a while. If the one that carries ends in it, it carries again and stays; a reload that would end it
+// does so at once; and a restart does not make it longer.
+func TestLinger(t *testing.T) {
+	replaced := func() (b *bed, old, fresh uint32) {
+		b = newBed(t, two())
+		b.alive[primary] = false
+		b.start()
+		b.is("hq", StateUp, backup)
+		old = b.lastConn
+		b.alive[primary] = true
+		b.pass(b.info("hq").FallBack.Sub(b.now))
+		b.is("hq", StateUp, primary)
+		b.hungUp()
+		return b, old, b.lastConn
+	}
+	b, old, fresh := replaced()
+	b.pass(linger - time.Second)
+	b.ends(fresh, false)
+	b.is("hq", StateUp, backup)
+	if i := b.info("hq"); i.Conn != old || i.Ups != 1 {
+		t.Fatalf("%+v", i)
+	}
+	b.pass(time.Minute)
+	b.hungUp()
+
+	b, _, _ = replaced()
+	b.step(Reconfigure{Config: one(primary, third, backup)})
+	b.hungUp(ReasonFallBack)
+	b.pass(time.Minute)
+	b.hungUp()
+
+	b, _, _ = replaced()
+	b.pass(linger - time.Second)
+	b.restart(two())
+	b.pass(time.Second)
+	b.hungUp(ReasonFallBack)
+	b.is("hq", StateUp, primary)
 }

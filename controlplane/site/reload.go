@@ -120,7 +120,7 @@ func (e *Engine) settleAt(t *tunnel) {
 	if t.active != nil && !gone[t.active] {
 		t.LastPeer = t.active.peer
 	}
-	e.settle(t, ReasonPeerRemoved, func(c *conn) bool { return gone[c] })
+	e.settleBy(t, ReasonPeerRemoved, func(c *conn) bool { return gone[c] }, true)
 }
 
 // rebind finds the position of a connection in another list: that of its entry, or of one that has its address.

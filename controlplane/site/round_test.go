@@ -224,9 +224,11 @@ func TestDynamicPeer(t *testing.T) {
 	}
 	b.calls("hq", third)
 	b.calls("hq", backup)
-	b.hungUp(ReasonReplaced)
 	b.is("hq", StateUp, backup)
+	b.pass(linger)
+	b.hungUp(ReasonReplaced)
 	b.calls("hq", backup)
+	b.pass(linger)
 	b.hungUp(ReasonReplaced)
 	if i := b.info("hq"); i.Moves != 1 || i.FallOvers != 0 || len(i.Others) != 0 {
 		t.Fatalf("%+v", i)

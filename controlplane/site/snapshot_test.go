@@ -29,7 +29,7 @@ func TestRestartUp(t *testing.T) {
 		t.Fatalf("%+v, then %+v", before, after)
 	}
 	b.alive[primary] = true
-	b.pass(2*time.Minute + firstProbe)
+	b.pass(2*time.Minute + firstProbe + linger)
 	b.is("hq", StateUp, primary)
 	b.hungUp(ReasonFallBack)
 }

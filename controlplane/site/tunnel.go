@@ -85,6 +85,9 @@ func (t *tunnel) deadline() time.Time {
 	if t.dial != nil {
 		at = earliest(at, t.dial.until)
 	}
+	for _, c := range t.conns {
+		at = earliest(at, c.OverAt)
+	}
 	return at
 }
 
@@ -106,6 +109,9 @@ func (t *tunnel) expire(e *Engine) {
 	}
 	if t.dial != nil && e.reached(t.dial.until) {
 		e.cancel(t, ReasonDialTimeout)
+	}
+	if slices.ContainsFunc(t.conns, func(c *conn) bool { return e.reached(c.OverAt) }) {
+		e.settle(t, "", nil)
 	}
 	e.checkDue(t)
 	if e.reached(t.Flow.ReadAt) {
