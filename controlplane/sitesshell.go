@@ -105,7 +105,7 @@ func (r *router) tunnelChanged(f site.Changed) {
 		} else if f.State == site.StateAdminDown {
 			level = zapcore.InfoLevel
 		}
-		if f.State == site.StateWaiting {
+		if f.State == site.StateWaiting && !was.up { // a tunnel that was up has not failed to come up yet
 			now := time.Now()
 			if f.Reason != was.reason || f.Text != was.text || now.Sub(was.warned) >= warnAgain {
 				level, text = zapcore.WarnLevel, "static tunnel cannot be brought up"

@@ -53,6 +53,7 @@ func TestTunnelLog(t *testing.T) {
 		}
 		up := func(conn uint32) site.Changed { return site.Changed{State: site.StateUp, Conn: conn, Peer: peer} }
 		say("", dialling...)
+		say("info static tunnel up <nil>; info static tunnel down peer-dead; ", up(1), site.Changed{State: site.StateWaiting, Reason: "peer-dead"})
 		say("info static tunnel up <nil>; ", up(1))
 		say("", up(1))
 		say("info static tunnel is carried by another connection <nil>; ", up(2))

@@ -116,7 +116,7 @@ func (r *router) tunnelUser(f userDecided) {
 		d = aaa.Decision{Reason: aaa.ReasonBadAnswer, Text: "AAA goes on with EAP, which XAuth cannot carry"}
 	}
 	d.Reason, d.Text = cmp.Or(d.Reason, aaa.ReasonRefused), cmp.Or(d.Text, "AAA refuses the user")
-	// The end of its connection is in the usual log, for the same reason.
-	r.log.Debug("user of a static tunnel is refused", append(fields, zap.String("reason", string(d.Reason)), zap.String("text", d.Text))...)
+	// The peer has proved itself, and its connection ends before it was up: that is logged for those who debug only.
+	r.log.Info("user of a static tunnel is refused", append(fields, zap.String("reason", string(d.Reason)), zap.String("text", d.Text))...)
 	r.inbox.answer(ike.Deny{Conn: f.conn, Reason: ike.Reason(d.Reason), Text: d.Text})
 }

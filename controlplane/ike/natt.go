@@ -23,8 +23,10 @@ func (p *phase1) natd() []isakmp.Payload {
 // detectNAT compares the peer's NAT-D payloads with the addresses we see: those
 // of the packet, and those of others if there are any. The
 // first one should be our address and the others the peer's, but old Apple
-// builds send them the other way round; as a hash can match one address only,
-// the order is not looked at. Without NAT-D payloads nothing is detected (C4r).
+// builds send them the other way round. Where they are, both orders mean the same
+// unless we and a peer behind another NAT have the same private address: then the
+// last one is the peer's, and says nothing of us. Without NAT-D payloads nothing is
+// detected (C4r).
 func (p *phase1) detectNAT(ps []isakmp.Payload, others ...natPair) {
 	t := p.Vendor.NATT.NATD()
 	got := isakmp.All(ps, t)
@@ -33,17 +35,21 @@ func (p *phase1) detectNAT(ps []isakmp.Payload, others ...natPair) {
 		return
 	}
 	p.NATLocal, p.NATPeer = true, true
+	behind := false // our address is in the place of the peer's
 	for _, a := range append(others, natPair{p.Local, p.Remote}) {
 		local := keymat.HashNATD(p.Suite.Hash, p.Cookies.I, p.Cookies.R, a.local)
 		remote := keymat.HashNATD(p.Suite.Hash, p.Cookies.I, p.Cookies.R, a.remote)
-		for _, d := range got {
+		for i, d := range got {
 			if keymat.EqualProof(d.Body, local) {
-				p.NATLocal = false
+				p.NATLocal, behind = p.NATLocal && i > 0, behind || i > 0
 			}
 			if keymat.EqualProof(d.Body, remote) {
 				p.NATPeer = false
 			}
 		}
+	}
+	if behind && !(p.NATPeer && p.Local.Addr().IsPrivate()) {
+		p.NATLocal = false
 	}
 }
 

@@ -360,3 +360,33 @@ func TestNATDHash(t *testing.T) {
 		t.Errorf("NAT-D payloads %x", got)
 	}
 }
+
+// TestSameAddressBehindTwoNATs tells a peer whose private address is the same as ours, each behind a NAT of its own, from one that sends
+// its NAT-D payloads the other way round, as old Apple builds do.
+func TestSameAddressBehindTwoNATs(t *testing.T) {
+	a := netip.MustParseAddrPort
+	private, public, outside, server := a("192.168.1.10:500"), a("203.0.113.1:500"), a("198.51.100.1:1024"), a("192.0.2.1:500")
+	for _, c := range []struct {
+		name           string
+		local, remote  netip.AddrPort // as we see them
+		first, second  netip.AddrPort // that the peer's payloads are of
+		before, behind bool           // a NAT before us, before the peer
+	}{
+		{"both have the same address", private, outside, public, private, true, true},
+		{"only we are behind one", private, outside, public, outside, true, false},
+		{"only the peer is", server, outside, server, private, false, true},
+		{"only the peer is, the other way round", server, outside, private, server, false, true},
+		{"nobody is", private, outside, private, outside, false, false},
+		{"nobody is, the other way round", private, outside, outside, private, false, false},
+	} {
+		p := phase1{Local: c.local, Remote: c.remote, Suite: keymat.Suite{Hash: keymat.SHA256}}
+		p.Vendor.NATT = isakmp.NATTRFC3947
+		payload := func(x netip.AddrPort) isakmp.Payload {
+			return isakmp.Payload{Type: p.Vendor.NATT.NATD(), Body: keymat.HashNATD(p.Suite.Hash, p.Cookies.I, p.Cookies.R, x)}
+		}
+		p.detectNAT([]isakmp.Payload{payload(c.first), payload(c.second)})
+		if p.NATLocal != c.before || p.NATPeer != c.behind {
+			t.Errorf("%s: NAT before us %v, before the peer %v", c.name, p.NATLocal, p.NATPeer)
+		}
+	}
+}

@@ -46,6 +46,7 @@ type SiteTunnel struct {
 	User, Password string
 	AsksUser       bool
 	Bytes          uint64 // volume after which we rekey a child; 0: none
+	LifeBytes      uint64 // that we propose for a child; 0: ten times Bytes
 }
 
 // SiteNetwork is a pair of networks in strongSwan's notation: "10.1.0.0/16", or "dynamic[gre]" in transport mode.
@@ -94,6 +95,9 @@ func (n *Net) NewSite(ctx context.Context, config SiteConfig) (*Site, error) {
 // Router returns the machine that strongSwan runs on.
 func (s *Site) Router() *Host { return s.config.Host }
 
+// Configure says which tunnels strongSwan has from its next start on.
+func (s *Site) Configure(tunnels ...SiteTunnel) { s.config.Tunnels = tunnels }
+
 // Start starts strongSwan with the tunnels, and returns when it takes calls. Tunnels whose Start is "start" are dialled then.
 func (s *Site) Start(ctx context.Context) error {
 	var connections []connection
@@ -102,20 +106,6 @@ func (s *Site) Start(ctx context.Context) error {
 	}
 	var err error
 	s.charon, err = s.net.startCharon(ctx, s.config.Host.Namespace, s.dir, s.over, charonOptions{many: true}, s.config.Own, connections...)
-	return err
-}
-
-// Load has strongSwan take over other tunnels in the place of those that it has. What is up stays as it is.
-func (s *Site) Load(ctx context.Context, tunnels ...SiteTunnel) error {
-	var connections []connection
-	for _, t := range tunnels {
-		connections = append(connections, t.connection(s.config.Own))
-	}
-	if err := os.WriteFile(s.charon.conf, []byte(settings(connections...)), 0o600); err != nil {
-		return err
-	}
-	s.config.Tunnels = tunnels
-	_, err := s.charon.swanctl(ctx, "--load-all", "--file", s.charon.conf)
 	return err
 }
 
@@ -133,9 +123,11 @@ func (t SiteTunnel) connection(own *Certificate) connection {
 	if t.PSK != "" {
 		c.local, c.remote = []round{{auth: "psk", id: t.ID}}, []round{{auth: "psk", id: cmp.Or(t.PeerID, "%any")}}
 		c.secrets = []secret{{kind: "ike", text: t.PSK}}
-		// The key is looked up by the peer's identity or address; without one it would be everybody's.
+		// The key is looked up by both identities, which are addresses where there are no others; without any it would be
+		// everybody's.
 		if id := cmp.Or(t.PeerID, t.Peer); id != "%any" {
 			c.secrets[0].id = id
+			c.secrets[0].own = cmp.Or(t.ID, c.from)
 		}
 	} else {
 		c.local, c.remote = []round{own.round(t.ID)}, []round{t.Authority.round(t.PeerID)}
@@ -149,8 +141,8 @@ func (t SiteTunnel) connection(own *Certificate) connection {
 		}
 	}
 	more := []string{"start_action = " + cmp.Or(t.Start, "none"), "dpd_action = " + cmp.Or(t.OnDead, "clear")}
-	if t.Bytes > 0 {
-		more = append(more, fmt.Sprintf("rekey_bytes = %d", t.Bytes), "rand_bytes = 0", fmt.Sprintf("life_bytes = %d", 10*t.Bytes))
+	if t.Bytes+t.LifeBytes > 0 {
+		more = append(more, fmt.Sprintf("rekey_bytes = %d", t.Bytes), "rand_bytes = 0", fmt.Sprintf("life_bytes = %d", cmp.Or(t.LifeBytes, 10*t.Bytes)))
 	}
 	for i, n := range t.Networks {
 		c.children = append(c.children, child{name: SiteChild(t.Name, i), tunnel: !t.Transport, localTS: n.Local, remoteTS: n.Remote, settings: more})

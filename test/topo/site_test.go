@@ -19,7 +19,7 @@ func TestSiteSettings(t *testing.T) {
 		"\t\tlocal {\n\t\t\tauth = psk\n\t\t\tid = @branch\n\t\t}\n\t\tlocal-1 {\n\t\t\tauth = xauth\n\t\t\txauth_id = branch\n\t\t}\n\t\tremote {\n\t\t\tauth = psk\n\t\t\tid = @hq\n",
 		"\t\t\thq-1 {\n\t\t\t\tmode = tunnel\n\t\t\t\tlocal_ts = 10.2.1.0/24\n\t\t\t\tremote_ts = 10.1.0.0/24\n\t\t\t\tesp_proposals = aes128-sha1\n\t\t\t\tstart_action = trap\n\t\t\t\tdpd_action = restart\n\t\t\t\trekey_bytes = 1048576\n",
 		"\t\t\tfar-0 {\n\t\t\t\tmode = transport\n\t\t\t\tlocal_ts = dynamic[gre]\n",
-		"secrets {\n\tike {\n\t\tid = @hq\n\t\tsecret = \"open sesame\"\n\t}\n\txauth-1 {\n\t\tid = branch\n\t\tsecret = \"secret\"\n\t}\n\tike-2 {\n\t\tsecret = \"anybody's\"\n\t}\n}\n",
+		"secrets {\n\tike {\n\t\tid = @hq\n\t\tid-own = @branch\n\t\tsecret = \"open sesame\"\n\t}\n\txauth-1 {\n\t\tid = branch\n\t\tsecret = \"secret\"\n\t}\n\tike-2 {\n\t\tsecret = \"anybody's\"\n\t}\n}\n",
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("%s\nis not in:\n%s", want, got)

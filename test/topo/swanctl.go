@@ -42,6 +42,7 @@ type round struct {
 type secret struct {
 	kind string // ike or xauth
 	id   string // whose; empty: anybody's
+	own  string // identity of ours that it is for; empty: any
 	text string
 }
 
@@ -68,6 +69,9 @@ func settings(connections ...connection) string {
 			w.open(numbered(s.kind, i))
 			if s.id != "" {
 				w.line("id = %s", s.id)
+			}
+			if s.own != "" {
+				w.line("id-own = %s", s.own)
 			}
 			w.line("secret = %q", s.text)
 			w.close()
