@@ -310,6 +310,13 @@ func (e *Engine) peerDeleted(c *conn, ch *child) {
 		e.count(DropDuplicate)
 		return
 	}
+	if !ch.ready() { // the peer could not install it: the one that it was to replace is still to be rekeyed
+		for _, o := range c.Children {
+			if o != ch && o.Rekeying && o.rivals(ch) {
+				e.later(o)
+			}
+		}
+	}
 	ch.Deleted = true
 	for _, o := range c.Children {
 		if o != ch && !o.Switch.IsZero() && o.rivals(ch) {

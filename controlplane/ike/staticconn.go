@@ -274,7 +274,14 @@ func (e *Engine) compareStatic(next *Config, name string) (Reason, string) {
 func (e *Engine) refreshStatics() {
 	for _, c := range e.sortedConns() {
 		if t := e.cfg.static(c.Static); c.Static != "" && t != nil {
+			begins := t.DPD && !c.Probe
 			c.Probe = t.DPD
+			if p := c.newest(); begins && p != nil {
+				e.startDPD(p)
+				e.arm(p)
+			} else if begins {
+				e.alone(c)
+			}
 			if c.Open.User != "" && t.XAuth == StaticXAuthClient {
 				c.Open.User, c.Open.Password = t.User, t.Password
 			}

@@ -199,6 +199,14 @@ func TestStaticDPD(t *testing.T) {
 			if len(x.west.down) != 0 {
 				t.Errorf("down without DPD: %+v", x.west.down)
 			}
+			next := x.west.e.cfg
+			next.Statics = slices.Clone(next.Statics)
+			next.Statics[0].DPD = true
+			x.west.step(Reconfigure{Config: next})
+			x.run(5 * time.Minute)
+			if !slices.Equal(reasons(x.west.down), []Reason{ReasonPeerDead}) {
+				t.Errorf("down %+v after DPD was switched on", x.west.down)
+			}
 			continue
 		}
 		if !slices.Equal(reasons(x.west.down), []Reason{ReasonPeerDead}) || len(x.west.kernel) != 0 || len(x.west.e.conns) != 0 {
@@ -513,6 +521,33 @@ func TestStaticPhase1Gone(t *testing.T) {
 	x.mustLink(t)
 	if len(x.west.down)+len(x.east.down) != 0 || x.west.e.counters[CountPhase1Up] != 2 {
 		t.Errorf("down %v %v, %v", reasons(x.west.down), reasons(x.east.down), x.west.e.counters)
+	}
+	x.end(t)
+}
+
+// TestStaticRekeyRefused: a rekey that the peer's kernel cannot finish, whose new SA it deletes before we send by it, is tried again,
+// and the SAs that were to be replaced do not end for it.
+func TestStaticRekeyRefused(t *testing.T) {
+	x := twoSites(t, placement{}, func(_, east *Config) { east.RekeyMargin = 1000 }) // it never begins a rekey itself
+	x.west.link(1)
+	x.run(5 * time.Second)
+	x.mustLink(t)
+	refused := 0
+	x.east.refuse = func(sa SA) string {
+		if sa.Dir == Inbound || refused > 0 {
+			return ""
+		}
+		refused++
+		return "no memory"
+	}
+	old := x.west.only(t).named("pair 2")
+	x.west.step(SAExpired{SPI: old.In.SPI, Dir: Inbound})
+	for range 24 {
+		x.run(5 * time.Minute)
+		x.mustSend(t)
+	}
+	if refused != 1 || x.west.only(t).named("pair 2") == old || len(x.west.down)+len(x.east.down) != 0 || len(x.west.children) != 2 {
+		t.Errorf("refused %d times, down %v %v, %v", refused, reasons(x.west.down), reasons(x.east.down), x.west.children)
 	}
 	x.end(t)
 }
