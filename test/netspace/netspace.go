@@ -34,6 +34,9 @@ func New(t testing.TB) *Space {
 		runtime.LockOSThread()
 		err := unix.Unshare(unix.CLONE_NEWNET)
 		if err == nil {
+			err = NoDAD()
+		}
+		if err == nil {
 			s.fd, err = unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		}
 		done <- err
@@ -50,6 +53,17 @@ func New(t testing.TB) *Space {
 		t.Fatalf("bring the loopback up: %v", err)
 	}
 	return s
+}
+
+// NoDAD has the links of the thread's namespace that are made from then on use their IPv6 addresses at once. Otherwise the
+// kernel first asks for one to two seconds whether somebody else has them, and what is sent meanwhile is lost or not,
+// depending on how fast the machine is.
+func NoDAD() error {
+	err := os.WriteFile("/proc/sys/net/ipv6/conf/default/accept_dad", []byte("0"), 0)
+	if errors.Is(err, os.ErrNotExist) { // no IPv6
+		return nil
+	}
+	return err
 }
 
 // Named makes one that programs find by its name, as `ip netns add` does.

@@ -58,7 +58,7 @@ func (s *Namespace) make() error {
 		runtime.LockOSThread() // never unlocked, as in Do
 		made, err := netns.NewNamed(s.name)
 		if err == nil {
-			err = made.Close()
+			err = errors.Join(netspace.NoDAD(), made.Close())
 		}
 		done <- err
 	}()
