@@ -64,11 +64,7 @@ func (e *Engine) outboundInstalled(c *conn, ch *child, failure string) {
 		ch.OutState = saFailed
 		e.count(ReasonInstall)
 		e.emit(Report{Level: LevelWarn, Reason: ReasonInstall, Text: "outbound SA refused: " + failure, Local: c.Info.Local, Remote: c.Info.Remote, Conn: c.Info.ID})
-		for _, o := range c.Children {
-			if o.rivals(ch) {
-				o.Rekeying = false
-			}
-		}
+		e.rekeyLater(c, ch)
 		e.deleteChild(c, ch)
 		switch {
 		case e.conns[c.Info.ID] != c:
@@ -214,6 +210,15 @@ func (e *Engine) childBySPI(spi uint32, dir Direction) *child {
 	return e.outs[spi]
 }
 
+// rekeyLater has what a child was to replace that has not come up rekeyed after a while.
+func (e *Engine) rekeyLater(c *conn, failed *child) {
+	for _, o := range c.Children {
+		if o != failed && o.Rekeying && o.rivals(failed) {
+			e.later(o)
+		}
+	}
+}
+
 // rekeyChild starts to replace a child, once.
 func (e *Engine) rekeyChild(c *conn, ch *child) {
 	if ch.Rekeying || !ch.Replaced.IsZero() || ch.Deleted {
@@ -310,12 +315,8 @@ func (e *Engine) peerDeleted(c *conn, ch *child) {
 		e.count(DropDuplicate)
 		return
 	}
-	if !ch.ready() { // the peer could not install it: the one that it was to replace is still to be rekeyed
-		for _, o := range c.Children {
-			if o != ch && o.Rekeying && o.rivals(ch) {
-				e.later(o)
-			}
-		}
+	if !ch.ready() { // the peer could not install it
+		e.rekeyLater(c, ch)
 	}
 	ch.Deleted = true
 	for _, o := range c.Children {

@@ -525,29 +525,35 @@ func TestStaticPhase1Gone(t *testing.T) {
 	x.end(t)
 }
 
-// TestStaticRekeyRefused: a rekey that the peer's kernel cannot finish, whose new SA it deletes before we send by it, is tried again,
-// and the SAs that were to be replaced do not end for it.
+// TestStaticRekeyRefused: a rekey of which the kernel of either side does not take the outbound SA is tried again, and the SAs that
+// were to be replaced do not end for it.
 func TestStaticRekeyRefused(t *testing.T) {
-	x := twoSites(t, placement{}, func(_, east *Config) { east.RekeyMargin = 1000 }) // it never begins a rekey itself
-	x.west.link(1)
-	x.run(5 * time.Second)
-	x.mustLink(t)
-	refused := 0
-	x.east.refuse = func(sa SA) string {
-		if sa.Dir == Inbound || refused > 0 {
-			return ""
+	for _, by := range []string{"west", "east"} {
+		x := twoSites(t, placement{}, func(_, east *Config) { east.RekeyMargin = 1000 }) // it never begins a rekey itself
+		x.west.link(1)
+		x.run(5 * time.Second)
+		x.mustLink(t)
+		refused := 0
+		map[string]*node{"west": x.west, "east": x.east}[by].refuse = func(sa SA) string {
+			if sa.Dir == Inbound || refused > 0 {
+				return ""
+			}
+			refused++
+			return "no memory"
 		}
-		refused++
-		return "no memory"
-	}
-	old := x.west.only(t).named("pair 2")
-	x.west.step(SAExpired{SPI: old.In.SPI, Dir: Inbound})
-	for range 24 {
+		old := x.west.only(t).named("pair 2")
+		x.west.step(SAExpired{SPI: old.In.SPI, Dir: Inbound})
 		x.run(5 * time.Minute)
-		x.mustSend(t)
+		if x.west.only(t).named("pair 2") == old {
+			t.Errorf("%s: not replaced after five minutes", by)
+		}
+		for range 24 {
+			x.run(5 * time.Minute)
+			x.mustSend(t)
+		}
+		if refused != 1 || len(x.west.down)+len(x.east.down) != 0 || len(x.west.children) != 2 {
+			t.Errorf("%s: refused %d times, down %v %v, %v", by, refused, reasons(x.west.down), reasons(x.east.down), x.west.children)
+		}
+		x.end(t)
 	}
-	if refused != 1 || x.west.only(t).named("pair 2") == old || len(x.west.down)+len(x.east.down) != 0 || len(x.west.children) != 2 {
-		t.Errorf("refused %d times, down %v %v, %v", refused, reasons(x.west.down), reasons(x.east.down), x.west.children)
-	}
-	x.end(t)
 }

@@ -46,6 +46,7 @@ type bed struct {
 	carry    map[string]uint32
 	said     map[string]Changed
 	admits   map[string]Admit
+	pauses   map[string]time.Time // ends of pauses before the step
 	barred   map[string]time.Time // no dial before, but for an excuse
 	answers  []Answer
 	resolves []string
@@ -79,6 +80,11 @@ func (b *bed) step(ev Event) {
 		clear(b.barred)
 	}
 	told := b.foretold(ev)
+	pauses := map[string]time.Time{}
+	for name, t := range b.e.tunnels {
+		pauses[name] = t.RetryAt
+	}
+	b.pauses = pauses
 	for _, f := range b.e.Step(b.now, ev) {
 		b.log = append(b.log, f)
 		if h, ok := f.(HangUp); ok && told != nil && h.Conn != 0 {
@@ -177,7 +183,8 @@ func (b *bed) judge(f Effect) {
 		delete(b.barred, f.Tunnel)
 		if f.State == StateWaiting {
 			c := b.e.tunnels[f.Tunnel].cfg
-			if pause := f.Until.Sub(b.now); b.e.tunnels[f.Tunnel].Failure.At.Equal(b.now) && (pause < c.Backoff || pause > c.BackoffMax) {
+			// One that has begun before is shown when the dial that was still under way has failed, too.
+			if pause := f.Until.Sub(b.now); !f.Until.Equal(b.pauses[f.Tunnel]) && b.e.tunnels[f.Tunnel].Failure.At.Equal(b.now) && (pause < c.Backoff || pause > c.BackoffMax) {
 				b.Fatalf("%v: a pause of %v, allowed are %v to %v", b.now, pause, c.Backoff, c.BackoffMax)
 			}
 			b.barred[f.Tunnel] = f.Until

@@ -230,7 +230,9 @@ func TestRestoreChanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	values := []any{nil, true, false, 0, 1, 2, -1, 1e9, -1e9, "", "x", "hq", "192.0.2.1", "192.0.2.3", "0001-01-01T00:00:00Z", "1999-01-01T00:00:00Z", "9999-01-01T00:00:00Z", []any{}, []any{0, 0}, []any{7}, map[string]any{}}
+	values := func() []any { // others each time: one that is put into itself would have no end
+		return []any{nil, true, false, 0, 1, 2, -1, 1e9, -1e9, "", "x", "hq", "192.0.2.1", "192.0.2.3", "0001-01-01T00:00:00Z", "1999-01-01T00:00:00Z", "9999-01-01T00:00:00Z", []any{}, []any{0, 0}, []any{7}, map[string]any{}}
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		var tree any
 		if err := json.Unmarshal(data, &tree); err != nil {
@@ -266,7 +268,7 @@ func TestRestoreChanged(t *testing.T) {
 					at = next
 					continue
 				}
-				set(rapid.SampledFrom(values).Draw(t, "value"))
+				set(rapid.SampledFrom(values()).Draw(t, "value"))
 				break
 			}
 		}
