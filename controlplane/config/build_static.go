@@ -368,7 +368,7 @@ func (b *builder) staticCheck(x *staticSource) {
 		b.errorf(f.Source.pos, "\"source\" is %v but must be in a local network of the tunnel", c.Source)
 	case c.Target.IsValid() && !from(c.Source):
 		b.errorf(f.pos, "no pair of networks carries the packets of the check")
-	case c.Target.IsValid() && !f.Source.given() && len(x.t.Interface.Addresses) > 0 &&
+	case c.Target.IsValid() && !f.Source.given() && x.t.Mode == StaticRoute && // the kernel would take another interface's
 		!slices.ContainsFunc(x.t.Interface.Addresses, func(p netip.Prefix) bool { return from(p.Addr()) }):
 		b.warnf(f.pos, "no address of the interface is in the local network that the check needs; give a \"source\" that is")
 	}

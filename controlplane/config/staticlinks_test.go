@@ -332,12 +332,16 @@ func TestStaticsTogether(t *testing.T) {
 			a:        between("interface", "{addresses: [10.9.0.1/32]}", "check", "{target: 10.2.0.1}"),
 			warnings: []string{`vr/a.yaml:4:157: no address of the interface is in the local network that the check needs; give a "source" that is`},
 		},
+		"a check that leaves by whatever address": {
+			a:        between("check", "{target: 10.2.0.1}"),
+			warnings: []string{`vr/a.yaml:4:118: no address of the interface is in the local network that the check needs; give a "source" that is`},
+		},
 		"a check that keeps an on-demand tunnel up": {
-			a:        between("start", "on-demand", "idle-timeout", "5m", "check", "{target: 10.2.0.1, period: 1m}"),
+			a:        between("start", "on-demand", "idle-timeout", "5m", "check", "{target: 10.2.0.1, source: 10.1.0.1, period: 1m}"),
 			warnings: []string{`vr/a.yaml:4:143: the tunnel is never idle: its check sends every 1m0s`},
 		},
 		"a check that lets an on-demand tunnel go": {
-			a: between("start", "on-demand", "idle-timeout", "30s", "check", "{target: 10.2.0.1, period: 1m}"),
+			a: between("start", "on-demand", "idle-timeout", "30s", "check", "{target: 10.2.0.1, source: 10.1.0.1, period: 1m}"),
 		},
 		"an on-demand tunnel without routes": {
 			a:        between("start", "on-demand", "interface", "{withdraw-routes: true}"),
