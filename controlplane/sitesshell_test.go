@@ -140,8 +140,9 @@ func TestLookups(t *testing.T) {
 		synctest.Wait()
 		var closed sync.WaitGroup
 		before := asked.Load()
-		cancel()
 		closed.Go(l.close)
+		synctest.Wait() // else those whose lookup ends first may start others
+		cancel()
 		closed.Wait()
 		l.do(func() { t.Error("asked after the end") }, func() { t.Error("late after the end") })
 		if n := asked.Load() - before; n != maxLookups || len(l.queue) > 0 {
