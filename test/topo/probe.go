@@ -37,11 +37,11 @@ var features = []struct {
 	name, module string
 	try          func(*netlink.Handle) error
 }{
-	{"virtual Ethernet", "veth", tryLink(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "probe0"}, PeerName: "probe1"})},
-	{"VRF", "vrf", tryLink(&netlink.Vrf{LinkAttrs: netlink.LinkAttrs{Name: "probe2"}, Table: 100})},
-	{"bridge", "bridge", tryLink(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "probe3"}})},
+	{"virtual Ethernet", "veth", tryLink(func() netlink.Link { return &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "probe0"}, PeerName: "probe1"} })},
+	{"VRF", "vrf", tryLink(func() netlink.Link { return &netlink.Vrf{LinkAttrs: netlink.LinkAttrs{Name: "probe2"}, Table: 100} })},
+	{"bridge", "bridge", tryLink(func() netlink.Link { return &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "probe3"}} })},
 	{"ESP", "esp4", tryESP},
-	{"XFRM interface", "xfrm_interface", tryLink(&netlink.Xfrmi{LinkAttrs: netlink.LinkAttrs{Name: "probe4"}, Ifid: 1})},
+	{"XFRM interface", "xfrm_interface", tryLink(func() netlink.Link { return &netlink.Xfrmi{LinkAttrs: netlink.LinkAttrs{Name: "probe4"}, Ifid: 1} })},
 	{"L2TP", "l2tp_netlink", func(h *netlink.Handle) error {
 		_, err := h.GenlFamilyGet("l2tp")
 		return err
@@ -103,8 +103,10 @@ func probe() error {
 	return errors.Join(missing...)
 }
 
-func tryLink(l netlink.Link) func(*netlink.Handle) error {
-	return func(h *netlink.Handle) error { return h.LinkAdd(l) }
+// tryLink makes a link that is a new value each time: the library notes the index that the link was given, and would ask for
+// it in the next namespace, where another link may have it.
+func tryLink(l func() netlink.Link) func(*netlink.Handle) error {
+	return func(h *netlink.Handle) error { return h.LinkAdd(l()) }
 }
 
 // tryESP installs an SA with the most common transforms.
