@@ -37,7 +37,9 @@ var features = []struct {
 	name, module string
 	try          func(*netlink.Handle) error
 }{
-	{"virtual Ethernet", "veth", tryLink(func() netlink.Link { return &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "probe0"}, PeerName: "probe1"} })},
+	{"virtual Ethernet", "veth", tryLink(func() netlink.Link {
+		return &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "probe0"}, PeerName: "probe1"}
+	})},
 	{"VRF", "vrf", tryLink(func() netlink.Link { return &netlink.Vrf{LinkAttrs: netlink.LinkAttrs{Name: "probe2"}, Table: 100} })},
 	{"bridge", "bridge", tryLink(func() netlink.Link { return &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "probe3"}} })},
 	{"ESP", "esp4", tryESP},
