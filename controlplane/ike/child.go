@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"vrgate/controlplane/deadline"
 	"vrgate/controlplane/isakmp"
 )
 
@@ -159,16 +160,16 @@ func (c *child) deadline() time.Time {
 	if c.Rekeying || !c.Replaced.IsZero() || c.Deleted {
 		soft = time.Time{}
 	}
-	return earliest(soft, c.Hard, c.Replaced, c.Switch)
+	return deadline.Earliest(soft, c.Hard, c.Replaced, c.Switch)
 }
 
 func (ch *child) expire(e *Engine) {
 	c := e.conns[ch.Conn]
 	switch {
 	case c == nil:
-	case reached(e.now, ch.Hard):
+	case deadline.Reached(e.now, ch.Hard):
 		e.deleteChild(c, ch)
-	case reached(e.now, ch.Replaced):
+	case deadline.Reached(e.now, ch.Replaced):
 		if c.currentLike(ch) == nil && c.lastReady(ch) == ch {
 			// What was to replace it has gone before it.
 			ch.Replaced = time.Time{}
@@ -176,10 +177,10 @@ func (ch *child) expire(e *Engine) {
 			return
 		}
 		e.prune(c, ch)
-	case reached(e.now, ch.Switch):
+	case deadline.Reached(e.now, ch.Switch):
 		e.installOut(ch)
 		e.arm(ch)
-	case reached(e.now, ch.Soft):
+	case deadline.Reached(e.now, ch.Soft):
 		e.rekeyChild(c, ch)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"vrgate/controlplane/deadline"
 	"vrgate/controlplane/keymat"
 )
 
@@ -266,10 +267,10 @@ func (e *Engine) sortedConns() []*conn {
 
 // deadline of a connection: the end of its grace period, the next try of a rekey,
 // the next look at the traffic of a peer that cannot be probed, or the next NAT keepalive.
-func (c *conn) deadline() time.Time { return earliest(c.Grace, c.Retry, c.Watch, c.Beat) }
+func (c *conn) deadline() time.Time { return deadline.Earliest(c.Grace, c.Retry, c.Watch, c.Beat) }
 
 func (c *conn) expire(e *Engine) {
-	if reached(e.now, c.Grace) {
+	if deadline.Reached(e.now, c.Grace) {
 		if c.Dyn != nil && c.Dyn.Stage == stageLeft {
 			e.endConn(c, ReasonPeerDelete, "", true)
 			return
@@ -281,14 +282,14 @@ func (c *conn) expire(e *Engine) {
 		e.closeConn(c, r, "", false)
 		return
 	}
-	if reached(e.now, c.Watch) {
+	if deadline.Reached(e.now, c.Watch) {
 		e.watchAlone(c)
 	}
-	if reached(e.now, c.Beat) {
+	if deadline.Reached(e.now, c.Beat) {
 		c.Beat = e.now.Add(keepalive)
 		e.emit(KeepNAT{Conn: c.Info.ID, Local: c.Info.Local, Remote: c.Info.Remote})
 	}
-	if reached(e.now, c.Retry) {
+	if deadline.Reached(e.now, c.Retry) {
 		c.Retry = time.Time{}
 		e.openWanted(c)
 	}

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"vrgate/controlplane/deadline"
 	"vrgate/controlplane/isakmp"
 )
 
@@ -15,11 +16,11 @@ func (p *phase1) deadline() time.Time {
 	}
 	if n := p.neg; n != nil {
 		if n.attempt != nil {
-			return earliest(n.Expires, n.Next, frags)
+			return deadline.Earliest(n.Expires, n.Next, frags)
 		}
-		return earliest(n.Expires, frags)
+		return deadline.Earliest(n.Expires, frags)
 	}
-	return earliest(p.Expires, p.RekeyAt, p.Replaced, p.Last.Till, p.DPD.next, p.Third, frags)
+	return deadline.Earliest(p.Expires, p.RekeyAt, p.Replaced, p.Last.Till, p.DPD.next, p.Third, frags)
 }
 
 func (p *phase1) expire(e *Engine) {
@@ -33,15 +34,15 @@ func (p *phase1) expire(e *Engine) {
 	}
 	if n := p.neg; n != nil {
 		switch {
-		case reached(e.now, n.Expires) && p.Initiator:
+		case deadline.Reached(e.now, n.Expires) && p.Initiator:
 			e.failInitiate(p, ReasonTimeout, "no answer from the worker")
-		case reached(e.now, n.Expires):
+		case deadline.Reached(e.now, n.Expires):
 			e.count(DropTimeout)
 			if n.Talked {
 				e.gaveUp(p)
 			}
 			e.dropPhase1(p, DropTimeout)
-		case n.attempt != nil && reached(e.now, n.Next):
+		case n.attempt != nil && deadline.Reached(e.now, n.Next):
 			e.retransmit(p)
 		}
 		if e.sas[p.Cookies] == p || e.own[p.Cookies.I] == p {
@@ -49,14 +50,14 @@ func (p *phase1) expire(e *Engine) {
 		}
 		return
 	}
-	if reached(e.now, p.Last.Till) {
+	if deadline.Reached(e.now, p.Last.Till) {
 		p.Last = answer{}
 	}
 	switch c := e.conns[p.Conn]; {
-	case reached(e.now, p.Expires):
+	case deadline.Reached(e.now, p.Expires):
 		e.deletePhase1(p)
 		return
-	case reached(e.now, p.Replaced):
+	case deadline.Reached(e.now, p.Replaced):
 		if c != nil && c.Static != "" && p.busy(e.now) {
 			p.Replaced = e.now.Add(lateInbound)
 			break
@@ -66,14 +67,14 @@ func (p *phase1) expire(e *Engine) {
 			return
 		}
 		p.Replaced = time.Time{} // what was to replace it has gone before it
-	case reached(e.now, p.RekeyAt):
+	case deadline.Reached(e.now, p.RekeyAt):
 		p.RekeyAt = time.Time{}
 		e.rekeyPhase1(p)
 	}
-	if p.State == StateDone && reached(e.now, p.Third) {
+	if p.State == StateDone && deadline.Reached(e.now, p.Third) {
 		e.repeatThird(p)
 	}
-	if p.State == StateDone && reached(e.now, p.DPD.next) {
+	if p.State == StateDone && deadline.Reached(e.now, p.DPD.next) {
 		e.probe(p)
 	}
 	if e.sas[p.Cookies] == p { // also one that the peer has deleted: it has to go

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"vrgate/controlplane/deadline"
 	"vrgate/controlplane/isakmp"
 	"vrgate/controlplane/keymat"
 )
@@ -138,7 +139,7 @@ func (e *Engine) openWanted(c *conn) {
 	}
 	e.openChild(c, nil) // what is missing of a static tunnel
 	for _, ch := range slices.Clone(c.Children) {
-		if ch.ready() && ch.Replaced.IsZero() && (ch.Rekeying || reached(e.now, ch.Soft)) {
+		if ch.ready() && ch.Replaced.IsZero() && (ch.Rekeying || deadline.Reached(e.now, ch.Soft)) {
 			e.openChild(c, ch)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"vrgate/controlplane/deadline"
 	"vrgate/controlplane/isakmp"
 	"vrgate/controlplane/keymat"
 )
@@ -404,10 +405,10 @@ func (e *Engine) installOut(ch *child) {
 }
 
 // deadline of a quick mode.
-func (q *quick) deadline() time.Time { return earliest(q.Expires, q.Next) }
+func (q *quick) deadline() time.Time { return deadline.Earliest(q.Expires, q.Next) }
 
 func (q *quick) expire(e *Engine) {
-	if reached(e.now, q.Expires) {
+	if deadline.Reached(e.now, q.Expires) {
 		if q.State != quickFinished {
 			e.count(ReasonTimeout)
 		}

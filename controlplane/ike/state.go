@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"vrgate/controlplane/deadline"
 	"vrgate/controlplane/isakmp"
 	"vrgate/controlplane/keymat"
 )
@@ -116,7 +117,7 @@ type phase1 struct {
 	quicks   []*quick
 	talk     *dialogue // transaction exchanges under way, nil without
 	frags    *isakmp.Reassembler
-	timer    timer
+	timer    deadline.Place
 }
 
 // session is what an authenticated phase 1 SA has. It is plain data and, with the
@@ -224,7 +225,7 @@ type conn struct {
 	Traffic   traffic   // as last read, for dead peer detection
 	opening   *phase1   // half-open SA that we have started for it
 	place     place     // under which it is in the engine's tables
-	timer     timer
+	timer     deadline.Place
 }
 
 // saStatus of one direction of a child.
@@ -259,7 +260,7 @@ type child struct {
 	Deleted  bool      // by the peer or by us; what is left waits for stragglers
 	Pruned   int       // how often we have told the peer that it is deleted, 0: not by us
 
-	timer timer
+	timer deadline.Place
 }
 
 // quickState of a quick mode.
@@ -309,7 +310,7 @@ type quick struct {
 	child   *child
 	old     *child // that this one is to replace, as initiator
 	p       *phase1
-	timer   timer
+	timer   deadline.Place
 }
 
 // childLife is what both sides agreed on.
@@ -325,10 +326,10 @@ type jobRef struct {
 	q *quick // nil: for phase 1
 }
 
-func (p *phase1) alarm() *timer { return &p.timer }
-func (c *conn) alarm() *timer   { return &c.timer }
-func (c *child) alarm() *timer  { return &c.timer }
-func (q *quick) alarm() *timer  { return &q.timer }
+func (p *phase1) Place() *deadline.Place { return &p.timer }
+func (c *conn) Place() *deadline.Place   { return &c.timer }
+func (c *child) Place() *deadline.Place  { return &c.timer }
+func (q *quick) Place() *deadline.Place  { return &q.timer }
 
 // done tells whether the SA is authenticated and not over.
 func (p *phase1) done() bool { return p.State == StateDone }

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"vrgate/controlplane/deadline"
 	"vrgate/controlplane/isakmp"
 )
 
@@ -30,7 +31,7 @@ type Engine struct {
 	jobs       map[JobID]jobRef
 	job        JobID
 
-	timers   timers
+	timers   deadline.Heap[timed]
 	guard    guard
 	counters map[Reason]uint64
 }

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"time"
 
+	"vrgate/controlplane/deadline"
 	"vrgate/controlplane/isakmp"
 	"vrgate/controlplane/keymat"
 )
@@ -59,7 +60,7 @@ type dialogue struct {
 	open  []*transaction
 	kept  []answer // to the peer's messages
 	early *request // for configuration, before the subscriber was let in
-	timer timer
+	timer deadline.Place
 }
 
 // Limits of a dialogue.
@@ -70,7 +71,7 @@ const (
 	maxPause = 20 * time.Second
 )
 
-func (d *dialogue) alarm() *timer { return &d.timer }
+func (d *dialogue) Place() *deadline.Place { return &d.timer }
 
 // dialogue returns that of the SA.
 func (p *phase1) dialogue() *dialogue {
@@ -297,28 +298,28 @@ func (e *Engine) reply(p *phase1, r *request, typ isakmp.ConfigType, as []isakmp
 func (d *dialogue) deadline() time.Time {
 	var at time.Time
 	for _, t := range d.open {
-		at = earliest(at, t.Next, t.Expires)
+		at = deadline.Earliest(at, t.Next, t.Expires)
 	}
 	for _, a := range d.kept {
-		at = earliest(at, a.Till)
+		at = deadline.Earliest(at, a.Till)
 	}
 	if d.early != nil {
-		at = earliest(at, d.early.Expires)
+		at = deadline.Earliest(at, d.early.Expires)
 	}
 	return at
 }
 
 func (d *dialogue) expire(e *Engine) {
-	d.kept = slices.DeleteFunc(d.kept, func(a answer) bool { return reached(e.now, a.Till) })
-	if d.early != nil && reached(e.now, d.early.Expires) {
+	d.kept = slices.DeleteFunc(d.kept, func(a answer) bool { return deadline.Reached(e.now, a.Till) })
+	if d.early != nil && deadline.Reached(e.now, d.early.Expires) {
 		d.early = nil
 	}
 	for _, t := range slices.Clone(d.open) {
 		switch {
-		case reached(e.now, t.Expires):
+		case deadline.Reached(e.now, t.Expires):
 			e.finish(d.p, t)
 			e.unanswered(d.p, t)
-		case reached(e.now, t.Next):
+		case deadline.Reached(e.now, t.Next):
 			e.repeatTransaction(d.p, t)
 		}
 		if d.p.talk != d {

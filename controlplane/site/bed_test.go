@@ -218,8 +218,8 @@ func (b *bed) consistent() {
 		if a := b.said[name]; a.State != b.e.present(t).State {
 			b.Fatalf("%v: %s is %v and was said to be %v", b.now, name, b.e.present(t).State, a.State)
 		}
-		if at := t.deadline(); at.IsZero() != (t.pos == 0) || !at.Equal(t.at) && t.pos != 0 {
-			b.Fatalf("%v: %s is due at %v and armed for %v", b.now, name, at, t.at)
+		if at := t.deadline(); !at.Equal(t.place.At()) {
+			b.Fatalf("%v: %s is due at %v and armed for %v", b.now, name, at, t.place.At())
 		}
 	}
 }

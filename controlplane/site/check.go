@@ -1,6 +1,10 @@
 package site
 
-import "time"
+import (
+	"time"
+
+	"vrgate/controlplane/deadline"
+)
 
 // checkState is what the connectivity check of a tunnel has found on the connection that carries it.
 type checkState struct {
@@ -17,7 +21,7 @@ type checkState struct {
 	Lost   uint64
 }
 
-func (c *checkState) deadline() time.Time { return earliest(c.NextAt, c.Until) }
+func (c *checkState) deadline() time.Time { return deadline.Earliest(c.NextAt, c.Until) }
 
 // beginCheck begins anew for another connection, or stops.
 func (e *Engine) beginCheck(t *tunnel) {

@@ -4,11 +4,13 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"vrgate/controlplane/deadline"
 )
 
 // name is a name of a peer, of however many tunnels.
 type name struct {
-	timer
+	place  deadline.Place
 	Name   string
 	Addrs  []netip.Addr // the last that the name had, in the resolver's order
 	Reason Reason       // why the last answer brought none
@@ -21,7 +23,7 @@ type name struct {
 	users   []*tunnel // by name
 }
 
-func (n *name) alarm() *timer { return &n.timer }
+func (n *name) Place() *deadline.Place { return &n.place }
 
 func (n *name) deadline() time.Time {
 	if n.pending {

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"time"
+
+	"vrgate/controlplane/deadline"
 )
 
 // Engine decides about the static tunnels of one virtual router.
@@ -21,7 +23,7 @@ type Engine struct {
 	byConn  map[uint32]*conn
 	dials   map[uint64]*dial // under way, also of tunnels that are gone
 	queue   []*tunnel        // wait for their turn to dial, each at most once
-	timers  timers
+	timers  deadline.Heap[timed]
 	nextRef uint64
 
 	touched []*tunnel // in this step

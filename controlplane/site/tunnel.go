@@ -5,12 +5,14 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"vrgate/controlplane/deadline"
 )
 
 // tunnel is one tunnel of the configuration.
 type tunnel struct {
-	timer
-	cfg Tunnel
+	place deadline.Place
+	cfg   Tunnel
 	life
 
 	conns   []*conn  // that are up, oldest first
@@ -78,15 +80,15 @@ func (t *tunnel) setDisabled() {
 	}
 }
 
-func (t *tunnel) alarm() *timer { return &t.timer }
+func (t *tunnel) Place() *deadline.Place { return &t.place }
 
 func (t *tunnel) deadline() time.Time {
-	at := earliest(t.RetryAt, t.StableAt, t.FallAt, t.MendAt, t.Check.deadline(), t.Flow.ReadAt)
+	at := deadline.Earliest(t.RetryAt, t.StableAt, t.FallAt, t.MendAt, t.Check.deadline(), t.Flow.ReadAt)
 	if t.dial != nil {
-		at = earliest(at, t.dial.until)
+		at = deadline.Earliest(at, t.dial.until)
 	}
 	for _, c := range t.conns {
-		at = earliest(at, c.OverAt)
+		at = deadline.Earliest(at, c.OverAt)
 	}
 	return at
 }

@@ -53,14 +53,15 @@ var mayImport = map[string][]string{
 	"controlplane/aaa/radius":     {"controlplane/aaa", "controlplane/keymat"},
 	"controlplane/api":            {},
 	"controlplane/config":         {},
-	"controlplane/ike":            {"controlplane/isakmp", "controlplane/keymat"},
+	"controlplane/deadline":       {},
+	"controlplane/ike":            {"controlplane/deadline", "controlplane/isakmp", "controlplane/keymat"},
 	"controlplane/isakmp":         {},
 	"controlplane/isakmp/offers":  {"controlplane/isakmp"},
 	"controlplane/keymat":         {},
 	"controlplane/l2tp":           {"controlplane/keymat"},
 	"controlplane/pool":           {},
 	"controlplane/pki":            {"controlplane/isakmp"},
-	"controlplane/site":           {},
+	"controlplane/site":           {"controlplane/deadline"},
 	"controlplane/store":          {},
 	"controlplane/subscriber":     {"controlplane/aaa", "controlplane/keymat", "pppd"},
 	"l2tpnl":                      {"vr/..."},
@@ -128,7 +129,7 @@ func netlinkAtTheEdge(t *tree) []string {
 // purePackages are values and functions: time and randomness are given to them, and what
 // they want done they return. So they can be simulated, replayed, fuzzed and stored.
 var purePackages = []string{
-	"controlplane/isakmp", "controlplane/isakmp/offers", "controlplane/keymat", "controlplane/ike", "controlplane/l2tp",
+	"controlplane/isakmp", "controlplane/isakmp/offers", "controlplane/keymat", "controlplane/deadline", "controlplane/ike", "controlplane/l2tp",
 	"controlplane/subscriber", "controlplane/site", "controlplane/pool", "pppd",
 }
 
