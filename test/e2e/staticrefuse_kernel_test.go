@@ -16,8 +16,6 @@ import (
 
 // TestStaticRefusals has peers that are configured otherwise than we are, as initiators and as responders: each gets a reason in the log,
 // where tunnels are shown, and in the metrics, and disturbs nobody. Beside them are peers with extended authentication, in both parts.
-//
-//runner:once
 func TestStaticRefusals(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
