@@ -62,7 +62,7 @@ func singleShotIPsec(w *world) {
 	if !tunnel.SingleShot {
 		w.t.Errorf("the tunnel: %+v", tunnel)
 	}
-	ping, err := c.Host().StartPing(intranetHost, topo.PingOptions{Interval: 200 * time.Millisecond})
+	ping, err := c.Host().StartPing(intranetHost, topo.PingOptions{Interval: 50 * time.Millisecond})
 	w.check(err)
 
 	// H1: one session.
