@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"vrgate/controlplane/deadline"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/l2tp"
 	"vrgate/controlplane/site"
@@ -140,13 +141,7 @@ type reconfigure machineConfig
 
 // deadline returns when a tick is wanted; zero: never.
 func (m *machine) deadline() time.Time {
-	next := m.ike.Deadline()
-	for _, d := range [...]time.Time{m.l2tp.Deadline(), m.subs.Deadline(), m.sites.deadline()} {
-		if !d.IsZero() && (next.IsZero() || d.Before(next)) {
-			next = d
-		}
-	}
-	return next
+	return deadline.Earliest(m.ike.Deadline(), m.l2tp.Deadline(), m.subs.Deadline(), m.sites.deadline())
 }
 
 func (m *machine) fromIKE(now time.Time, effects []ike.Effect) {

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"vrgate/controlplane/deadline"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/site"
 )
@@ -307,9 +308,7 @@ func (m *machine) unload(now time.Time) {
 func (s *sites) deadline() time.Time {
 	next := s.engine.Deadline()
 	for _, u := range s.unloaded {
-		if !u.at.IsZero() && (next.IsZero() || u.at.Before(next)) {
-			next = u.at
-		}
+		next = deadline.Earliest(next, u.at)
 	}
 	return next
 }

@@ -3,6 +3,8 @@ package l2tp
 import (
 	"container/heap"
 	"time"
+
+	"vrgate/controlplane/deadline"
 )
 
 // timerHeap orders tunnels by their next deadline; tunnels without one are not in it. A tunnel has one entry however
@@ -62,20 +64,12 @@ func (e *Engine) Deadline() time.Time {
 		due = e.timers[0].due
 	}
 	if len(e.ended) > 0 {
-		due = earliest(due, e.ended[0].Until)
+		due = deadline.Earliest(due, e.ended[0].Until)
 	}
 	if len(e.endedSessions) > 0 {
-		due = earliest(due, e.endedSessions[0].Until)
+		due = deadline.Earliest(due, e.endedSessions[0].Until)
 	}
 	return due
-}
-
-// earliest returns the earlier of two times, where zero means never.
-func earliest(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
 }
 
 // expired runs everything that is due.

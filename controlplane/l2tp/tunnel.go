@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"time"
 
+	"vrgate/controlplane/deadline"
 	"vrgate/controlplane/keymat"
 )
 
@@ -136,17 +137,17 @@ func (t *tunnel) next() time.Time {
 	case phaseOrphan:
 		return time.Time{}
 	case phaseDraining, phaseLingering:
-		return earliest(t.LingerUntil, t.Channel.RetransmitAt)
+		return deadline.Earliest(t.LingerUntil, t.Channel.RetransmitAt)
 	case phaseEstablished:
-		due := earliest(earliest(t.Channel.RetransmitAt, t.IdleAt), t.SetupBy)
+		due := deadline.Earliest(deadline.Earliest(t.Channel.RetransmitAt, t.IdleAt), t.SetupBy)
 		if s := t.oldestCall(); s != nil {
-			due = earliest(due, s.Deadline)
+			due = deadline.Earliest(due, s.Deadline)
 		}
-		return earliest(due, t.helloAt())
+		return deadline.Earliest(due, t.helloAt())
 	default:
-		due := earliest(t.SetupBy, t.Channel.RetransmitAt)
+		due := deadline.Earliest(t.SetupBy, t.Channel.RetransmitAt)
 		if s := t.oldestCall(); s != nil {
-			due = earliest(due, s.Deadline)
+			due = deadline.Earliest(due, s.Deadline)
 		}
 		return due
 	}

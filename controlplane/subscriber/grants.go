@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"vrgate/controlplane/aaa"
+	"vrgate/controlplane/deadline"
 )
 
 // complete fills what AAA has left open in its grants from the IP profile and the tunnel profile.
@@ -143,7 +144,7 @@ func (e *Engine) holdAgain(now time.Time, s *session, d aaa.Decision) {
 		return
 	}
 	if d.SessionTimeout > 0 {
-		e.limitSession(s, earlier(s.timeouts.Limit, now.Add(d.SessionTimeout)))
+		e.limitSession(s, deadline.Earliest(s.timeouts.Limit, now.Add(d.SessionTimeout)))
 	}
 	e.watchTraffic(now, s)
 	if interim != s.Interim {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"vrgate/controlplane/aaa"
+	"vrgate/controlplane/deadline"
 	"vrgate/pppd"
 )
 
@@ -74,24 +75,16 @@ func (s *session) deadline() time.Time {
 	if s.link != nil {
 		next = s.link.Deadline()
 	}
-	next = earlier(next, s.timeouts.Limit)
-	next = earlier(next, s.timeouts.Sample)
-	next = earlier(next, s.timeouts.Report)
+	next = deadline.Earliest(next, s.timeouts.Limit)
+	next = deadline.Earliest(next, s.timeouts.Sample)
+	next = deadline.Earliest(next, s.timeouts.Report)
 	if s.dyn != nil {
-		next = earlier(next, s.dyn.ConnBy)
+		next = deadline.Earliest(next, s.dyn.ConnBy)
 	}
 	if s.far != nil {
-		next = earlier(next, s.far.DialBy)
+		next = deadline.Earliest(next, s.far.DialBy)
 	}
 	return next
-}
-
-// earlier returns the earlier of two times; zero means never.
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
 }
 
 // due says whether a deadline has come; zero never does.

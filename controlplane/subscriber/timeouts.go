@@ -3,6 +3,8 @@ package subscriber
 import (
 	"fmt"
 	"time"
+
+	"vrgate/controlplane/deadline"
 )
 
 // timeouts are what is due for a session that is up: AAA's bounds on it (J9), how long it may
@@ -61,7 +63,7 @@ func (e *Engine) watchTraffic(now time.Time, s *session) {
 	case t.Sample.IsZero():
 		t.Traffic, t.Seen, t.Sample = now, s.Counters, next
 	default:
-		t.Sample = earlier(t.Sample, next)
+		t.Sample = deadline.Earliest(t.Sample, next)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"vrgate/controlplane/deadline"
 	"vrgate/controlplane/store"
 	"vrgate/controlplane/subscriber"
 )
@@ -390,12 +391,12 @@ func (c *core) tick(now time.Time) time.Time {
 		}
 	}
 	wake := c.pump(now)
-	wake = earlier(wake, c.work(now))
+	wake = deadline.Earliest(wake, c.work(now))
 	for len(c.waiters) > 0 && c.waiters[0].over {
 		c.waiters = c.waiters[1:]
 	}
 	if len(c.waiters) > 0 {
-		wake = earlier(wake, c.waiters[0].deadline)
+		wake = deadline.Earliest(wake, c.waiters[0].deadline)
 	}
 	return wake
 }
@@ -415,7 +416,7 @@ func (c *core) pump(now time.Time) (wake time.Time) {
 			}
 			e, at := q.next(now, c.parallel)
 			if e == nil {
-				wake = earlier(wake, at)
+				wake = deadline.Earliest(wake, at)
 				break
 			}
 			q.send(e)

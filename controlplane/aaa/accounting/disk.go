@@ -1,6 +1,10 @@
 package accounting
 
-import "time"
+import (
+	"time"
+
+	"vrgate/controlplane/deadline"
+)
 
 // maxUndeleted bounds how many acknowledged records may wait for the disk to delete them before
 // no more are read: they would fill the memory.
@@ -32,7 +36,7 @@ func (c *core) work(now time.Time) (wake time.Time) {
 	}
 	if w.changes == nil && len(w.loads) == 0 {
 		if !readable {
-			wake = earlier(wake, c.readAt)
+			wake = deadline.Earliest(wake, c.readAt)
 		}
 		return wake
 	}

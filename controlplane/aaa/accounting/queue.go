@@ -3,6 +3,8 @@ package accounting
 import (
 	"slices"
 	"time"
+
+	"vrgate/controlplane/deadline"
 )
 
 const (
@@ -164,7 +166,7 @@ func (q *queue) consider(now time.Time, e *entry, pick **entry, wake *time.Time)
 		return
 	}
 	if now.Before(e.retryAt) {
-		*wake = earlier(*wake, e.retryAt)
+		*wake = deadline.Earliest(*wake, e.retryAt)
 		return
 	}
 	*pick = e
@@ -230,12 +232,4 @@ func growing(tries int) time.Duration {
 		return maxBackOff
 	}
 	return min(backOff<<(tries-1), maxBackOff)
-}
-
-// earlier returns the earlier of two times, where zero is never.
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
 }

@@ -1,6 +1,10 @@
 package accounting
 
-import "time"
+import (
+	"time"
+
+	"vrgate/controlplane/deadline"
+)
 
 // Stats is the state of the journal, for metrics and show.
 type Stats struct {
@@ -47,7 +51,7 @@ func (c *core) statistics() Stats {
 	s.Queued, s.Open, s.DiskError = c.total, len(c.open), c.disk.err
 	for _, q := range c.queues {
 		oldest, _ := q.oldest()
-		s.Oldest = earlier(s.Oldest, oldest)
+		s.Oldest = deadline.Earliest(s.Oldest, oldest)
 		qs := QueueStats{
 			Router: q.router, Group: q.group, Queued: q.length(), InFlight: q.inflight, Oldest: oldest, Silent: q.down,
 			Delivered: q.delivered, Retried: q.retried, DroppedInterims: q.dropped,
