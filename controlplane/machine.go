@@ -100,8 +100,6 @@ func (m *machine) step(now time.Time, ev any) []any {
 		m.fromSite(now, m.sites.engine.Step(now, ev))
 	case tunnelCarried:
 		m.carried(now, ev)
-	case staticClosed:
-		m.staticSpent(ev)
 	case terminatingServes:
 		m.terminatingServes(now, ev.router)
 	}

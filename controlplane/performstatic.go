@@ -59,7 +59,8 @@ func (r *router) carry(f CarryTunnel) {
 // closeStatic has the data plane forget a connection that is over.
 func (r *router) closeStatic(f closeStatic) {
 	r.async(staticWork{r, f.tunnel}, func() any {
-		return staticClosed{f.tunnel, r.data.CloseStatic(f.conn)}
+		r.data.CloseStatic(f.conn)
+		return nil
 	})
 	delete(r.statics, f.conn)
 }

@@ -378,9 +378,8 @@ func (st *simStatics) close(f closeStatic) any {
 			st.errorf("connection %d is closed before its SA %v", f.conn, key)
 		}
 	}
-	c := st.spent[f.conn]
 	delete(st.spent, f.conn)
-	return staticClosed{f.tunnel, ike.TrafficRead{Conn: f.conn, InPackets: c[0], OutPackets: c[1]}}
+	return nil
 }
 
 // newest is the SA of a connection that serves, for a pair of networks or any.

@@ -7,6 +7,7 @@ import (
 
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/site"
+	"vrgate/controlplane/subscriber"
 )
 
 // TunnelPlane is the part of a Dataplane that static tunnels need. Their interfaces, addresses, routes and policies are part of the
@@ -19,9 +20,11 @@ type TunnelPlane interface {
 	CarryTunnel(CarryTunnel) error
 	// StaticTunnels says what has become of the configured tunnels' kernel objects, in the order of the configuration.
 	StaticTunnels() ([]TunnelState, error)
-	// CloseStatic returns what a connection of a static tunnel has carried over all its SAs, which have been removed, and
-	// forgets it.
-	CloseStatic(ike.ConnID) ike.TrafficRead
+	// StaticTraffic returns what SAs have carried by tunnel, since the tunnel was configured: those of connections that are over
+	// included. It never goes back.
+	StaticTraffic() map[string]subscriber.Counters
+	// CloseStatic forgets a connection of a static tunnel, whose SAs have been removed; what they have carried stays with the tunnel.
+	CloseStatic(ike.ConnID)
 	// KeepNAT sends a NAT keepalive. It does not block.
 	KeepNAT(ike.KeepNAT) error
 	// Probe asks a host through a tunnel whether it is there, and calls answer once, from any goroutine, before the check's

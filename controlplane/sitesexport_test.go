@@ -41,19 +41,6 @@ func (p *Process) SiteLeft(router string) (conns, dials, keys int) {
 	return conns, dials, keys
 }
 
-// Spent is what the connections of a static tunnel that are over have carried.
-func (p *Process) Spent(router, name string) (in, out uint64) {
-	for _, r := range p.routers() {
-		if r.name == router {
-			r.do(context.Background(), func(time.Time) {
-				t := r.machine.sites.spent[name]
-				in, out = t.in, t.out
-			})
-		}
-	}
-	return in, out
-}
-
 // Kill takes a connection of a virtual router away without a word to the peer.
 func (p *Process) Kill(router string, conn uint32) {
 	for _, r := range p.routers() {

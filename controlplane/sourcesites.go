@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/site"
+	"vrgate/controlplane/subscriber"
 )
 
 // reasonRouterDown is why a tunnel is down whose virtual router does not run.
@@ -31,7 +31,7 @@ type tunnelsNow struct {
 	sas      map[SAKey]SACounters
 	states   map[string]TunnelState
 	// traffic is what the SAs of all connections have carried, by tunnel.
-	traffic map[string]siteTraffic
+	traffic map[string]subscriber.Counters
 }
 
 // Tunnels implements [api.Source].
@@ -74,13 +74,12 @@ func (r *router) tunnelsNow(ctx context.Context, traffic bool) (out tunnelsNow, 
 				out.children[c.Conn] = append(out.children[c.Conn], c)
 			}
 		}
-		out.traffic = maps.Clone(r.machine.sites.spent)
 	}) {
 		return tunnelsNow{}, ctx.Err()
 	}
 	out.states = map[string]TunnelState{}
 	states, err := r.data.StaticTunnels()
-	if traffic = traffic && len(out.conns) > 0; err == nil && traffic {
+	if err == nil && traffic && len(out.conns) > 0 {
 		out.sas, err = r.data.SACounters()
 	}
 	if err != nil {
@@ -92,14 +91,8 @@ func (r *router) tunnelsNow(ctx context.Context, traffic bool) (out tunnelsNow, 
 	for _, s := range states {
 		out.states[s.Tunnel] = s
 	}
-	if !traffic {
-		return out, nil
-	}
-	for id, c := range out.conns {
-		if t, ok := r.data.Traffic(id); ok {
-			sum := out.traffic[c.Static]
-			out.traffic[c.Static] = siteTraffic{sum.in + t.InPackets, sum.out + t.OutPackets, sum.inBytes + t.InBytes, sum.outBytes + t.OutBytes}
-		}
+	if traffic {
+		out.traffic = r.data.StaticTraffic()
 	}
 	return out, nil
 }
@@ -171,7 +164,7 @@ func (v *shownTunnel) carried(id ike.ConnID, now tunnelsNow) {
 		}
 	}
 	t := now.traffic[v.Name]
-	v.Outside = api.TunnelTraffic{InPackets: t.in, InBytes: t.inBytes, OutPackets: t.out, OutBytes: t.outBytes}
+	v.Outside = api.TunnelTraffic{InPackets: t.InPackets, InBytes: t.InBytes, OutPackets: t.OutPackets, OutBytes: t.OutBytes}
 	s := now.states[v.Name]
 	v.KernelReason, v.KernelText = s.Reason, s.Text
 	if v.Interface.Name != "" {

@@ -33,8 +33,6 @@ type sites struct {
 	conns map[ike.ConnID]*siteConn
 	// dials are those that have not been answered, with their tunnels.
 	dials map[uint64]string
-	// spent is what connections that have ended have carried, by tunnel.
-	spent map[string]siteTraffic
 	// unloaded are the tunnels that the data plane could not be made to carry by nobody.
 	unloaded map[string]unloading
 	queue    []site.Effect // still to be carried out
@@ -62,9 +60,6 @@ type siteConn struct {
 	sas           map[SAKey]bool
 }
 
-// siteTraffic counts packets and bytes.
-type siteTraffic struct{ in, out, inBytes, outBytes uint64 }
-
 // Events and effects of static tunnels that no engine has.
 type (
 	// tunnelCarried answers [CarryTunnel]: why it has failed, or nothing.
@@ -72,14 +67,10 @@ type (
 		CarryTunnel
 		reason, text string
 	}
-	// closeStatic has what a connection that is over has carried read for the last time. Answer: staticClosed.
+	// closeStatic has the data plane forget a connection that is over.
 	closeStatic struct {
 		tunnel string
 		conn   ike.ConnID
-	}
-	staticClosed struct {
-		tunnel  string
-		traffic ike.TrafficRead
 	}
 	// terminatingServes says that a virtual router serves now: tunnels whose traffic it terminates need not wait any longer.
 	terminatingServes struct{ router string }
@@ -88,7 +79,7 @@ type (
 func newSites(c machineConfig, engine *site.Engine) sites {
 	return sites{
 		engine: engine, terminating: c.terminating, away: map[string]bool{}, admits: map[string]site.Admit{},
-		conns: map[ike.ConnID]*siteConn{}, dials: map[uint64]string{}, spent: map[string]siteTraffic{},
+		conns: map[ike.ConnID]*siteConn{}, dials: map[uint64]string{},
 		unloaded: map[string]unloading{},
 	}
 }
@@ -107,7 +98,6 @@ func (m *machine) reconfigureSites(now time.Time, next *reconfigure) {
 	s := &m.sites
 	s.terminating = next.terminating
 	gone := func(tunnel string) bool { return s.terminating[tunnel] == "" }
-	maps.DeleteFunc(s.spent, func(tunnel string, _ siteTraffic) bool { return gone(tunnel) })
 	maps.DeleteFunc(s.admits, func(tunnel string, _ site.Admit) bool { return gone(tunnel) })
 	maps.DeleteFunc(s.unloaded, func(tunnel string, _ unloading) bool { return gone(tunnel) })
 	for _, r := range next.away {
@@ -311,16 +301,6 @@ func (s *sites) deadline() time.Time {
 		next = deadline.Earliest(next, u.at)
 	}
 	return next
-}
-
-// staticSpent sums up.
-func (m *machine) staticSpent(ev staticClosed) {
-	if _, configured := m.sites.terminating[ev.tunnel]; configured {
-		t := m.sites.spent[ev.tunnel]
-		m.sites.spent[ev.tunnel] = siteTraffic{
-			t.in + ev.traffic.InPackets, t.out + ev.traffic.OutPackets, t.inBytes + ev.traffic.InBytes, t.outBytes + ev.traffic.OutBytes,
-		}
-	}
 }
 
 // terminatingServes admits the peers of tunnels that could not come up without a virtual router, and dials.

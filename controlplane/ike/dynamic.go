@@ -146,8 +146,6 @@ type PeerVerified struct {
 type TrafficRead struct {
 	Conn                  ConnID
 	InPackets, OutPackets uint64
-	// InBytes and OutBytes are for show alone.
-	InBytes, OutBytes uint64
 }
 
 func (AskUser) ikeEvent()      {}

@@ -125,6 +125,13 @@ func (s *session) watched(c Counters) uint64 {
 	return c.InPackets + c.OutPackets
 }
 
+// Plus is the sum of both.
+func (c Counters) Plus(o Counters) Counters {
+	return Counters{
+		InBytes: c.InBytes + o.InBytes, OutBytes: c.OutBytes + o.OutBytes, InPackets: c.InPackets + o.InPackets, OutPackets: c.OutPackets + o.OutPackets,
+	}
+}
+
 // atLeast are the larger of each two counters: what accounting has been told is never taken
 // back, whatever a failed reading says.
 func (c Counters) atLeast(o Counters) Counters {

@@ -95,8 +95,8 @@ func (d *plane) CloseAccess(id subscriber.ID) (subscriber.Counters, error) {
 func (d *plane) Traffic(conn ike.ConnID) (subscriber.Counters, bool) {
 	d.kernel.mu.Lock()
 	defer d.kernel.mu.Unlock()
-	if s, static := d.statics.spent[conn]; static {
-		return subscriber.Counters{InPackets: s.InPackets, OutPackets: s.OutPackets}, !d.closed
+	if u := d.statics.spent[conn]; u != nil {
+		return u.Counters, !d.closed
 	}
 	return d.carried[conn], d.accessOf(conn) != nil && !d.closed
 }

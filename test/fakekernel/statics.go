@@ -14,6 +14,7 @@ import (
 	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/site"
+	"vrgate/controlplane/subscriber"
 )
 
 // InnerWire is a Wire that takes what passes static tunnels; from one that does not it goes nowhere.
@@ -50,7 +51,8 @@ const (
 type statics struct {
 	carry  map[string]controlplane.CarryTunnel
 	since  map[string]time.Time
-	spent  map[ike.ConnID]ike.TrafficRead // by connections, from the first SA on
+	spent  map[ike.ConnID]*staticUse // by connections, from the first SA on
+	total  map[string]subscriber.Counters
 	probes map[probeKey]*probing
 	beats  int // NAT keepalives
 }
@@ -61,6 +63,12 @@ type probeKey struct {
 }
 
 // probing is a probe that waits for its answer.
+// staticUse is what a connection has carried, and for which tunnel.
+type staticUse struct {
+	tunnel string
+	subscriber.Counters
+}
+
 type probing struct {
 	answer func(site.CheckResult)
 	began  time.Time
@@ -69,7 +77,8 @@ type probing struct {
 
 func newStatics() statics {
 	return statics{
-		carry: map[string]controlplane.CarryTunnel{}, since: map[string]time.Time{}, spent: map[ike.ConnID]ike.TrafficRead{}, probes: map[probeKey]*probing{},
+		carry: map[string]controlplane.CarryTunnel{}, since: map[string]time.Time{}, probes: map[probeKey]*probing{},
+		spent: map[ike.ConnID]*staticUse{}, total: map[string]subscriber.Counters{},
 	}
 }
 
@@ -92,8 +101,8 @@ func (d *plane) mayInstall(f ike.SA) error {
 	if t.Mode == config.StaticRoute && d.kernel.routers[t.Terminating] == nil {
 		return &controlplane.DataplaneError{Reason: "no-terminating-router", Text: "it does not run"}
 	}
-	if _, known := d.statics.spent[f.Conn]; !known {
-		d.statics.spent[f.Conn] = ike.TrafficRead{Conn: f.Conn}
+	if d.statics.spent[f.Conn] == nil {
+		d.statics.spent[f.Conn] = &staticUse{tunnel: f.Static}
 	}
 	return nil
 }
@@ -101,6 +110,7 @@ func (d *plane) mayInstall(f ike.SA) error {
 // forgetStatics forgets what is carried for tunnels that are configured no more.
 func (d *plane) forgetStatics() {
 	maps.DeleteFunc(d.statics.carry, func(name string, _ controlplane.CarryTunnel) bool { return d.static(name) == nil })
+	maps.DeleteFunc(d.statics.total, func(name string, _ subscriber.Counters) bool { return d.static(name) == nil })
 }
 
 // CarryTunnel implements [controlplane.TunnelPlane].
@@ -173,7 +183,7 @@ func (d *plane) StaticTunnels() ([]controlplane.TunnelState, error) {
 }
 
 // CloseStatic implements [controlplane.TunnelPlane].
-func (d *plane) CloseStatic(conn ike.ConnID) ike.TrafficRead {
+func (d *plane) CloseStatic(conn ike.ConnID) {
 	d.kernel.mu.Lock()
 	defer d.kernel.mu.Unlock()
 	for _, s := range d.sas {
@@ -181,10 +191,14 @@ func (d *plane) CloseStatic(conn ike.ConnID) ike.TrafficRead {
 			panic(fmt.Sprintf("fakekernel: connection %d closed before its SAs", conn))
 		}
 	}
-	out := d.statics.spent[conn]
 	delete(d.statics.spent, conn)
-	out.Conn = conn
-	return out
+}
+
+// StaticTraffic implements [controlplane.TunnelPlane].
+func (d *plane) StaticTraffic() map[string]subscriber.Counters {
+	d.kernel.mu.Lock()
+	defer d.kernel.mu.Unlock()
+	return maps.Clone(d.statics.total)
 }
 
 // KeepNAT implements [controlplane.TunnelPlane].
@@ -313,7 +327,7 @@ func (k *Kernel) Send(router string, p Packet) Fate {
 		}
 		return Dropped
 	}
-	d.count(conn, ike.TrafficRead{OutPackets: 1})
+	d.count(conn, subscriber.Counters{OutPackets: 1})
 	through := out.SA
 	k.mu.Unlock()
 	if w, ok := k.wire.(InnerWire); ok {
@@ -323,10 +337,10 @@ func (k *Kernel) Send(router string, p Packet) Fate {
 }
 
 // count adds to what a connection has carried.
-func (d *plane) count(conn ike.ConnID, more ike.TrafficRead) {
-	if c, ok := d.statics.spent[conn]; ok {
-		c.InPackets, c.OutPackets = c.InPackets+more.InPackets, c.OutPackets+more.OutPackets
-		d.statics.spent[conn] = c
+func (d *plane) count(conn ike.ConnID, more subscriber.Counters) {
+	if u := d.statics.spent[conn]; u != nil {
+		u.Counters = u.Plus(more)
+		d.statics.total[u.tunnel] = d.statics.total[u.tunnel].Plus(more)
 	}
 }
 
@@ -378,7 +392,7 @@ func (k *Kernel) ReceiveInner(router string, spi uint32, p Packet) {
 		k.mu.Unlock()
 		return
 	}
-	d.count(s.Conn, ike.TrafficRead{InPackets: 1})
+	d.count(s.Conn, subscriber.Counters{InPackets: 1})
 	var key probeKey
 	_, err := fmt.Sscanf(p.Text, "re: probe %s %d", &key.tunnel, &key.seq)
 	isAnswer := err == nil && d.statics.probes[key] != nil

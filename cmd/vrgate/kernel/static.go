@@ -37,6 +37,8 @@ type static struct {
 	carried
 	err  error // why not everything is as configured
 	told bool  // that something is not
+	// spent is what connections that are over have carried. dataplane.mu guards it.
+	spent subscriber.Counters
 	// asked is when it was last told that a packet wants to be sent.
 	asked time.Time
 }

@@ -13,6 +13,7 @@ import (
 	"vrgate/controlplane"
 	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
+	"vrgate/controlplane/subscriber"
 	"vrgate/test/netspace"
 	"vrgate/xfrm"
 )
@@ -151,12 +152,18 @@ func (s *office) remove(pairs []sitePair) {
 	}
 }
 
-// disconnect ends a connection as IKE does and returns what it has carried.
-func (s *office) disconnect(conn ike.ConnID) ike.TrafficRead {
+// disconnect ends a connection as IKE does and returns what its tunnel has carried.
+func (s *office) disconnect(conn ike.ConnID) subscriber.Counters {
 	s.w.t.Helper()
+	before := s.w.plane.StaticTraffic()[s.tunnel.Name]
 	s.remove(s.pairs[conn])
 	delete(s.pairs, conn)
-	return s.w.plane.CloseStatic(conn)
+	s.w.plane.CloseStatic(conn)
+	after := s.w.plane.StaticTraffic()[s.tunnel.Name]
+	if after.InPackets < before.InPackets || after.OutPackets < before.OutPackets {
+		s.w.t.Errorf("the tunnel has carried %+v, and after its connection's end %+v", before, after)
+	}
+	return after
 }
 
 // address gives the other end one more address inside.
@@ -206,7 +213,8 @@ func (s *office) wrongSource(a string) {
 	if n := pingFor(s.w.t, s.space, a, intranetText, 3, 100, briefly); n != 0 || s.w.received(s.w.t) != before {
 		s.w.t.Errorf("%d packets from %s were answered, or some arrived", n, a)
 	}
-	if c := s.disconnect(conn); c.InPackets != 3 {
+	c, _ := s.w.plane.Traffic(conn)
+	if s.disconnect(conn); c.InPackets != 3 {
 		s.w.t.Errorf("%+v: the packets did not come by the SA", c)
 	}
 }
@@ -277,7 +285,8 @@ func TestStaticRoute(t *testing.T) {
 				t.Errorf("%+v, %v", states, err)
 			}
 			s.carry(0)
-			if c, want := s.disconnect(7), (ike.TrafficRead{Conn: 7, InPackets: 18, OutPackets: 18, InBytes: 18000, OutBytes: 18000}); c != want {
+			// Those from the wrong source included.
+			if c, want := s.disconnect(7), (subscriber.Counters{InPackets: 21, OutPackets: 18, InBytes: 18300, OutBytes: 18000}); c != want {
 				t.Errorf("%+v, want %+v", c, want)
 			}
 			s.unanswered(inner)

@@ -1,8 +1,12 @@
 package kernel
 
 import (
+	"maps"
+	"slices"
+
 	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
+	"vrgate/controlplane/subscriber"
 	"vrgate/xfrm"
 )
 
@@ -70,8 +74,7 @@ func (d *dataplane) orphanSAs(s *static) {
 }
 
 // CloseStatic implements [controlplane.TunnelPlane].
-func (d *dataplane) CloseStatic(conn ike.ConnID) ike.TrafficRead {
-	c, _ := d.Traffic(conn)
+func (d *dataplane) CloseStatic(conn ike.ConnID) {
 	s := d.staticOfConn(conn)
 	if s != nil {
 		s.mu.Lock()
@@ -82,9 +85,35 @@ func (d *dataplane) CloseStatic(conn ike.ConnID) ike.TrafficRead {
 		}
 		s.mu.Unlock()
 	}
+	d.readUsage(conn)
 	d.mu.Lock()
+	defer d.mu.Unlock()
+	if u := d.usage[conn]; u != nil && s != nil {
+		s.spent = s.spent.Plus(u.sum())
+	}
 	delete(d.staticOf, conn)
 	delete(d.usage, conn)
+}
+
+// StaticTraffic implements [controlplane.TunnelPlane].
+func (d *dataplane) StaticTraffic() map[string]subscriber.Counters {
+	d.mu.Lock()
+	conns := slices.Collect(maps.Keys(d.staticOf))
 	d.mu.Unlock()
-	return ike.TrafficRead{Conn: conn, InPackets: c.InPackets, OutPackets: c.OutPackets, InBytes: c.InBytes, OutBytes: c.OutBytes}
+	for _, conn := range conns {
+		d.readUsage(conn)
+	}
+	// A connection that is closed meanwhile is with its tunnel or among the connections, never both and never neither.
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	out := make(map[string]subscriber.Counters, len(d.staticOrder))
+	for _, s := range d.staticOrder {
+		out[s.name] = s.spent
+	}
+	for conn, s := range d.staticOf {
+		if u := d.usage[conn]; u != nil && d.statics[s.name] == s {
+			out[s.name] = out[s.name].Plus(u.sum())
+		}
+	}
+	return out
 }

@@ -50,11 +50,22 @@ func (u *usage) note(id xfrm.ID, c xfrm.Counters) {
 
 // Traffic implements [controlplane.Dataplane].
 func (d *dataplane) Traffic(conn ike.ConnID) (subscriber.Counters, bool) {
+	u := d.readUsage(conn)
+	if u == nil {
+		return subscriber.Counters{}, false
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return u.sum(), true
+}
+
+// readUsage asks the kernel for the counters of a connection's SAs; nil if it is not known.
+func (d *dataplane) readUsage(conn ike.ConnID) *usage {
 	d.mu.Lock()
 	u := d.usage[conn]
 	if u == nil {
 		d.mu.Unlock()
-		return subscriber.Counters{}, false
+		return nil
 	}
 	ids := make([]xfrm.ID, 0, len(u.sas))
 	for id := range u.sas {
@@ -72,7 +83,7 @@ func (d *dataplane) Traffic(conn ike.ConnID) (subscriber.Counters, bool) {
 	for id, c := range read {
 		u.note(id, c)
 	}
-	return u.sum(), true
+	return u
 }
 
 // usageLocked is the usage of a connection, begun now if there is none.
