@@ -90,6 +90,20 @@ func (r *Router) dropLinks(links, before []Link) error {
 	return errors.Join(errs...)
 }
 
+// DropLinks removes links before the rest, which Close removes: those whose packets something is to encrypt that goes in between. Set and Mend
+// would make them again.
+//
+// Errors: what the kernel says.
+func (r *Router) DropLinks(names ...string) error {
+	r.linking.Lock()
+	defer r.linking.Unlock()
+	if r.closed {
+		return nil
+	}
+	stay := slices.DeleteFunc(slices.Clone(r.spec.Links), func(l Link) bool { return slices.Contains(names, l.Name) })
+	return r.dropLinks(stay, r.spec.Links)
+}
+
 // goes are our links that are not to be, or have to be made anew; VLANs before the links that they are on.
 func (r *Router) goes(list []netlink.Link, links, before []Link) []netlink.Link {
 	var vlans, out []netlink.Link

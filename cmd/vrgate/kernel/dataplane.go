@@ -394,7 +394,7 @@ func (d *dataplane) Close() error {
 		d.cancel()
 		d.running.Wait()
 	}
-	failed = errors.Join(failed, d.closeUDP(), d.closeLinks(), d.closeStatics())
+	failed = errors.Join(failed, d.closeUDP(), d.closeLinks(), d.withdrawLinks(), d.closeStatics())
 	for _, s := range d.ike {
 		failed = errors.Join(failed, s.Close())
 	}

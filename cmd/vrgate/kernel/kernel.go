@@ -161,7 +161,8 @@ func (d *dataplane) open(cfg *config.Config, c *config.Router) error {
 	var err error
 	d.spec = routerSpec(cfg, c)
 	d.spec.Find = d.kernel.find
-	if d.vr, err = vr.Open(d.spec); err != nil {
+	held, some := withheld(c, d.spec, nil)
+	if d.vr, err = vr.Open(held); err != nil {
 		return err
 	}
 	if d.net, err = unit.OpenNet(d.vr); err != nil {
@@ -235,6 +236,9 @@ func (d *dataplane) open(cfg *config.Config, c *config.Router) error {
 		}
 	}
 	d.setStatics(c)
+	if some {
+		return d.vr.Set(d.spec)
+	}
 	return nil
 }
 

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 
@@ -18,12 +19,20 @@ func (d *dataplane) Reconfigure(cfg *config.Config, c *config.Router) (ok bool, 
 	if !samePlace(d.spec, spec) {
 		return false, nil
 	}
-	if err := d.vr.Set(spec); err != nil {
+	held, some := withheld(c, spec, d.spec.Links)
+	if err := d.vr.Set(held); err != nil {
 		return false, typed(err)
+	}
+	before, _ := d.kernel.router(d.name)
+	d.setStatics(c)
+	if some {
+		if err := d.vr.Set(spec); err != nil {
+			d.setStatics(before.config)
+			return false, typed(errors.Join(err, d.vr.Set(d.spec)))
+		}
 	}
 	d.spec = spec
 	d.kernel.reconfigure(d.name, c)
-	d.setStatics(c)
 	wake(d.wake)
 	return true, nil
 }

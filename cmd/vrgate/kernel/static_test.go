@@ -9,6 +9,7 @@ import (
 	"vrgate/controlplane"
 	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
+	"vrgate/vr"
 	"vrgate/xfrm"
 )
 
@@ -172,3 +173,35 @@ type wantedNews struct {
 }
 
 func (w *wantedNews) TunnelWanted(string) { w.n++ }
+
+// TestWithheld: a link is withheld while the policies of the tunnel that encrypts its packets are not there, unless it is up already.
+func TestWithheld(t *testing.T) {
+	here, hq, branch := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("198.51.100.2")
+	gre := vr.Link{Name: "gre", Kind: vr.LinkGRE, Local: here, Remote: hq, MTU: 1400}
+	transport := &config.Router{StaticTunnels: []config.StaticTunnel{*staticTunnel(config.StaticTransport)}}
+	for name, tc := range map[string]struct {
+		c      *config.Router
+		change func(link, was *vr.Link)
+		want   bool
+	}{
+		"new":                    {transport, func(_, was *vr.Link) { was.Name = "other" }, true},
+		"another key":            {transport, func(l, _ *vr.Link) { l.Key = 7 }, true},
+		"it was down":            {transport, func(_, was *vr.Link) { was.Down = true }, true},
+		"IP-in-IP":               {transport, func(l, _ *vr.Link) { l.Kind = vr.LinkIPIP }, true},
+		"it is there":            {transport, func(_, _ *vr.Link) {}, false},
+		"another MTU":            {transport, func(l, _ *vr.Link) { l.MTU = 1300 }, false},
+		"down":                   {transport, func(l, was *vr.Link) { l.Down, was.Down = true, true }, false},
+		"to somebody else":       {transport, func(l, _ *vr.Link) { l.Remote = branch }, false},
+		"from another address":   {transport, func(l, _ *vr.Link) { l.Local = branch }, false},
+		"of another kind":        {transport, func(l, _ *vr.Link) { l.Kind = vr.LinkVLAN }, false},
+		"tunnel of another mode": {&config.Router{StaticTunnels: []config.StaticTunnel{*staticTunnel(config.StaticPolicy)}}, func(l, _ *vr.Link) { l.Key = 7 }, false},
+	} {
+		link, was := gre, gre
+		tc.change(&link, &was)
+		spec := vr.Spec{Links: []vr.Link{link}}
+		held, some := withheld(tc.c, spec, []vr.Link{was})
+		if some != tc.want || held.Links[0].Down != (tc.want || link.Down) || spec.Links[0].Down != link.Down {
+			t.Errorf("%s: withheld %t, %+v", name, some, held.Links)
+		}
+	}
+}

@@ -105,7 +105,51 @@ func TestStaticTransport(t *testing.T) {
 			s.inClear()
 			s.unanswered(inner)
 			w.nothingInClear()
+			// Tunnel and link come and go together, by a reload and with the router, while somebody sends into the link.
+			stop, asking := make(chan struct{}), make(chan error, 1)
+			go func() {
+				var err error
+				for err == nil {
+					select {
+					case <-stop:
+						asking <- nil
+						return
+					default:
+					}
+					_, err = w.spaces[w.intranet].Ping(netspace.Echo{
+						From: netip.MustParseAddr(intranetText), To: s.inner, Count: 10, Size: 100, Interval: 2 * time.Millisecond, Wait: time.Millisecond,
+					})
+				}
+				asking <- err
+			}()
+			without := *w.cfg.Routers[0]
+			without.StaticTunnels, without.Links = nil, nil
+			for _, r := range []*config.Router{&without, w.cfg.Routers[0]} {
+				if ok, err := w.plane.Reconfigure(&config.Config{Routers: []*config.Router{r}}, r); !ok || err != nil {
+					t.Fatalf("%t, %v", ok, err)
+				}
+			}
+			linked := func() {
+				t.Helper()
+				if list, err := w.plane.Links(); err != nil || len(list) != 1 || list[0].Status != controlplane.LinkUp {
+					t.Errorf("%+v, %v", list, err)
+				}
+			}
+			linked()
+			w.check(w.plane.Close())
+			var err error
+			w.plane, err = w.kernel.Open(w.cfg, w.cfg.Routers[0], w.events)
+			w.check(err)
+			linked()
+			s.send(7)
+			s.connect(7)
+			s.carry(7)
+			s.both(inner)
+			s.disconnect(7)
 			w.gone("hqlink")
+			close(stop)
+			w.check(<-asking)
+			w.nothingInClear()
 		})
 	}
 }
