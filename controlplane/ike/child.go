@@ -66,7 +66,7 @@ func (e *Engine) outboundInstalled(c *conn, ch *child, failure string) {
 		e.count(ReasonInstall)
 		e.emit(Report{Level: LevelWarn, Reason: ReasonInstall, Text: "outbound SA refused: " + failure, Local: c.Info.Local, Remote: c.Info.Remote, Conn: c.Info.ID})
 		e.rekeyLater(c, ch)
-		e.deleteChild(c, ch)
+		e.withdraw(c, ch, ReasonInstall)
 		switch {
 		case e.conns[c.Info.ID] != c:
 		case c.Static != "" && slices.Contains(c.Wanted, ch.Name):
@@ -265,6 +265,21 @@ func (e *Engine) prune(c *conn, ch *child) {
 	e.dropOutbound(ch)
 	ch.Replaced = e.now.Add(lateInbound)
 	e.arm(ch)
+}
+
+// withdraw takes a child away that we could not complete and that may be up for the peer. Nothing confirms a delete, and if
+// the peer misses it, it sends into the void until the SA ends by itself: that of a static tunnel, which asks for nothing as long
+// as it believes that it has the pair, is told as often as of one that was replaced, and heard until then.
+func (e *Engine) withdraw(c *conn, ch *child, r Reason) {
+	if c.Static != "" && ch.InState == saUp && !ch.Deleted && c.newest() != nil {
+		e.prune(c, ch)
+	} else {
+		if !ch.Deleted {
+			e.tellDeleted(c, ch)
+		}
+		e.removeChild(c, ch)
+	}
+	e.childGone(c, r, false)
 }
 
 // tellDeleted sends a delete for the inbound SA of a child.

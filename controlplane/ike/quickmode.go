@@ -444,7 +444,8 @@ func (e *Engine) dropQuick(q *quick, r Reason) {
 	}
 	if ch := q.child; ch != nil && ch.OutState == saNone {
 		if c.Static != "" && !q.Initiator && q.State == quickSent {
-			e.tellDeleted(c, ch) // it is up for a peer whose message 3 was lost
+			e.withdraw(c, ch, reasonOr(r, ReasonNoChild)) // it is up for a peer whose message 3 was lost
+			return
 		}
 		e.removeChild(c, ch)
 		e.childGone(c, reasonOr(r, ReasonNoChild), false)

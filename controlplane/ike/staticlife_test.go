@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"vrgate/controlplane/isakmp"
 )
 
 // TestStaticDay: K7. A day of rekeys by either side, by both and by the peer's NAT, under loss: nothing comes down, and at
@@ -554,6 +556,69 @@ func TestStaticRekeyRefused(t *testing.T) {
 		if refused != 1 || len(x.west.down)+len(x.east.down) != 0 || len(x.west.children) != 2 {
 			t.Errorf("%s: refused %d times, down %v %v, %v", by, refused, reasons(x.west.down), reasons(x.east.down), x.west.children)
 		}
+		x.end(t)
+	}
+}
+
+// TestStaticRefusedIsTold: the peer learns that a pair of networks is not there of which a kernel has refused the outbound SA, or
+// whose last message was lost, also when it misses most of the deletes. What it sends until then is received.
+func TestStaticRefusedIsTold(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		refuse bool // the kernel does, once
+		third  bool // message 3 does not arrive
+		lost   int  // deletes
+	}{
+		{"east", true, false, 0},
+		{"east", true, false, staticDeletes - 1},
+		{"west", true, false, 0},
+		{"west", true, false, staticDeletes - 1},
+		{"east", false, true, 0},
+		{"east", false, true, staticDeletes - 1},
+	} {
+		x := twoSites(t, placement{})
+		by, peer := x.east, x.west
+		if c.name == "west" {
+			by, peer = x.west, x.east
+		}
+		refused := 0
+		by.refuse = func(sa SA) string {
+			if !c.refuse || sa.Dir == Inbound || sa.Child != "pair 2" || refused > 0 {
+				return ""
+			}
+			refused++
+			return "no memory"
+		}
+		deletes, thirds := 0, 0
+		x.tap = func(from, _ netip.AddrPort, _ bool, data []byte) bool {
+			switch exchange := isakmp.ExchangeType(data[18]); {
+			case from.Addr() == by.addr && exchange == isakmp.Informational:
+				deletes++
+				return deletes > c.lost
+			case c.third && from.Addr() == x.west.addr && exchange == isakmp.QuickMode && len(x.west.only(t).Children) == 2:
+				thirds++
+				return false
+			}
+			return true
+		}
+		x.west.link(1)
+		x.run(time.Second)
+		for range 120 {
+			x.run(time.Second)
+			for _, out := range peer.kernel {
+				if _, ok := by.kernel[saKey(Inbound, out.SPI, peer.addr)]; out.Dir == Outbound && !ok {
+					t.Errorf("%+v: %v: %s sends by an SA of %s that %s does not have", c, x.now, peer.name, out.Child, by.name)
+				}
+			}
+		}
+		if len(by.kernel) != 2 || len(peer.kernel) != 2 || (refused > 0) != c.refuse || (thirds > 0) != c.third || deletes <= c.lost {
+			t.Errorf("%+v: %d and %d SAs, refused %d times, %d messages 3 and %d deletes, down %v %v\nwest\n%seast\n%s", c, len(by.kernel), len(peer.kernel), refused, thirds, deletes,
+				reasons(x.west.down), reasons(x.east.down), words(x.west.reports), words(x.east.reports))
+		}
+		x.tap = nil
+		x.west.step(Complete{Conn: x.west.only(t).Info.ID})
+		x.run(5 * time.Second)
+		x.mustLink(t)
 		x.end(t)
 	}
 }
