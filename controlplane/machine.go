@@ -182,9 +182,7 @@ func (m *machine) fromIKE(now time.Time, effects []ike.Effect) {
 				m.esp[f.SA.Conn] = outboundESP{f.SA.SPI, espSize(f.SA)}
 			}
 		case ike.MoveConn:
-			if c := m.sites.conns[f.Conn]; c != nil {
-				c.remote = f.New.Addr()
-			}
+			m.staticMoved(now, f)
 		case ike.RemoveSA:
 			if f.Dir == ike.Outbound {
 				m.forgetESP(f.Conn, f.SPI)

@@ -213,6 +213,14 @@ func (s *sites) staticSA(sa *ike.SA) {
 	s.conn(sa.Conn, sa.Static, sa.Local, sa.Remote).sas[SAKey{Dir: sa.Dir, SPI: sa.SPI}] = true
 }
 
+// staticMoved tells the site engine that a connection has followed its peer to another address.
+func (m *machine) staticMoved(now time.Time, f ike.MoveConn) {
+	if c := m.sites.conns[f.Conn]; c != nil && c.remote != f.New.Addr() {
+		c.remote = f.New.Addr()
+		m.fromSite(now, m.sites.engine.Step(now, site.Moved{Conn: uint32(f.Conn), Peer: c.remote}))
+	}
+}
+
 // staticGone notes that an SA has gone, or could not be installed. A connection that was never up ends without a word when it has
 // none.
 func (m *machine) staticGone(id ike.ConnID, sa SAKey) {

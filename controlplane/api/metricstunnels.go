@@ -36,7 +36,7 @@ func newTunnelMetrics(source Source) *tunnelMetrics {
 	m.errors = desc("errors", "Packets that the SAs which live have dropped, by kind: auth, replay.", "kind")
 	m.dials = desc("dials_total", "Dials of the static tunnel.")
 	m.ups = desc("ups_total", "Times that the static tunnel has come up.")
-	m.changes = desc("peer_changes_total", "Changes of the peer by kind: fall-over, fall-back, move to another address of its name.", "kind")
+	m.changes = desc("peer_changes_total", "Changes of the peer by kind: fall-over, fall-back, move to another address.", "kind")
 	m.failures = desc("failures_total", "Dials that failed, connections that ended and pairs of networks that were lost or refused, by reason.", "reason")
 	m.rekeys = desc("rekeys_total", "SAs of the present connection that newer ones have replaced, by phase.", "phase")
 	return m

@@ -77,8 +77,8 @@ type Tunnel struct {
 	Phase1Rekeys uint64      `json:"phase1_rekeys"`
 	Check        TunnelCheck `json:"check,omitzero"`
 	// Attempts counts dials and Ups how often the tunnel has come up; FallOvers, FallBacks and Moves how often it has gone on to
-	// another peer, come back to one before it in the list, and followed a name to another address. FailedRounds is how often in
-	// a row no peer could be reached.
+	// another peer, come back to one before it in the list, and followed its peer to another address, of its name or of the NAT
+	// before it. FailedRounds is how often in a row no peer could be reached.
 	Attempts     uint64 `json:"attempts"`
 	Ups          uint64 `json:"ups"`
 	FallOvers    uint64 `json:"fall_overs"`

@@ -76,6 +76,19 @@ func (e *Engine) up(ev Up) {
 	e.settle(t, "", nil)
 }
 
+// moved notes where a connection's peer is now. It keeps its entry of the list: a name that has the new address later on has not
+// changed then.
+func (e *Engine) moved(ev Moved) {
+	c, peer := e.byConn[ev.Conn], ev.Peer.Unmap()
+	if c == nil || !peer.IsValid() || c.Peer == peer {
+		return
+	}
+	if c.Peer = peer; c == c.tunnel.active {
+		c.tunnel.Moves++
+	}
+	e.settle(c.tunnel, "", nil)
+}
+
 // superfluous ends a dial that has reached a peer by the connection which that has made meanwhile.
 func (e *Engine) superfluous(d *dial) {
 	t := e.dialEnded(d)

@@ -31,6 +31,13 @@ type Down struct {
 	Dead   bool // the peer is not there: another one is tried first
 }
 
+// Moved says that the peer of a connection is at another address now, and that the connection has followed it there: a NAT before
+// the peer has another one.
+type Moved struct {
+	Conn uint32
+	Peer netip.Addr
+}
+
 // PairUp says that a pair of networks of a connection that is up carries traffic.
 type PairUp struct {
 	Conn uint32
@@ -87,6 +94,7 @@ type Reconfigure struct{ Config Config }
 func (Timer) siteEvent()       {}
 func (Up) siteEvent()          {}
 func (Down) siteEvent()        {}
+func (Moved) siteEvent()       {}
 func (PairUp) siteEvent()      {}
 func (PairDown) siteEvent()    {}
 func (Resolved) siteEvent()    {}

@@ -181,6 +181,33 @@ func TestNameMoves(t *testing.T) {
 	}
 }
 
+// A peer whose NAT has another address is where its connection has followed it to, and a name that gets that address later on
+// is no reason to dial.
+func TestPeerBehindNATMoves(t *testing.T) {
+	b := newBed(t, named())
+	b.dns["hq.example"] = []netip.Addr{primary}
+	b.start()
+	conn := b.info("hq").Conn
+	for _, ev := range []Moved{{Conn: conn, Peer: netip.AddrFrom16(backup.As16())}, {Conn: conn, Peer: backup}, {Conn: conn}, {Conn: conn + 1, Peer: third}} {
+		b.step(ev)
+	}
+	b.is("hq", StateUp, backup)
+	b.dns["hq.example"] = []netip.Addr{backup}
+	b.pass(2 * defaultResolve)
+	b.is("hq", StateUp, backup)
+	b.hungUp()
+	if i := b.info("hq"); i.Conn != conn || i.Attempts != 1 || i.Moves != 1 || b.said["hq"].Peer != backup {
+		t.Fatalf("%+v, said %+v", i, b.said["hq"])
+	}
+	b.calls("hq", backup)
+	b.step(Moved{Conn: conn, Peer: primary}) // which carries no more
+	if i := b.info("hq"); i.Peer != backup || i.Moves != 1 {
+		t.Fatalf("%+v", i)
+	}
+	b.pass(linger)
+	b.hungUp(ReasonMoved)
+}
+
 // A name is asked for again when the tunnel has failed, so that a peer with a new address is found at once.
 func TestNameResolvedAfterLoss(t *testing.T) {
 	b := newBed(t, named())

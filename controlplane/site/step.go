@@ -54,6 +54,8 @@ func (e *Engine) Step(now time.Time, ev Event) []Effect {
 		e.up(ev)
 	case Down:
 		e.down(ev)
+	case Moved:
+		e.moved(ev)
 	case PairUp:
 		e.pairUp(ev)
 	case PairDown:

@@ -54,7 +54,7 @@ type life struct {
 	Ups       uint64 // times that the tunnel came up
 	FallOvers uint64 // times that a later peer took over
 	FallBacks uint64 // times that an earlier one did
-	Moves     uint64 // times that a peer came from another address
+	Moves     uint64 // times that its peer was at another address
 	Counts    map[Reason]uint64
 }
 

@@ -65,7 +65,8 @@ func TestRandomWalk(t *testing.T) {
 				b.resolves = b.resolves[1:]
 				b.step(r)
 			},
-			"ends": func(t *rapid.T) { b.ends(conn(t), rapid.Bool().Draw(t, "dead")) },
+			"ends":  func(t *rapid.T) { b.ends(conn(t), rapid.Bool().Draw(t, "dead")) },
+			"moves": func(t *rapid.T) { b.step(Moved{Conn: conn(t), Peer: anAddr.Draw(t, "to")}) },
 			"lapses": func(t *rapid.T) {
 				b.step(PairDown{Conn: conn(t), Pair: rapid.SampledFrom([]string{"lan", "dmz"}).Draw(t, "pair"), Reason: "peer-deleted"})
 			},
@@ -130,6 +131,11 @@ func TestRandomWalk(t *testing.T) {
 			b.alive[a] = true
 		}
 		b.deaf, b.mute = false, false
+		for _, id := range slices.Sorted(maps.Keys(b.conns)) {
+			if c, there := b.conns[id]; there { // where it has come up
+				b.step(Moved{Conn: id, Peer: c.Peer})
+			}
+		}
 		b.dns = map[string][]netip.Addr{"hq.example": {primary}, "x.example": {third}, "y.example": {third}}
 		b.step(Reconfigure{Config: walkConfig()})
 		for range 8 * 30 {
