@@ -11,7 +11,6 @@ import (
 
 	"vrgate/controlplane/api"
 	"vrgate/controlplane/config"
-	"vrgate/controlplane/site"
 )
 
 // LinkPlane shows what joins a virtual router to its private network.
@@ -75,7 +74,7 @@ func tunnelLink(t *api.Tunnel) api.Link {
 	switch {
 	case v.Index == 0:
 		v.State = string(LinkMissing)
-	case t.State == site.StateUp.String():
+	case t.Connection != 0: // that the check has still to pass keeps no packet back
 		v.State = string(LinkUp)
 	}
 	if t.KernelReason != "" {
