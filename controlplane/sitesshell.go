@@ -68,14 +68,15 @@ func (r *router) resolve(f site.Resolve) {
 	})
 }
 
-// lookupReason says why a name has no addresses.
+// lookupReason says why a name has no addresses: for the same cause in the same words, or each failure would be logged. What the
+// resolver says of silence has the port that it asked from, and a server that need not be the virtual router's.
 func lookupReason(err error) (site.Reason, string) {
 	var dns *net.DNSError
 	switch known := errors.As(err, &dns); {
 	case known && dns.IsNotFound:
 		return reasonNameNotFound, err.Error()
 	case known && dns.IsTimeout, errors.Is(err, context.DeadlineExceeded):
-		return site.ReasonNameTimeout, err.Error()
+		return site.ReasonNameTimeout, "no name server answers"
 	}
 	return reasonNameFailed, err.Error()
 }

@@ -83,20 +83,21 @@ func TestTunnelLog(t *testing.T) {
 	})
 }
 
-// TestLookupReason: names fail with typed reasons.
+// TestLookupReason: names fail with typed reasons, and with the same sentence for the same cause.
 func TestLookupReason(t *testing.T) {
 	for _, c := range []struct {
 		err  error
 		want site.Reason
+		text string
 	}{
-		{&net.DNSError{Err: "no such host", IsNotFound: true}, reasonNameNotFound},
-		{fmt.Errorf("asking: %w", &net.DNSError{Err: "i/o timeout", IsTimeout: true}), site.ReasonNameTimeout},
-		{context.DeadlineExceeded, site.ReasonNameTimeout},
-		{&net.DNSError{Err: "server misbehaving"}, reasonNameFailed},
-		{errors.New("no socket"), reasonNameFailed},
+		{&net.DNSError{Err: "no such host", Name: "gw", IsNotFound: true}, reasonNameNotFound, "lookup gw: no such host"},
+		{fmt.Errorf("asking: %w", &net.DNSError{Err: "read udp 10.0.0.1:41234->10.0.0.53:53: i/o timeout", Name: "gw", IsTimeout: true}), site.ReasonNameTimeout, "no name server answers"},
+		{context.DeadlineExceeded, site.ReasonNameTimeout, "no name server answers"},
+		{&net.DNSError{Err: "server misbehaving", Name: "gw"}, reasonNameFailed, "lookup gw: server misbehaving"},
+		{errors.New("no socket"), reasonNameFailed, "no socket"},
 	} {
-		if r, text := lookupReason(c.err); r != c.want || text != c.err.Error() {
-			t.Errorf("%v: %s %q, want %s", c.err, r, text, c.want)
+		if r, text := lookupReason(c.err); r != c.want || text != c.text {
+			t.Errorf("%v: %s %q, want %s %q", c.err, r, text, c.want, c.text)
 		}
 	}
 }
