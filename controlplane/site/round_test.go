@@ -2,6 +2,7 @@ package site
 
 import (
 	"errors"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -188,6 +189,23 @@ func TestFlappingOnDemand(t *testing.T) {
 	}
 	if i := b.info("hq"); i.Failed != 4 || i.Attempts != 4 {
 		t.Fatalf("%+v", i)
+	}
+}
+
+// A round that an on-demand tunnel has not ended goes on with the next peer, unless the tunnel has rested since.
+func TestRoundAfterRest(t *testing.T) {
+	for _, c := range []struct {
+		rest time.Duration
+		want netip.Addr
+	}{{defaultStable, backup}, {defaultStable + time.Second, primary}} {
+		b := newBed(t, with(one(primary, backup, third), func(t *Tunnel) { t.Start = OnDemand })).start()
+		b.step(Acquire{Tunnel: "hq"})
+		b.world()
+		b.ends(b.lastConn, false)
+		b.is("hq", StateDown, none)
+		b.pass(c.rest)
+		b.step(Acquire{Tunnel: "hq"})
+		b.is("hq", StateDialling, c.want)
 	}
 }
 
