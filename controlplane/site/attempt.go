@@ -80,8 +80,8 @@ func (e *Engine) tryEarlierPeers(t *tunnel) {
 	e.advance(t)
 }
 
-// fallBack is how long a tunnel stays on a backup before others are tried. It grows when the tunnel was lost each time
-// soon after it had gone back, so that a primary which only seems to be well does not interrupt it again and again.
+// fallBack is how long a tunnel stays on a backup before others are tried. It grows when the peer was lost each time
+// soon after the tunnel had gone back to it, so that a primary which only seems to be well does not interrupt it again and again.
 func (t *tunnel) fallBack() time.Duration {
 	return doubled(t.cfg.FallBack, t.Bounces, max(t.cfg.FallBack, t.cfg.BackoffMax))
 }

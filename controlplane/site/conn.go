@@ -235,7 +235,7 @@ func (e *Engine) carriedBy(t *tunnel, c *conn) {
 	switch {
 	case c.peer > t.LastPeer:
 		t.FallOvers++
-		t.FellBack = time.Time{}
+		t.bounced(e.now, true)
 	case c.peer < t.LastPeer:
 		t.FallBacks++
 		t.FellBack = e.now

@@ -110,6 +110,36 @@ func TestFallBackIsDamped(t *testing.T) {
 	}
 }
 
+// So it is where the backup takes over that the tunnel has not left yet.
+func TestFallBackIsDampedByLingering(t *testing.T) {
+	b := newBed(t, two())
+	b.alive[primary] = false
+	b.start()
+	b.is("hq", StateUp, backup)
+	b.alive[primary] = true
+	ended := func(after time.Duration) time.Duration {
+		t.Helper()
+		b.pass(b.info("hq").FallBack.Sub(b.now))
+		b.is("hq", StateUp, primary)
+		b.calls("hq", backup) // or our own connection would be over after a while
+		b.pass(after)
+		b.ends(b.info("hq").Conn, true)
+		b.is("hq", StateUp, backup)
+		return b.info("hq").FallBack.Sub(b.now)
+	}
+	for _, want := range []time.Duration{10 * time.Minute, 20 * time.Minute} {
+		if got := ended(time.Second); got != want {
+			t.Fatalf("back to the primary in %v, want %v", got, want)
+		}
+	}
+	if got := ended(defaultStable); got != 5*time.Minute {
+		t.Fatalf("back to the primary in %v after it was well", got)
+	}
+	if i := b.info("hq"); i.Ups != 1 || i.FallBacks != 3 || i.FallOvers != 4 {
+		t.Fatalf("%+v", i)
+	}
+}
+
 // A primary that calls while we are on the backup has the tunnel; the backup's own call is kept for when it goes.
 func TestPeersCall(t *testing.T) {
 	b := newBed(t, with(two(), func(t *Tunnel) { t.Start = Respond })).start()

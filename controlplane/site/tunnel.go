@@ -36,7 +36,7 @@ type life struct {
 	LastPeer  int    // that carried last
 	Suspect   int    // peer that was dead
 	Doubt     time.Time
-	Bounces   int // times that the tunnel was lost soon after it had fallen back
+	Bounces   int // times that the peer was lost soon after the tunnel had fallen back to it
 	FellBack  time.Time
 	RetryAt   time.Time // when the pause is over
 	StableAt  time.Time // when it will have been up for long enough
@@ -156,14 +156,7 @@ func (e *Engine) lost(t *tunnel, peer int, how loss) {
 	if how == lossDead {
 		t.Suspect, t.Doubt = peer, e.now.Add(suspectFor)
 	}
-	if !t.FellBack.IsZero() {
-		if how != lossQuiet && e.now.Sub(t.FellBack) < t.cfg.Stable {
-			t.Bounces = min(t.Bounces+1, maxDoublings)
-		} else {
-			t.Bounces = 0
-		}
-		t.FellBack = time.Time{}
-	}
+	t.bounced(e.now, how != lossQuiet)
 	switch {
 	case how == lossQuiet:
 		t.RetryAt, t.Failures, t.InRound, t.Round = time.Time{}, 0, false, nil
@@ -174,6 +167,19 @@ func (e *Engine) lost(t *tunnel, peer int, how loss) {
 		e.roundFailed(t)
 	}
 	e.drive(t)
+}
+
+// bounced is called when a tunnel has lost its peer, to which it may have fallen back: that counts if it was not long ago.
+func (t *tunnel) bounced(now time.Time, failed bool) {
+	switch {
+	case t.FellBack.IsZero():
+		return
+	case failed && now.Sub(t.FellBack) < t.cfg.Stable:
+		t.Bounces = min(t.Bounces+1, maxDoublings)
+	default:
+		t.Bounces = 0
+	}
+	t.FellBack = time.Time{}
 }
 
 // fail notes why a tunnel was lost or could not be had.
