@@ -353,6 +353,23 @@ func TestPausesAreSpread(t *testing.T) {
 	}
 }
 
+// A connection is with the address that the shell says, in whichever form, and otherwise with the one that was dialled.
+func TestAddressOfConnection(t *testing.T) {
+	for _, c := range []struct{ says, want netip.Addr }{
+		{netip.AddrFrom16(primary.As16()), primary}, {netip.Addr{}, primary}, {backup, backup},
+	} {
+		b := newBed(t, one(primary))
+		b.mute = true
+		b.start()
+		for ref := range b.dials {
+			delete(b.dials, ref)
+			b.conns[9] = Up{Tunnel: "hq", Conn: 9}
+			b.step(Up{Tunnel: "hq", Ref: ref, Conn: 9, Peer: c.says})
+		}
+		b.is("hq", StateUp, c.want)
+	}
+}
+
 // What the shell says twice, or of what nobody knows, changes nothing.
 func TestStrayEvents(t *testing.T) {
 	b := newBed(t, one(primary)).start()
