@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -333,6 +334,28 @@ func TestStaticFragments(t *testing.T) {
 		x.mustLink(t)
 		if largest == 0 || largest > 576 {
 			t.Errorf("%s dials: the largest of the fragments has %d bytes", dialler, largest)
+		}
+		x.end(t)
+	}
+}
+
+// TestStaticLargeLost: on a way that loses IP fragments, a peer that does not take those of IKE is not reached, and the operator reads why.
+func TestStaticLargeLost(t *testing.T) {
+	for _, takes := range []bool{true, false} {
+		x := twoSites(t, placement{}, func(west, east *Config) {
+			byCertificate(west, east)
+			east.Fragmentation = takes
+			for _, c := range []*Config{west, east} {
+				c.Credentials[1].Chain = append(c.Credentials[1].Chain, make([]byte, 3000))
+			}
+		})
+		x.tap = func(_, _ netip.AddrPort, _ bool, data []byte) bool { return len(data) <= 1472 }
+		x.west.link(1)
+		x.run(2 * time.Minute)
+		if takes {
+			x.mustLink(t)
+		} else if d := x.west.down; len(d) != 1 || d[0].Reason != ReasonTimeout || !strings.Contains(d[0].Text, "the peer does not take fragments of IKE") {
+			t.Errorf("why the tunnel is down: %+v", d)
 		}
 		x.end(t)
 	}

@@ -310,6 +310,9 @@ func (p *phase1) silence() (r Reason, text string) {
 		text = "no answer to message 5: the pre-shared keys may differ"
 		if !p.Method.preShared() {
 			text = "no answer to message 5: the peer may not take our certificate or identity"
+			if !p.Vendor.Frag {
+				text += fmt.Sprintf(", or the path loses IP fragments: it has %d bytes, and the peer does not take fragments of IKE", len(p.Last.Data))
+			}
 		}
 	}
 	if n.Hint == 0 {
