@@ -177,7 +177,7 @@ func (w *world) certificates() certificates {
 
 // ipsec is siteIPsec with a certificate.
 func (c certificates) ipsec(own *topo.Certificate) string {
-	return siteIPsec + fmt.Sprintf("certificates: {authorities: [%s], own: [{name: own, certificate: %s, key: %s}]}", c.authority.File, own.File, own.Key)
+	return siteIPsec + fmt.Sprintf("certificates: {authorities: [%s], own: [{name: own, certificate: %s, key: %s}]}", c.authority.File, own.Bundle, own.Key)
 }
 
 // site makes a router with a network behind it, whose host has these addresses.

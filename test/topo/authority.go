@@ -16,6 +16,7 @@ type Authority struct {
 
 	dir    string
 	issued int
+	above  []string // its certificate and those of the authorities above it, but for the root's
 }
 
 // Certificate is one that an Authority has issued.
@@ -23,6 +24,10 @@ type Certificate struct {
 	Name string // common name; the subject is "O=Example, CN=" and the name
 	File string // PEM
 	Key  string // RSA private key, PEM
+	// Above are the certificates of the authorities between it and the root, PEM, the one that has issued it first, and Bundle is
+	// a file of the certificate and of them.
+	Above  []string
+	Bundle string
 }
 
 // CertificateOptions say how a certificate differs from a good one.
@@ -67,6 +72,40 @@ func NewKey(ctx context.Context, dir, name string) (string, error) {
 
 // NewAuthority makes an authority of this name with its files in dir. The key is a file of NewKey.
 func NewAuthority(ctx context.Context, dir, name, key string) (*Authority, error) {
+	a, err := prepareAuthority(dir, key)
+	if err != nil {
+		return nil, err
+	}
+	_, err = command(ctx, "openssl", "req", "-new", "-x509", "-config", a.settings(), "-extensions", "v3_ca",
+		"-key", key, "-days", "30", "-subj", "/O=Example/CN="+name, "-out", a.File)
+	if err != nil {
+		return nil, err
+	}
+	return a, a.publish(ctx)
+}
+
+// Subordinate makes an authority of this name whose certificate is issued by a. It has a's key, for making one takes seconds under
+// emulation.
+func (a *Authority) Subordinate(ctx context.Context, name string) (*Authority, error) {
+	a.issued++
+	s, err := prepareAuthority(filepath.Join(a.dir, fmt.Sprintf("below%d", a.issued)), a.Key)
+	if err != nil {
+		return nil, err
+	}
+	request := filepath.Join(s.dir, "ca.csr")
+	if _, err := command(ctx, "openssl", "req", "-new", "-config", a.settings(), "-key", a.Key, "-subj", "/O=Example/CN="+name, "-out", request); err != nil {
+		return nil, err
+	}
+	_, err = command(ctx, "openssl", "ca", "-batch", "-notext", "-config", a.settings(), "-extensions", "v3_ca", "-in", request, "-out", s.File)
+	if err != nil {
+		return nil, err
+	}
+	s.above = append([]string{s.File}, a.above...)
+	return s, s.publish(ctx)
+}
+
+// prepareAuthority writes what openssl keeps of an authority, which has no certificate yet.
+func prepareAuthority(dir, key string) (*Authority, error) {
 	a := &Authority{File: filepath.Join(dir, "ca.pem"), Key: key, CRL: filepath.Join(dir, "ca.crl"), dir: dir}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("topo: %w", err)
@@ -79,12 +118,7 @@ func NewAuthority(ctx context.Context, dir, name, key string) (*Authority, error
 			return nil, fmt.Errorf("topo: %w", err)
 		}
 	}
-	_, err := command(ctx, "openssl", "req", "-new", "-x509", "-config", a.settings(), "-extensions", "v3_ca",
-		"-key", key, "-days", "30", "-subj", "/O=Example/CN="+name, "-out", a.File)
-	if err != nil {
-		return nil, err
-	}
-	return a, a.publish(ctx)
+	return a, nil
 }
 
 // authoritySettings is openssl's configuration of a directory, certificate and key.
@@ -126,7 +160,7 @@ func (a *Authority) settings() string { return filepath.Join(a.dir, "ca.conf") }
 func (a *Authority) Issue(ctx context.Context, name string, o CertificateOptions) (*Certificate, error) {
 	a.issued++
 	base := filepath.Join(a.dir, fmt.Sprintf("issued%d", a.issued))
-	c := &Certificate{Name: name, File: base + ".pem"}
+	c := &Certificate{Name: name, File: base + ".pem", Bundle: base + ".chain.pem", Above: a.above}
 	if o.KeyOf != nil {
 		c.Key = o.KeyOf.Key
 	} else {
@@ -146,8 +180,26 @@ func (a *Authority) Issue(ctx context.Context, name string, o CertificateOptions
 	if o.Ended {
 		sign = append(sign, "-startdate", "20200101000000Z", "-enddate", "20210101000000Z")
 	}
-	_, err := command(ctx, "openssl", sign...)
-	return c, err
+	if _, err := command(ctx, "openssl", sign...); err != nil {
+		return nil, err
+	}
+	return c, c.bundle()
+}
+
+// bundle writes the certificate and those above it into one file.
+func (c *Certificate) bundle() error {
+	var all []byte
+	for _, file := range append([]string{c.File}, c.Above...) {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return fmt.Errorf("topo: %w", err)
+		}
+		all = append(all, b...)
+	}
+	if err := os.WriteFile(c.Bundle, all, 0o600); err != nil {
+		return fmt.Errorf("topo: %w", err)
+	}
+	return nil
 }
 
 // Revoke puts a certificate on the authority's list.

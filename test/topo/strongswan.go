@@ -120,7 +120,7 @@ type charon struct {
 }
 
 // startCharon starts a daemon in the namespace with its files in dir, waits for it, and loads the connections.
-// Its private key is that of own, nil if there is none.
+// Its private key, and what is above its certificate, are those of own, nil if there is none.
 func (n *Net) startCharon(ctx context.Context, ns *Namespace, dir string, over private, options charonOptions, own *Certificate, c ...connection) (*charon, error) {
 	ch := &charon{
 		uri:      "unix://" + filepath.Join(over["/run"], "charon.vici"),
@@ -132,8 +132,10 @@ func (n *Net) startCharon(ctx context.Context, ns *Namespace, dir string, over p
 		options.tries, options.timeout = c[0].RetransmitTries, c[0].RetransmitTimeout
 	}
 	var key []byte
+	var above []string
 	if own != nil {
 		var err error
+		above = own.Above
 		if key, err = os.ReadFile(own.Key); err != nil {
 			return nil, err
 		}
@@ -165,7 +167,7 @@ func (n *Net) startCharon(ctx context.Context, ns *Namespace, dir string, over p
 	if err != nil {
 		return nil, err
 	}
-	return ch, ch.load(ctx, conf, key)
+	return ch, ch.load(ctx, conf, key, above)
 }
 
 // swanctl runs strongSwan's control program and returns what it prints.

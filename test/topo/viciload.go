@@ -97,15 +97,24 @@ func commaWords(text string) []string {
 	return words
 }
 
-// load gives charon the private key in PEM, if there is one, and the secrets, pools and connections of a
-// swanctl.conf, as `swanctl --load-all` does.
-func (c *charon) load(ctx context.Context, conf string, key []byte) error {
+// load gives charon the private key in PEM, if there is one, the certificates of authorities in these files, and the secrets, pools and
+// connections of a swanctl.conf, as `swanctl --load-all` does.
+func (c *charon) load(ctx context.Context, conf string, key []byte, authorities []string) error {
 	all, err := parseSettings(conf)
 	if err != nil {
 		return err
 	}
 	if key != nil {
 		if _, _, err := c.vici(ctx, "load-key", "", viciPair{"type", "rsa"}, viciPair{"data", string(key)}); err != nil {
+			return err
+		}
+	}
+	for _, file := range authorities {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		if _, _, err := c.vici(ctx, "load-cert", "", viciPair{"type", "X509"}, viciPair{"flag", "CA"}, viciPair{"data", string(b)}); err != nil {
 			return err
 		}
 	}
