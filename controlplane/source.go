@@ -260,11 +260,11 @@ func selector(a netip.Addr, port uint16) string {
 func sa(k ike.ChildInfo, spi uint32, c SACounters, now time.Time) api.IPsecSA {
 	out := api.IPsecSA{
 		SPI: fmt.Sprintf("%08x", spi), Transform: k.Transform, LifetimeSeconds: int64(k.Lifetime / time.Second),
-		RemainingSeconds: remaining(now, k.Expires), LifetimeKilobytes: k.LifeKB,
+		RemainingSeconds: remaining(now, k.Expires), LifetimeKilobytes: lifeKB(k.LifeKB),
 		Bytes: c.Bytes, Packets: c.Packets, ReplayErrors: c.Replay, AuthErrors: c.AuthFailed,
 	}
-	if used := c.Bytes >> 10; k.LifeKB > used {
-		out.RemainingKilobytes = k.LifeKB - used
+	if used := c.Bytes >> 10; out.LifetimeKilobytes > used {
+		out.RemainingKilobytes = out.LifetimeKilobytes - used
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"math"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -232,9 +233,9 @@ func configuredTunnel(r *config.Router, t *config.StaticTunnel) *shownTunnel {
 	return &shownTunnel{v}
 }
 
-// lifeKB is a bound of which the greatest number stands for none.
-func lifeKB(n uint32) uint64 {
-	if n == 1<<32-1 {
+// lifeKB is a bound in kilobytes, of which the greatest number stands for none.
+func lifeKB[T uint32 | uint64](n T) uint64 {
+	if n == math.MaxUint32 {
 		return 0
 	}
 	return uint64(n)

@@ -949,7 +949,7 @@ func TestJSONAndDetail(t *testing.T) {
 }
 
 // leaves are the words of a JSON value, keys without those of the outermost
-// object (`show l2tp` has one that --detail has not).
+// object (`show l2tp` has one that --detail has not), times to the second.
 func leaves(v any) []string {
 	var out []string
 	switch v := v.(type) {
@@ -965,8 +965,12 @@ func leaves(v any) []string {
 			out = append(out, leaves(e)...)
 		}
 	case string:
-		if v != "0001-01-01T00:00:00Z" { // a dash in the table
+		at, err := time.Parse(time.RFC3339Nano, v)
+		switch {
+		case err != nil:
 			out = append(out, v)
+		case !at.IsZero(): // else a dash in the table
+			out = append(out, at.Format(time.RFC3339))
 		}
 	}
 	return out

@@ -350,10 +350,10 @@ func details[T any](w io.Writer, rows []T) error {
 }
 
 // fields prints the fields of a struct; structs inside it, and lists of them,
-// are indented below their name.
+// are indented below their name. What JSON leaves out because there is nothing to say is one dash.
 func fields(w io.Writer, indent string, v reflect.Value) error {
 	for i := range v.NumField() {
-		name, _, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
+		name, options, _ := strings.Cut(v.Type().Field(i).Tag.Get("json"), ",")
 		f := v.Field(i)
 		if v.Type().Field(i).Anonymous { // JSON has its fields at this level
 			if err := fields(w, indent, f); err != nil {
@@ -373,7 +373,7 @@ func fields(w io.Writer, indent string, v reflect.Value) error {
 			}
 			continue
 		}
-		if !plain && f.Kind() == reflect.Struct {
+		if !plain && f.Kind() == reflect.Struct && (options != "omitzero" || !f.IsZero()) {
 			if _, err := fmt.Fprintf(w, "%s%s:\n", indent, name); err != nil {
 				return err
 			}
@@ -397,6 +397,9 @@ func isPlain(t reflect.Type) bool {
 func plainText(v reflect.Value) string {
 	if v.IsZero() && v.Kind() == reflect.Struct {
 		return "-"
+	}
+	if t, ok := v.Interface().(time.Time); ok {
+		return t.Format(time.RFC3339) // nobody reads fractions of a second
 	}
 	if v.Kind() == reflect.Map {
 		var words []string

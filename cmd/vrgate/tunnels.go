@@ -143,6 +143,9 @@ func why(x *api.Tunnel) string {
 	if x.Text != "" {
 		out += ": " + x.Text
 	}
+	if x.State == "down" && x.FailedRounds > 0 && x.LastFailure.Reason != "" { // it rests, but has been dialled in vain
+		out += "; last dialled in vain: " + x.LastFailure.Reason
+	}
 	if !x.RetryAt.IsZero() {
 		out += " (again in " + max(time.Until(x.RetryAt), 0).Truncate(time.Second).String() + ")"
 	}

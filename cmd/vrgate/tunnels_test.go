@@ -48,6 +48,10 @@ func (f *fakePlane) Tunnels(context.Context) ([]api.Tunnel, error) {
 			VR: "red", TransportVR: "red", Name: "new", Mode: "route", State: "up", Since: since, Networks: []api.TunnelNetwork{},
 			Check: api.TunnelCheck{Target: netip.MustParseAddr("10.2.0.1")}, KernelReason: "interface-name-taken", KernelText: "somebody else has hq1",
 		},
+		{
+			VR: "red", TransportVR: "red", Name: "spare", Mode: "policy", Start: "on-demand", State: "down", Since: since, Reason: "no-traffic", Networks: []api.TunnelNetwork{},
+			FailedRounds: 1, LastFailure: api.TunnelFailure{At: since, Peer: "198.51.100.9", Reason: "no-answer"},
+		},
 	}, nil
 }
 
@@ -82,6 +86,7 @@ office  hq      route  up     1m30s  198.51.100.7  10.1.0.0/16 - 10.2.0.0/16, 10
 		"red branch transport down 1m30s any protocol 47 0/1 - - 0 5 6 awaits-peer",
 		"red far policy waiting 1m30s 198.51.100.9,far.example.net - 0/0 - failed 2/3 0 0 0 no-proposal-chosen: it offers none (again in 1m30s)",
 		"red new route up 1m30s any - 0/0 - not yet 0 0 0 interface-name-taken: somebody else has hq1",
+		"red spare policy down 1m30s any - 0/0 - - 0 0 0 no-traffic; last dialled in vain: no-answer",
 	}
 	if got := rows(out); status != 0 || stderr != "" || !slices.Equal(got, want) {
 		t.Errorf("show tunnels: %d %s\n%s\nwant\n%s", status, stderr, strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -94,6 +99,10 @@ office  hq      route  up     1m30s  198.51.100.7  10.1.0.0/16 - 10.2.0.0/16, 10
 		if status != 0 || !strings.Contains(out, field) || strings.Contains(out, "branch") {
 			t.Errorf("of one tunnel: %d, no %s:\n%s", status, field, out)
 		}
+	}
+	// Nothing is shown of what there is not, and no fraction of a second.
+	if _, out, _ := run("show", "tunnels", "branch"); !slices.Contains(rows(out), "check -") || !slices.Contains(rows(out), "last_failure -") || !slices.Contains(rows(out), "since "+tunnelsSince.Format(time.RFC3339)) {
+		t.Errorf("of one that is down:\n%s", out)
 	}
 	if status, out, stderr := run("show", "tunnels", "hqq"); status != exitFailed || out != "" || stderr != "vrgate: there is no static tunnel \"hqq\"; did you mean \"hq\"?\n" {
 		t.Errorf("of none: %d %s%s", status, out, stderr)
@@ -109,7 +118,7 @@ office  hq      route  up     1m30s  198.51.100.7  10.1.0.0/16 - 10.2.0.0/16, 10
 		if status, _, stderr := run("tunnel", word); status != exitUsage || stderr != "vrgate: say which: vrgate tunnel "+word+" NAME\n" {
 			t.Errorf("tunnel %s: %d %s", word, status, stderr)
 		}
-		if status, out, _ := vrgate(t, "__complete", "tunnel", "-c", dir, word, ""); status != 0 || out != "branch\nfar\nhq\nnew\n:4\n" {
+		if status, out, _ := vrgate(t, "__complete", "tunnel", "-c", dir, word, ""); status != 0 || out != "branch\nfar\nhq\nnew\nspare\n:4\n" {
 			t.Errorf("completion of tunnel %s: %d %q", word, status, out)
 		}
 	}
