@@ -203,20 +203,16 @@ func TestConfiguredViews(t *testing.T) {
 	}
 }
 
-// TestScrape: a running process has all metrics of AAA, and no two are the same, which would spoil
-// the whole scrape.
-func TestScrape(t *testing.T) {
-	files := maps.Clone(redWithAAA)
-	files["vrgate.yaml"] = "shutdown-timeout: 1s\n" // of real time
-	w := newWorld(t, loadConfig(t, files))
-	w.connect("red", "frank", "198.51.100.1", nil).assertUp()
+// scrape returns all metrics of the process, by a socket as Prometheus does. Simulated time stands still meanwhile.
+func (w *world) scrape() string {
+	w.t.Helper()
 	access := api.Access{Group: -1}
-	socket := filepath.Join(t.TempDir(), "s")
+	socket := filepath.Join(w.t.TempDir(), "s")
 	l, err := access.Listen(socket)
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(w.t.Context())
 	served := make(chan error)
 	go func() { served <- api.NewServer(w.p, access, "v1", zap.NewNop()).Run(ctx, l) }()
 	scraper := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -224,13 +220,28 @@ func TestScrape(t *testing.T) {
 	}}}
 	resp, err := scraper.Get("http://vrgate/metrics")
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	body, err := io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
 	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Errorf("%s, %v: %s", resp.Status, err, body)
+		w.t.Errorf("%s, %v: %s", resp.Status, err, body)
 	}
+	cancel()
+	if err := <-served; err != nil {
+		w.t.Error(err)
+	}
+	return string(body)
+}
+
+// TestScrape: a running process has all metrics of AAA, and no two are the same, which would spoil
+// the whole scrape.
+func TestScrape(t *testing.T) {
+	files := maps.Clone(redWithAAA)
+	files["vrgate.yaml"] = "shutdown-timeout: 1s\n" // of real time
+	w := newWorld(t, loadConfig(t, files))
+	w.connect("red", "frank", "198.51.100.1", nil).assertUp()
+	body := w.scrape()
 	for _, want := range []string{
 		`vrgate_radius_requests_total{outcome="no-message-authenticator",role="authentication",server="first",vr="red"} 0`,
 		`vrgate_coa_requests_total{client="10.9.0.1",outcome="changed",vr="red"} 0`,
@@ -240,12 +251,11 @@ func TestScrape(t *testing.T) {
 		`vrgate_limit_refusals_total{reason="router-session-limit",vr="red"} 0`,
 		`vrgate_admission_admitted_total 1`,
 	} {
-		if !strings.Contains(string(body), "\n"+want+"\n") {
+		if !strings.Contains(body, "\n"+want+"\n") {
 			t.Errorf("no %s", want)
 		}
 	}
-	cancel()
-	if err := errors.Join(<-served, w.finish()); err != nil {
+	if err := w.finish(); err != nil {
 		t.Error(err)
 	}
 }
