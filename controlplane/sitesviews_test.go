@@ -98,6 +98,21 @@ func TestTunnelViews(t *testing.T) {
 	})
 }
 
+// TestTunnelWithoutVolume: SAs whose volume nothing bounds are shown without a bound.
+func TestTunnelWithoutVolume(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, w, e := twoSites(t, westFiles(), eastFiles("start: respond"))
+		w.assertState("west", "hq", "up", 30*time.Second)
+		v := w.tunnel("hq")
+		for _, sa := range append(v.Networks[0].Inbound, v.Networks[0].Outbound...) {
+			if v.LifetimeKilobytes != 0 || sa.LifetimeKilobytes != 0 || sa.RemainingKilobytes != 0 || sa.RemainingSeconds == 0 {
+				t.Errorf("of %d kilobytes: %+v", v.LifetimeKilobytes, sa)
+			}
+		}
+		finishSites(t, w, e)
+	})
+}
+
 // TestTellTunnel: words about tunnels are obeyed, or it is said why not.
 func TestTellTunnel(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
