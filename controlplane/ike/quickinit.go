@@ -74,7 +74,7 @@ func (e *Engine) openChild(c *conn, old *child) {
 		q.lid, q.rid, q.pfs = old.LocalID, old.RemoteID, old.PFS
 		q.tunnel, q.local, q.remote = old.In.Tunnel, old.In.LocalNet, old.In.RemoteNet
 		old.Rekeying = true
-		if t := e.cfg.tunnelByName(old.Profile); c.Dyn != nil && t != nil && c.subscriberNets(t, q.remote, q.local) != "" {
+		if t := e.cfg.tunnelByName(old.Profile); c.Dyn != nil && c.Static == "" && t != nil && c.subscriberNets(t, q.remote, q.local) != "" {
 			// The subscriber was given something else since, or the profile has changed. It would be refused
 			// itself, and so the child is not prolonged by us.
 			e.childFailed(c, q, ReasonSelectors)

@@ -253,6 +253,30 @@ func TestStaticXAuth(t *testing.T) {
 	}
 }
 
+// TestStaticXAuthSameName: a tunnel profile of dynamic subscribers that has the name of a static tunnel does not count for it: its
+// pairs of networks are replaced by the side that asks for a user too.
+func TestStaticXAuthSameName(t *testing.T) {
+	x := twoSites(t, placement{}, func(west, east *Config) {
+		west.RekeyMargin = 1000 // it never begins a rekey itself
+		w := &west.Statics[0]
+		w.XAuth, w.User, w.Password = StaticXAuthClient, "joe", keymat.Secret("secret of joe")
+		east.Statics[0].XAuth = StaticXAuthServer
+		east.Tunnels = []TunnelProfile{{Name: "link", PeerIDs: []string{"staff"}, ESP: east.Statics[0].ESP}}
+	})
+	x.east.decide = newDecider()
+	x.west.link(1)
+	x.run(10 * time.Second)
+	x.mustLink(t)
+	for range 5 {
+		x.run(time.Hour)
+		x.mustSend(t)
+	}
+	if n := x.east.e.counters[CountChildRekey]; n < 2*5 || len(x.west.down)+len(x.east.down) != 0 {
+		t.Errorf("%d rekeys of two pairs in five hours, down %v %v", n, reasons(x.west.down), reasons(x.east.down))
+	}
+	x.end(t)
+}
+
 // TestStaticXAuthTooEarly: J8. A peer that is to be asked gets no pair of networks before it has answered.
 func TestStaticXAuthTooEarly(t *testing.T) {
 	x := twoSites(t, placement{}, func(west, east *Config) {
