@@ -171,8 +171,11 @@ func (ch *child) expire(e *Engine) {
 		e.deleteChild(c, ch)
 	case deadline.Reached(e.now, ch.Replaced):
 		if c.currentLike(ch) == nil && c.lastReady(ch) == ch {
-			// What was to replace it has gone before it.
+			// What was to replace it has gone before it. If that was ours, we try again.
 			ch.Replaced = time.Time{}
+			if ch.Rekeying {
+				e.later(ch)
+			}
 			e.arm(ch)
 			return
 		}

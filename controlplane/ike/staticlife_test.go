@@ -528,33 +528,44 @@ func TestStaticPhase1Gone(t *testing.T) {
 }
 
 // TestStaticRekeyRefused: a rekey of which the kernel of either side does not take the outbound SA is tried again, and the SAs that
-// were to be replaced do not end for it.
+// were to be replaced do not end for it, also when the other side learns of it only when it has already replaced them.
 func TestStaticRekeyRefused(t *testing.T) {
-	for _, by := range []string{"west", "east"} {
+	for _, c := range []struct {
+		by   string
+		lost int // deletes
+	}{{"west", 0}, {"west", 1}, {"east", 0}, {"east", 1}} {
 		x := twoSites(t, placement{}, func(_, east *Config) { east.RekeyMargin = 1000 }) // it never begins a rekey itself
 		x.west.link(1)
 		x.run(5 * time.Second)
 		x.mustLink(t)
 		refused := 0
-		map[string]*node{"west": x.west, "east": x.east}[by].refuse = func(sa SA) string {
+		map[string]*node{"west": x.west, "east": x.east}[c.by].refuse = func(sa SA) string {
 			if sa.Dir == Inbound || refused > 0 {
 				return ""
 			}
 			refused++
 			return "no memory"
 		}
+		lost := 0
+		x.tap = func(_, _ netip.AddrPort, _ bool, data []byte) bool {
+			if isakmp.ExchangeType(data[18]) != isakmp.Informational || lost == c.lost {
+				return true
+			}
+			lost++
+			return false
+		}
 		old := x.west.only(t).named("pair 2")
 		x.west.step(SAExpired{SPI: old.In.SPI, Dir: Inbound})
 		x.run(5 * time.Minute)
 		if x.west.only(t).named("pair 2") == old {
-			t.Errorf("%s: not replaced after five minutes", by)
+			t.Errorf("%+v: not replaced after five minutes", c)
 		}
 		for range 24 {
 			x.run(5 * time.Minute)
 			x.mustSend(t)
 		}
 		if refused != 1 || len(x.west.down)+len(x.east.down) != 0 || len(x.west.children) != 2 {
-			t.Errorf("%s: refused %d times, down %v %v, %v", by, refused, reasons(x.west.down), reasons(x.east.down), x.west.children)
+			t.Errorf("%+v: refused %d times, down %v %v, %v", c, refused, reasons(x.west.down), reasons(x.east.down), x.west.children)
 		}
 		x.end(t)
 	}
