@@ -124,7 +124,7 @@ func (e *LinkError) Unwrap() error { return e.Err }
 // Aliases say whose a link is, what it is, and of an interface what it was:
 //
 //	vrgate ROUTER link NAME vlan eth1 100
-//	vrgate ROUTER link NAME interface eth1 was 1500 up the alias that it had
+//	vrgate ROUTER link NAME interface eth1 was 1500 up,192.0.2.1/24 the alias that it had
 const linkAlias = " link "
 
 // identity is what cannot change without making the link anew.
@@ -156,30 +156,41 @@ type ownLink struct {
 
 // former is what an interface is given back.
 type former struct {
-	device string
-	mtu    int
-	up     bool
-	alias  string
+	device    string
+	mtu       int
+	up        bool
+	addresses []netip.Prefix
+	alias     string
 }
 
 const formerMark = " was "
 
-// String is the end of an alias.
-func (f former) String() string {
-	state := "down"
+// text is the end of an alias, of at most room bytes. Of the addresses those are kept which have room, and then of its own alias that
+// which has.
+func (f former) text(room int) string {
+	s := fmt.Sprintf("%s%d down", formerMark, f.mtu)
 	if f.up {
-		state = "up"
+		s = fmt.Sprintf("%s%d up", formerMark, f.mtu)
 	}
-	return strings.TrimSuffix(fmt.Sprintf("%s%d %s %s", formerMark, f.mtu, state, f.alias), " ")
+	for _, a := range f.addresses {
+		if next := s + "," + a.String(); len(next) <= room {
+			s = next
+		}
+	}
+	if f.alias == "" || len(s) >= room {
+		return s
+	}
+	s += " " + f.alias
+	return strings.ToValidUTF8(s[:min(len(s), room)], "")
 }
 
 // maxAlias is the length of an alias (IFALIASZ less the end).
 const maxAlias = 255
 
-// borrowed is the alias of an interface. Of its own alias that is kept which has room.
+// borrowed is the alias of an interface.
 func (l Link) borrowed(router string, f former) string {
-	s := l.alias(router) + f.String()
-	return strings.ToValidUTF8(s[:min(len(s), maxAlias)], "")
+	s := l.alias(router)
+	return s + f.text(maxAlias-len(s))
 }
 
 // parseOwnLink is the reverse of alias and borrowed.
@@ -205,7 +216,13 @@ func parseOwnLink(alias string) (o ownLink, ours bool) {
 		return ownLink{}, false
 	}
 	o.identity = "interface " + device
-	o.was = &former{device: device, mtu: mtu, up: f[1] == "up"}
+	state, addresses, _ := strings.Cut(f[1], ",")
+	o.was = &former{device: device, mtu: mtu, up: state == "up"}
+	for text := range strings.SplitSeq(addresses, ",") {
+		if a, err := netip.ParsePrefix(text); err == nil {
+			o.was.addresses = append(o.was.addresses, a)
+		}
+	}
 	if len(f) == 3 {
 		o.was.alias = f[2]
 	}

@@ -5,6 +5,7 @@ package vr
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os/exec"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"vrgate/test/netspace"
 )
@@ -56,7 +58,7 @@ func newIntranet(t *testing.T, vrf bool) *intranet {
 // plug makes an interface outside whose other end is the host's.
 func (n *intranet) plug(device string) {
 	n.t.Helper()
-	n.own.batch(n.t, fmt.Sprintf("link add %s type veth peer name %s netns %s\nlink set %s mtu 1480 alias uplink\n", device, device, n.host.name, device))
+	n.own.batch(n.t, fmt.Sprintf("link add %s type veth peer name %s netns %s\nlink set %s mtu 1480 alias uplink\naddr add 10.98.0.1/24 dev %[1]s\n", device, device, n.host.name, device))
 	n.host.batch(n.t, fmt.Sprintf("link set %s up\n", device))
 	if device == "trunk0" {
 		n.own.batch(n.t, "link set trunk0 up\n")
@@ -195,8 +197,16 @@ func (n *intranet) lent(device string) string {
 	if err != nil {
 		return err.Error()
 	}
+	list, err := listAddresses(h, link, unix.AF_UNSPEC)
+	check(n.t, err)
+	var addresses []netip.Prefix
+	for _, x := range list {
+		if p, ok := prefixOf(x.IPNet); ok && !p.Addr().IsLinkLocalUnicast() {
+			addresses = append(addresses, p)
+		}
+	}
 	a := link.Attrs()
-	return fmt.Sprintf("%s mtu %d alias %s", a.Name, a.MTU, a.Alias)
+	return fmt.Sprintf("%s mtu %d up %t addresses %v alias %s", a.Name, a.MTU, a.Flags&net.FlagUp != 0, addresses, a.Alias)
 }
 
 // TestLinks: every kind carries packets, what somebody destroys is put back, changes touch what has changed alone, and at
@@ -204,6 +214,7 @@ func (n *intranet) lent(device string) string {
 func TestLinks(t *testing.T) {
 	eachMode(t, func(t *testing.T, vrf bool) {
 		n := newIntranet(t, vrf)
+		n.own.batch(t, "link set lan0 up\naddr add 2001:db8::1/64 dev lan0 nodad\n")
 		before, was := state(t, n.space), n.lent("lan0")
 		n.open()
 		n.upAll()
@@ -423,7 +434,7 @@ func TestLinksMissing(t *testing.T) {
 	check(t, r.Close())
 }
 
-// TestLinksInPlace: an interface of the router's own namespace stays there, keeps what is not ours, and is given back.
+// TestLinksInPlace: an interface of the router's own namespace stays there, keeps what is not ours, also after a crash, and is given back.
 func TestLinksInPlace(t *testing.T) {
 	n := newIntranet(t, false)
 	n.own.batch(t, "addr add 10.99.0.1/24 dev lan0\naddr add 10.99.1.1/24 dev lan0\nlink set lan0 up\n")
@@ -436,6 +447,10 @@ func TestLinksInPlace(t *testing.T) {
 			t.Errorf("links: %s", got)
 		}
 		n.own.run(t, "", "ping", "-n", "-q", "-c", "2", "-i", "0.05", "-W", "2", "10.20.0.2")
+		// Its successor knows as well what is not ours.
+		r.crash(t)
+		r, err = Open(spec)
+		check(t, err)
 		spec.Links[0].Addresses = prefixes("10.20.0.9/24")
 		check(t, r.Set(spec))
 		addrs := n.own.run(t, "", "ip", "-o", "addr", "show", "dev", name)

@@ -2,7 +2,10 @@ package vr
 
 import (
 	"errors"
+	"math"
 	"net/netip"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -82,7 +85,9 @@ func TestLinkAliases(t *testing.T) {
 		alias := l.alias("a")
 		was := former{}
 		if l.Kind == LinkInterface {
-			was = former{mtu: 1500, up: true, alias: "to the rack was 4 up"}
+			was = former{mtu: 1500, up: true, alias: "to the rack was 4 up", addresses: []netip.Prefix{
+				netip.MustParsePrefix("192.0.2.1/24"), netip.MustParsePrefix("2001:db8::1/64"),
+			}}
 			alias = l.borrowed("a", was)
 			was.device = "eth1"
 		}
@@ -90,7 +95,7 @@ func TestLinkAliases(t *testing.T) {
 		if !ours || own.router != "a" || own.name != l.Name || own.identity != l.identity() || (own.was != nil) != (l.Kind == LinkInterface) {
 			t.Errorf("%q is %+v", alias, own)
 		}
-		if own.was != nil && *own.was != was {
+		if own.was != nil && !reflect.DeepEqual(*own.was, was) {
 			t.Errorf("%q was %+v", alias, *own.was)
 		}
 		if seen[alias] {
@@ -102,6 +107,19 @@ func TestLinkAliases(t *testing.T) {
 	own, ours := parseOwnLink(long)
 	if len(long) > maxAlias || !ours || own.was.mtu != 9000 || own.was.up || !strings.HasPrefix(own.was.alias, "üüü") {
 		t.Errorf("a long alias: %q", long)
+	}
+	// Addresses before the alias, as many as have room; those of a former version are none.
+	many := former{mtu: 1500, alias: "uplink"}
+	for i := range 100 {
+		many.addresses = append(many.addresses, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 100, 100, byte(i)}), 24))
+	}
+	long = goodLinks()[0].borrowed("a", many)
+	own, ours = parseOwnLink(long)
+	if n := len(own.was.addresses); len(long) > maxAlias || !ours || n < 12 || !slices.Equal(own.was.addresses, many.addresses[:n]) || own.was.up {
+		t.Errorf("many addresses: %q", long)
+	}
+	if own, ours := parseOwnLink("vrgate a link lan interface eth1 was 1500 up 10.0.0.1/8"); !ours || !own.was.up || own.was.addresses != nil || own.was.alias != "10.0.0.1/8" {
+		t.Errorf("without addresses: %+v", own)
 	}
 	for _, alias := range []string{
 		"", "vrgate", "vrgate a", gatewayAlias("a"), accessAlias("a", "b", ""), "vrgate a link ", "vrgate a link x", "vrgate  link x vlan e 1", "vrgate a b link x vlan e 1",
@@ -119,6 +137,7 @@ func TestLinkAliases(t *testing.T) {
 // FuzzOwnLink: an alias that anybody can write is read without harm, and ours are read as they were written.
 func FuzzOwnLink(f *testing.F) {
 	f.Add("vrgate a link x interface e was 1500 up alias")
+	f.Add("vrgate a link x interface e was 1500 down,192.0.2.1/24,2001:db8::1/64 alias")
 	f.Add("vrgate a link x veth b y")
 	f.Fuzz(func(t *testing.T, alias string) {
 		own, ours := parseOwnLink(alias)
@@ -127,13 +146,13 @@ func FuzzOwnLink(f *testing.F) {
 		}
 		again := ownAlias + " " + own.router + linkAlias + own.name + " " + own.identity
 		if own.was != nil {
-			again += own.was.String()
+			again += own.was.text(math.MaxInt)
 		}
 		second, still := parseOwnLink(again)
 		if !still || second.router != own.router || second.name != own.name || second.identity != own.identity || (second.was == nil) != (own.was == nil) {
 			t.Fatalf("%q is %+v, then %+v", alias, own, second)
 		}
-		if own.was != nil && (second.was.mtu != own.was.mtu || second.was.up != own.was.up || second.was.device != own.was.device) {
+		if own.was != nil && (second.was.mtu != own.was.mtu || second.was.up != own.was.up || second.was.device != own.was.device || !slices.Equal(second.was.addresses, own.was.addresses)) {
 			t.Fatalf("%q was %+v, then %+v", alias, *own.was, *second.was)
 		}
 	})

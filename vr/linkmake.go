@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -252,16 +253,14 @@ func (r *Router) fetch(l Link) *LinkError {
 		}
 	case !marked:
 		own.was = &former{device: l.Device, mtu: a.MTU, up: a.Flags&net.FlagUp != 0, alias: a.Alias}
+		if own.was.addresses, err = o.formerAddresses(link); err != nil {
+			return r.wrong(l, err, "look at its addresses")
+		}
 	}
 	if err := o.nl.LinkSetAlias(link, l.borrowed(r.name, *own.was)); err != nil {
 		return r.wrong(l, err, "mark "+l.Device)
 	}
 	if o.same {
-		if !marked {
-			if e := r.lend(l, link); e != nil {
-				return e
-			}
-		}
 		if a.Name == l.Name {
 			return nil
 		}
@@ -284,19 +283,17 @@ func (r *Router) fetch(l Link) *LinkError {
 	return r.renamed(l, moved)
 }
 
-// lend notes which addresses an interface has that stays in its namespace: they are not ours.
-func (r *Router) lend(l Link, link netlink.Link) *LinkError {
-	list, err := r.addresses(link, unix.AF_INET)
-	if err != nil {
-		return r.wrong(l, err, "look at its addresses")
-	}
-	r.lent[l.Name] = nil
+// formerAddresses are those of an interface which are not ours. What comes by itself, by DHCP or from a router, is none of them where the
+// interface is moved: it comes again.
+func (o *outside) formerAddresses(link netlink.Link) (out []netip.Prefix, err error) {
+	list, err := listAddresses(o.nl, link, unix.AF_UNSPEC)
 	for _, a := range list {
-		if p, ok := prefixOf(a.IPNet); ok {
-			r.lent[l.Name] = append(r.lent[l.Name], p)
+		p, ok := prefixOf(a.IPNet)
+		if ok && (o.same || a.Flags&unix.IFA_F_PERMANENT != 0 && a.Peer == nil) && !p.Addr().IsLinkLocalUnicast() {
+			out = append(out, p)
 		}
 	}
-	return nil
+	return out, err
 }
 
 // renamed gives a link its name.
@@ -311,8 +308,8 @@ func (r *Router) renamed(l Link, link netlink.Link) *LinkError {
 	return nil
 }
 
-// drop removes a link that we made, and gives back an interface: out of the VRF, with the name, MTU and alias that it had. What the kernel
-// takes away when an interface is moved, its addresses, is not given back.
+// drop removes a link that we made, and gives back an interface: out of the VRF, with the name, MTU, addresses and alias that it had. The
+// routes that others had by it are not given back.
 func (r *Router) drop(link netlink.Link, own ownLink) error {
 	a := link.Attrs()
 	if own.was == nil {
@@ -324,7 +321,7 @@ func (r *Router) drop(link netlink.Link, own ownLink) error {
 	}
 	defer o.close()
 	if o.same {
-		err = errors.Join(r.strip(link, own.name), r.giveBack(o.nl, link, own, a.Name == own.was.device))
+		err = errors.Join(r.strip(link, own), r.giveBack(o.nl, link, own, false))
 	} else {
 		err = r.nl.LinkSetDown(link)
 		if err == nil {
@@ -340,7 +337,7 @@ func (r *Router) drop(link netlink.Link, own ownLink) error {
 			link, err = o.nl.LinkByName(passing(r.name, own.name))
 		}
 		if err == nil {
-			err = r.giveBack(o.nl, link, own, false)
+			err = r.giveBack(o.nl, link, own, true)
 		}
 	}
 	if missing(err) {
@@ -350,13 +347,20 @@ func (r *Router) drop(link netlink.Link, own ownLink) error {
 }
 
 // giveBack undoes what was done to an interface which is outside.
-func (r *Router) giveBack(nl *netlink.Handle, link netlink.Link, own ownLink, named bool) error {
-	if !named {
+func (r *Router) giveBack(nl *netlink.Handle, link netlink.Link, own ownLink, moved bool) error {
+	if link.Attrs().Name != own.was.device {
 		if err := errors.Join(nl.LinkSetDown(link), nl.LinkSetName(link, own.was.device)); err != nil {
 			return err
 		}
 	}
 	err := nl.LinkSetMTU(link, own.was.mtu)
+	if moved {
+		for _, p := range own.was.addresses {
+			if e := nl.AddrAdd(link, &netlink.Addr{IPNet: network(p)}); !errors.Is(e, unix.EEXIST) {
+				err = errors.Join(err, e)
+			}
+		}
+	}
 	if own.was.up {
 		err = errors.Join(err, nl.LinkSetUp(link))
 	} else {
@@ -366,11 +370,11 @@ func (r *Router) giveBack(nl *netlink.Handle, link netlink.Link, own ownLink, na
 }
 
 // strip takes what is ours from an interface that stays in the namespace.
-func (r *Router) strip(link netlink.Link, name string) error {
-	l, known := r.linkSpec(name)
+func (r *Router) strip(link netlink.Link, own ownLink) error {
+	l, known := r.linkSpec(own.name)
 	if known {
 		for _, a := range l.Addresses {
-			if slices.Contains(r.lent[name], a) {
+			if slices.Contains(own.was.addresses, a) {
 				continue
 			}
 			if err := r.nl.AddrDel(link, &netlink.Addr{IPNet: network(a)}); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {

@@ -294,7 +294,8 @@ func (r *Router) trimLinks(links, before []Link) error {
 		if err != nil {
 			continue // it is missing, or goes just now
 		}
-		if _, ours := linkOf(r.name, link); !ours {
+		own, ours := linkOf(r.name, link)
+		if !ours {
 			continue
 		}
 		index, removed := link.Attrs().Index, false
@@ -304,7 +305,7 @@ func (r *Router) trimLinks(links, before []Link) error {
 				continue
 			}
 			// On an interface that stays in its namespace others may have put addresses.
-			if l.Kind == LinkInterface && stays && (!had(before, l.Name, p) || slices.Contains(r.lent[l.Name], p)) {
+			if own.was != nil && stays && (!had(before, l.Name, p) || slices.Contains(own.was.addresses, p)) {
 				continue
 			}
 			if err := r.nl.AddrDel(link, &netlink.Addr{IPNet: network(p)}); err != nil && !errors.Is(err, unix.EADDRNOTAVAIL) {

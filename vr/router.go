@@ -64,8 +64,7 @@ type Router struct {
 	// needs this one only and keeps nobody waiting who makes a subscriber's link.
 	linking  sync.Mutex
 	find     func(string) *Router
-	troubles map[string]*LinkError     // by name of the link; nil: it is as it should be
-	lent     map[string][]netip.Prefix // by name of the link: addresses of an interface that are not ours
+	troubles map[string]*LinkError // by name of the link; nil: it is as it should be
 
 	// joining is held by another router that makes a pair of links with this one. It may be taken while other locks of any router
 	// are held; who holds it takes no lock.
@@ -100,7 +99,7 @@ func Open(spec Spec) (*Router, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &Router{name: spec.Name, space: space, table: unix.RT_TABLE_MAIN, tally: tallyOf(spec.Name), troubles: map[string]*LinkError{}, lent: map[string][]netip.Prefix{}}
+	r := &Router{name: spec.Name, space: space, table: unix.RT_TABLE_MAIN, tally: tallyOf(spec.Name), troubles: map[string]*LinkError{}}
 	if spec.VRF != "" {
 		r.table = int(spec.Table)
 	}
