@@ -9,19 +9,15 @@ import (
 
 // connect begins a TCP connection.
 func (b *Prober) connect(p *probe) error {
-	vrf, err := b.r.device()
-	if err != nil {
-		return err
-	}
 	fd := -1
-	err = b.r.space.do(func() (err error) {
+	err := b.r.space.do(func() (err error) {
 		fd, err = unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.IPPROTO_TCP)
 		return err
 	})
 	if err != nil {
 		return p.fail(ProbeBusy, err)
 	}
-	if err := b.dial(p, fd, vrf.name); err != nil {
+	if err := b.dial(p, fd, b.vrf.name); err != nil {
 		_ = unix.Close(fd)
 		return err
 	}

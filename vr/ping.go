@@ -253,7 +253,7 @@ func (b *Prober) heard(a icmpAnswer, index int) {
 	}
 	b.mu.Unlock()
 	switch {
-	case p == nil || p.spec.Target != a.target || p.index != 0 && index != p.index && (a.typ == icmpEchoReply || index != loopbackIndex && index != b.vrf):
+	case p == nil || p.spec.Target != a.target || p.index != 0 && index != p.index && (a.typ == icmpEchoReply || index != loopbackIndex && index != b.vrf.index):
 	case a.typ != icmpEchoReply:
 		e := p.fail(ProbeUnreachable, nil)
 		e.Type, e.Code = a.typ, a.code

@@ -19,7 +19,7 @@ type Prober struct {
 	poller *Poller
 	epoll  int // readable when one of the sockets is ready
 	icmp   int
-	vrf    int // index of the router's VRF device, 0 for none
+	vrf    device // the router's, the zero value for none
 
 	mu     sync.Mutex // guards what follows
 	echoes map[echoID]*probe
@@ -138,7 +138,7 @@ func (r *Router) NewProber(p *Poller) (*Prober, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Prober{r: r, poller: p, echoes: map[echoID]*probe{}, dials: map[int]*probe{}, flows: map[flow]*probe{}, icmp: -1, vrf: vrf.index}
+	b := &Prober{r: r, poller: p, echoes: map[echoID]*probe{}, dials: map[int]*probe{}, flows: map[flow]*probe{}, icmp: -1, vrf: vrf}
 	if b.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
 		return nil, failed(err, "virtual router %s: epoll for probes", r.name)
 	}

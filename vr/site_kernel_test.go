@@ -76,6 +76,7 @@ func newSites(t *testing.T, transport, terminating Spec) *sites {
 	spec.Policy = policy
 	s.tunnel, err = s.transport.Tunnel(s.terminating, spec)
 	check(t, err)
+	check(t, s.tunnel.Mend())
 	t.Cleanup(func() {
 		check(t, errors.Join(s.tunnel.Close(), s.access.Close(), s.terminating.Close(), s.transport.Close()))
 	})
@@ -333,9 +334,11 @@ func TestProbesEnd(t *testing.T) {
 		})
 	}
 	const dials = 10
+	r.mu.Lock() // nobody waits for a router that is being changed
 	for range dials {
 		ask(80)
 	}
+	r.mu.Unlock()
 	for range MaxProbes - dials {
 		ask(0)
 	}
