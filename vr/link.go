@@ -108,6 +108,8 @@ type LinkError struct {
 	Reason       LinkReason
 	Text         string // what to do
 	Err          error  // of the kernel, nil for none
+
+	taken []LinkRoute // that are somebody else's
 }
 
 func (e *LinkError) Error() string {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -410,12 +411,33 @@ func TestLinksMissing(t *testing.T) {
 
 	// Somebody has the network already.
 	spec := n.spec()
-	spec.Links[4].Routes = []LinkRoute{{Network: netip.MustParsePrefix("10.30.0.0/16"), Metric: 5}}
+	n.space.batch(t, "route add blackhole 10.33.0.0/16\n")
+	spec.Links[4].Routes = []LinkRoute{
+		{Network: netip.MustParsePrefix("10.31.0.0/16")}, {Network: netip.MustParsePrefix("10.30.0.0/16"), Metric: 5}, {Network: netip.MustParsePrefix("10.33.0.0/16")},
+		{Network: netip.MustParsePrefix("10.34.0.0/16"), Via: netip.MustParseAddr("192.0.2.99")}, {Network: netip.MustParsePrefix("10.32.0.0/16")},
+	}
+	routed := func(what, suffix string, want ...string) {
+		t.Helper()
+		routes := n.space.run(t, "", "ip", "route", "show", "dev", "gre", "proto", fmt.Sprint(RouteProtocol))
+		got := regexp.MustCompile(`10\.3\d`).FindAllString(routes, -1)
+		if state := states(t, n.r); !strings.HasSuffix(state, suffix) || !slices.Equal(got, want) {
+			t.Errorf("%s: %s, routes %q", what, state, got)
+		}
+	}
 	check(t, n.r.Set(spec))
 	check(t, n.r.Mend())
-	if got := states(t, n.r); !strings.HasSuffix(got, "gre gre up route-taken") {
-		t.Errorf("a route twice: %s", got)
-	}
+	routed("routes twice", "gre gre up route-taken", "10.31", "10.32")
+	n.space.batch(t, "route del blackhole 10.33.0.0/16\n")
+	check(t, n.r.Mend())
+	routed("one has gone", "gre gre up route-taken", "10.31", "10.32", "10.33")
+	spec.Links[1].Routes = nil
+	check(t, n.r.Set(spec))
+	check(t, n.r.Mend())
+	routed("the other too", "gre gre up kernel-refused", "10.30", "10.31", "10.32", "10.33")
+	n.space.batch(t, "link del gre\nroute add blackhole 10.33.0.0/16\n")
+	check(t, n.r.Mend())
+	routed("made anew", "gre gre up route-taken", "10.30", "10.31", "10.32")
+	n.space.batch(t, "route del blackhole 10.33.0.0/16\n")
 	n.close()
 
 	// A server address on a link that is missing names the link.
@@ -466,4 +488,43 @@ func TestLinksInPlace(t *testing.T) {
 			t.Errorf("addresses at the end: %s", addrs)
 		}
 	}
+}
+
+// TestAddressesStay: when the first address of a network goes from a link or a tunnel, the others are not touched.
+func TestAddressesStay(t *testing.T) {
+	n := testNamespace(t, "a")
+	link := Link{
+		Name: "tun", Kind: LinkIPIP, Local: netip.MustParseAddr("192.0.2.1"), Remote: netip.MustParseAddr("192.0.2.2"), Addresses: prefixes("10.4.0.1/24", "10.4.0.2/24", "10.4.0.3/24"),
+		Routes: []LinkRoute{{Network: netip.MustParsePrefix("10.5.0.0/16"), Via: netip.MustParseAddr("10.4.0.9")}},
+	}
+	r, err := Open(Spec{Name: "red", Namespace: n.name, Links: []Link{link}})
+	check(t, err)
+	spec := hq()
+	spec.Addresses = prefixes("10.6.0.1/24", "10.6.0.2/24", "10.6.0.3/24")
+	tun, err := r.Tunnel(r, spec)
+	check(t, err)
+	check(t, tun.Mend())
+	news, done := make(chan netlink.AddrUpdate, 100), make(chan struct{})
+	defer close(done)
+	check(t, netlink.AddrSubscribeAt(n.handle(), news, done))
+	link.Addresses, spec.Addresses = link.Addresses[1:], spec.Addresses[1:]
+	check(t, r.Set(Spec{Name: "red", Namespace: n.name, Links: []Link{link}}))
+	check(t, tun.Set(spec))
+	n.batch(t, "addr add 10.7.0.1/32 dev lo\n")
+	var gone []string
+	for u := range news {
+		if u.LinkAddress.IP.String() == "10.7.0.1" {
+			break
+		}
+		if !u.NewAddr {
+			gone = append(gone, u.LinkAddress.IP.String())
+		}
+	}
+	if want := []string{"10.4.0.1", "10.6.0.1"}; !slices.Equal(gone, want) {
+		t.Errorf("gone %q, want %q", gone, want)
+	}
+	if routes := n.run(t, "", "ip", "route"); !strings.Contains(routes, "10.5.0.0/16 via 10.4.0.9") || !strings.Contains(routes, "10.2.0.0/16 dev hq0") {
+		t.Errorf("routes:\n%s", routes)
+	}
+	check(t, errors.Join(tun.Close(), r.Close()))
 }

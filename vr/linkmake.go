@@ -105,7 +105,13 @@ func (r *Router) finish(l Link) *LinkError {
 	if err != nil {
 		return r.wrong(l, errors.Join(err, r.removeLink(passing(r.name, l.Name))), "name it")
 	}
+	r.settle(l)
 	return nil
+}
+
+// settle prepares a link that is new in the namespace.
+func (r *Router) settle(l Link) {
+	_ = r.space.do(func() error { promoteSecondaries(l.Name); return nil })
 }
 
 // mark gives a link, which is down, its alias and its name. The alias first: from then on a crash leaves something that is
@@ -200,6 +206,7 @@ func (r *Router) makeVeth(l Link) *LinkError {
 	if err != nil {
 		return r.wrong(l, errors.Join(err, r.removeLink(attrs.Name)), "name the other end")
 	}
+	other.settle(far)
 	return r.finish(l)
 }
 
@@ -280,7 +287,11 @@ func (r *Router) fetch(l Link) *LinkError {
 	if err != nil {
 		return r.wrong(l, err, "find "+l.Device+", which was moved")
 	}
-	return r.renamed(l, moved)
+	if e := r.renamed(l, moved); e != nil {
+		return e
+	}
+	r.settle(l)
+	return nil
 }
 
 // formerAddresses are those of an interface which are not ours. What comes by itself, by DHCP or from a router, is none of them where the

@@ -148,7 +148,7 @@ func (r *Router) ensure(l Link, look bool) *LinkError {
 		own, ours := linkOf(r.name, link)
 		switch same := ours && own.identity == l.identity(); {
 		case same && r.otherEnd(l):
-			return r.configure(l, link, own, look)
+			return r.configure(l, link, look)
 		case ours:
 			if err := r.drop(link, own); err != nil {
 				return r.wrong(l, err, "remove what has its name")
@@ -175,8 +175,7 @@ func (r *Router) ensure(l Link, look bool) *LinkError {
 	if err != nil {
 		return r.wrong(l, err, "find it")
 	}
-	own, _ := linkOf(r.name, link)
-	return r.configure(l, link, own, look)
+	return r.configure(l, link, true)
 }
 
 func (r *Router) taken(l Link, link netlink.Link) *LinkError {
@@ -185,7 +184,7 @@ func (r *Router) taken(l Link, link netlink.Link) *LinkError {
 }
 
 // configure gives a link what it should have.
-func (r *Router) configure(l Link, link netlink.Link, own ownLink, look bool) *LinkError {
+func (r *Router) configure(l Link, link netlink.Link, look bool) *LinkError {
 	a := link.Attrs()
 	if a.MasterIndex != r.vrf.index {
 		if err := r.nl.LinkSetMasterByIndex(link, r.vrf.index); err != nil { // which moves its routes
@@ -214,23 +213,40 @@ func (r *Router) configure(l Link, link netlink.Link, own ownLink, look bool) *L
 	if l.Down {
 		return nil // it has no routes
 	}
+	return r.addLinkRoutes(l, a.Index, look)
+}
+
+// addLinkRoutes adds the routes that a link lacks, as many as it can, and says what is wrong with the first that cannot be. Whose a route
+// is that is there is asked if look, and else as it was known.
+func (r *Router) addLinkRoutes(l Link, index int, look bool) (first *LinkError) {
+	var known, taken []LinkRoute
+	if e := r.troubles[l.Name]; e != nil {
+		known = e.taken
+	}
 	for _, route := range l.Routes {
-		err := r.nl.RouteAdd(r.linkRoute(route, a.Index))
-		if errors.Is(err, unix.EEXIST) && (!look || r.routed(route, a.Index)) {
-			if e := r.troubles[l.Name]; !look && e != nil && e.Reason == LinkRouteTaken {
-				return e
-			}
-			continue
+		err := r.nl.RouteAdd(r.linkRoute(route, index))
+		there := errors.Is(err, unix.EEXIST)
+		switch {
+		case there && (look && !r.routed(route, index) || !look && slices.Contains(known, route)):
+			taken = append(taken, route)
+			err = routeTaken(r.name, l.Name, route.Network, route.Metric)
+		case there:
+			err = nil
 		}
-		if errors.Is(err, unix.EEXIST) {
-			text := fmt.Sprintf("there is another route to %s with metric %d: remove it, or give this one another metric", route.Network, route.Metric)
-			return &LinkError{Router: r.name, Link: l.Name, Reason: LinkRouteTaken, Text: text}
-		}
-		if err != nil {
-			return r.wrong(l, err, "route to "+route.Network.String())
+		if err != nil && first == nil {
+			first = r.wrong(l, err, "route to "+route.Network.String())
 		}
 	}
-	return nil
+	if first != nil {
+		first.taken = taken
+	}
+	return first
+}
+
+// routeTaken says that a link's route cannot be because there is another one.
+func routeTaken(router, link string, network netip.Prefix, metric uint32) *LinkError {
+	text := fmt.Sprintf("there is another route to %s with metric %d: remove it, or give this one another metric", network, metric)
+	return &LinkError{Router: router, Link: link, Reason: LinkRouteTaken, Text: text}
 }
 
 // linkRoute is a route by a link in the library's form.
@@ -321,8 +337,8 @@ func (r *Router) trimLinks(links, before []Link) error {
 				errs = append(errs, failed(err, "virtual router %s: link %s: remove route %s", r.name, l.Name, route.Dst))
 			}
 		}
-		if removed && r.troubles[l.Name] == nil {
-			// With the first address of a network the kernel removes the others, and with the last one the routes.
+		if removed {
+			// With the last address the kernel removes the routes, and on an interface that is not ours with the first of a network the others.
 			r.troubles[l.Name] = r.ensure(l, false)
 		}
 	}

@@ -74,6 +74,13 @@ func portRange(present string) (string, error) {
 	return fmt.Sprintf("%d\t%d", low, MinTunnelPort-1), nil
 }
 
+// promoteSecondaries has an interface of ours, in the thread's namespace, keep the other addresses of a network when the first one is
+// removed. The kernel would remove them, and with the last one the interface's routes, until they are put back; and does so where
+// /proc/sys is read-only.
+func promoteSecondaries(link string) {
+	_ = writeSysctl("net/ipv4/conf/"+link+"/promote_secondaries", "1")
+}
+
 // checksumDrops adds the number of UDP datagrams that the kernel has dropped for their checksum.
 func (r *Router) checksumDrops(drops map[string]uint64) error {
 	return r.space.do(func() error {

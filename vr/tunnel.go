@@ -61,8 +61,7 @@ var ErrOther = errors.New("is another interface")
 
 // Tunnel makes the interface of a static tunnel whose outer packets have addresses of r and whose traffic is that of router to, which
 // may be r itself. What a predecessor has left of the tunnel is replaced. The caller closes it before it makes the next of the tunnel
-// and before it closes r. An address or a route that cannot be there is no failure: [Tunnel.Mend], which the caller calls every few
-// seconds, says so.
+// and before it closes r. [Tunnel.Mend], which the caller calls at once and then every few seconds, gives it its addresses and routes.
 //
 // Errors: *LinkError, of which LinkNameTaken says that somebody else's link has the name; *MissingFeature; *BadSpec; ErrClosed; and what the
 // kernel says.
@@ -95,9 +94,6 @@ func (r *Router) Tunnel(to *Router, spec TunnelSpec) (*Tunnel, error) {
 		}
 		return nil, errors.Join(err, t.Close())
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	_ = t.configure() // Mend tells
 	return t, nil
 }
 
@@ -132,7 +128,17 @@ func (r *Router) vacate(spec TunnelSpec) error {
 // trust keeps the kernel from dropping what comes out of the interface because its source is routed elsewhere: the SAs say what
 // may come, and the policy of the link, if it is to, where from.
 func (t *Tunnel) trust() error {
-	return t.to.space.do(func() error { return writeSysctl("net/ipv4/conf/"+t.name+"/rp_filter", "0") })
+	return t.to.space.do(func() error {
+		filter := "0"
+		// The higher of the two values counts, and 2 is less strict than 1.
+		if all, err := readSysctl("net/ipv4/conf/all/rp_filter"); err != nil {
+			return err
+		} else if all == "1" {
+			filter = "2"
+		}
+		promoteSecondaries(t.name)
+		return writeSysctl("net/ipv4/conf/"+t.name+"/rp_filter", filter)
+	})
 }
 
 // tunnelGroup is the link group of a tunnel's interface. In a VRF the rules know no MTU of what comes out of a link, so that a tunnel's

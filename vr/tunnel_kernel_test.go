@@ -59,6 +59,9 @@ func TestTunnel(t *testing.T) {
 	check(t, err)
 	tun, err := red.Tunnel(blue, hq())
 	check(t, err)
+	if as, rs := tunnelText(t, blue); as != nil || rs != nil {
+		t.Errorf("before Mend: addresses %q, routes %q", as, rs)
+	}
 	check(t, tun.Mend())
 	grouped := func(mtu int, more uint32) string { // in a VRF what comes out of it is bound by its MTU
 		n, err := blue.mssNumber(mtu - tcpHeaders)
@@ -180,6 +183,7 @@ func TestTunnel(t *testing.T) {
 	}
 	next, err := red.Tunnel(blue, hq())
 	check(t, err)
+	check(t, next.Mend())
 	if next.IfID() != tun.IfID() {
 		t.Errorf("number %#x, %#x before", next.IfID(), tun.IfID())
 	}
@@ -200,6 +204,20 @@ func TestTunnel(t *testing.T) {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("%s after Close: %v", what, err)
 		}
+	}
+	// What comes out of it is not dropped for its source, also where the namespace is to be strict.
+	filter := func(link string) (value string) {
+		check(t, to.do(func() (err error) { value, err = readSysctl("net/ipv4/conf/" + link + "/rp_filter"); return err }))
+		return value
+	}
+	for all, want := range map[string]string{"1": "2", "0": "0"} {
+		check(t, to.do(func() error { return writeSysctl("net/ipv4/conf/all/rp_filter", all) }))
+		next, err = red.Tunnel(blue, hq())
+		check(t, err)
+		if got := filter("hq0"); got != want {
+			t.Errorf("rp_filter %s of all, %s of the interface, want %s", all, got, want)
+		}
+		check(t, next.Close())
 	}
 	// The terminating router takes it along.
 	next, err = red.Tunnel(blue, hq())

@@ -43,8 +43,8 @@ func (t *Tunnel) Set(spec TunnelSpec) error {
 	return errors.Join(err, t.trim())
 }
 
-// Withdraw takes the routes away, so that others to the same networks serve, or with false puts them back. A new interface has
-// its routes.
+// Withdraw takes the routes away, so that others to the same networks serve, or with false puts them back. Of a new interface they are
+// not withdrawn.
 //
 // Errors: as Mend.
 func (t *Tunnel) Withdraw(away bool) error {
@@ -142,8 +142,7 @@ func (t *Tunnel) addRoutes() error {
 			t.routed[r] = true
 		case errors.Is(err, unix.EEXIST) && (t.routed[r] || t.connected(r)):
 		case errors.Is(err, unix.EEXIST):
-			text := fmt.Sprintf("there is another route to %s with metric %d: remove it, or give this one another metric", r.Network, r.Metric)
-			e = &LinkError{Router: t.to.name, Link: t.name, Reason: LinkRouteTaken, Text: text}
+			e = routeTaken(t.to.name, t.name, r.Network, r.Metric)
 		default:
 			e = t.wrong(err, "route to "+r.Network.String())
 		}
@@ -187,7 +186,7 @@ func (t *Tunnel) trim() error {
 	if err := t.trimRoutes(); err != nil || !removed {
 		return err
 	}
-	// With the first address of a network the kernel removes the others, and with the last one the routes.
+	// With the last address the kernel removes the routes.
 	return t.configure()
 }
 
