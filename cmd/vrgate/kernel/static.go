@@ -35,8 +35,8 @@ type static struct {
 	ifID     uint32
 	policies map[xfrm.Slot]xfrm.Policy // that are in the kernel
 	carried
-	err  error // why not everything is as configured
-	told bool  // that something is not
+	err  error  // why not everything is as configured
+	told string // the reason that was last told, empty for none
 	// spent is what connections that are over have carried. dataplane.mu guards it.
 	spent subscriber.Counters
 	// asked is when it was last told that a packet wants to be sent.
@@ -158,11 +158,14 @@ func (d *dataplane) closeStatic(s *static) error {
 	return err
 }
 
-// closeStatics removes all tunnels, and what asks hosts behind others'. Nothing else runs.
+// closeStatics removes all tunnels, and what asks hosts behind others'. Nothing else of the router runs, but others may ask by it still.
 func (d *dataplane) closeStatics() error {
 	var err error
-	if d.prober != nil {
-		err = d.prober.Close()
+	d.mu.Lock()
+	prober := d.prober // nobody makes one any more
+	d.mu.Unlock()
+	if prober != nil {
+		err = prober.Close()
 	}
 	for _, s := range d.allStatics() {
 		err = errors.Join(err, d.closeStatic(s))
@@ -182,8 +185,8 @@ func (d *dataplane) ensureStatic(s *static) {
 	news := controlplane.LinkState{
 		Name: cmp.Or(s.config.Interface.Name, s.name), Status: controlplane.LinkUp, Reason: state.Reason, Text: state.Text, Index: state.Index, MTU: s.config.Interface.MTU,
 	}
-	changed := s.told != (s.err != nil)
-	s.told = s.err != nil
+	changed := s.told != state.Reason
+	s.told = state.Reason
 	s.mu.Unlock()
 	if !changed {
 		return

@@ -428,6 +428,9 @@ func TestStaticInterface(t *testing.T) {
 	run(t, "ip", "-n", w.end.space, "link", "del", "hq0")
 	until("the name is free", "")
 	back("the terminating router is there again")
+	w.events.await(t, "that each reason is told", func() bool {
+		return slices.Equal(w.events.reasons, []string{"no-terminating-router", "name-taken", ""})
+	})
 	// Somebody removes the policies.
 	run(t, "ip", "-n", w.transport.space, "xfrm", "policy", "flush")
 	w.check(w.plane.Repair())

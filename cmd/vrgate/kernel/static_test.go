@@ -1,6 +1,8 @@
 package kernel
 
 import (
+	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"testing"
@@ -173,6 +175,15 @@ type wantedNews struct {
 }
 
 func (w *wantedNews) TunnelWanted(string) { w.n++ }
+
+// TestProbingEnds: nothing is made to ask hosts from within a router that closes.
+func TestProbingEnds(t *testing.T) {
+	life, cancel := context.WithCancel(t.Context())
+	cancel()
+	if p, err := (&dataplane{life: life}).probing(); p != nil || !errors.Is(err, vr.ErrClosed) {
+		t.Errorf("%v, %v", p, err)
+	}
+}
 
 // TestWithheld: a link is withheld while the policies of the tunnel that encrypts its packets are not there, unless it is up already.
 func TestWithheld(t *testing.T) {

@@ -66,6 +66,9 @@ func (d *dataplane) probing() (*vr.Prober, error) {
 	if d.prober != nil {
 		return d.prober, nil
 	}
+	if d.life.Err() != nil {
+		return nil, vr.ErrClosed // another virtual router asks, which has not learned yet
+	}
 	p, err := d.vr.NewProber(d.poller)
 	if err == nil {
 		d.prober = p

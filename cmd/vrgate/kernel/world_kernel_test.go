@@ -108,6 +108,13 @@ type events struct {
 	expired map[uint32]bool
 	moved   []netip.AddrPort
 	wanted  []string
+	reasons []string // of links and tunnels' interfaces
+}
+
+func (e *events) LinkChanged(s controlplane.LinkState) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.reasons = append(e.reasons, s.Reason)
 }
 
 func (e *events) TunnelWanted(tunnel string) {
