@@ -99,7 +99,7 @@ func (a *Access) Close() error {
 }
 
 // AddRoute adds an access route: dst by the interface, in the terminating router's table, with prefsrc as source
-// of what the router itself sends (invalid: the kernel's choice) and an MTU of at most mtu bytes. The interface's MTU
+// of what the router itself sends (invalid, or no address of that router's: the kernel's choice) and an MTU of at most mtu bytes. The interface's MTU
 // grows when it is smaller. ErrExists when dst is routed already.
 func (a *Access) AddRoute(dst netip.Prefix, prefsrc netip.Addr, mtu int) error {
 	return a.AddNetwork(dst, prefsrc, mtu, 0)
@@ -124,7 +124,7 @@ func (a *Access) AddNetwork(dst netip.Prefix, prefsrc netip.Addr, mtu int, metri
 	if err := a.fit(mtu); err != nil {
 		return err
 	}
-	return failed(a.nl.RouteAdd(route), "%s: add route %s", a.title, dst)
+	return failed(addRoute(a.nl, route), "%s: add route %s", a.title, dst)
 }
 
 // Fit makes the interface's MTU at least mtu bytes, as AddRoute does, for a subscriber to which somebody else makes a route.

@@ -70,6 +70,16 @@ func TestAccess(t *testing.T) {
 			}
 		}
 	}
+	// The near end is an address of another router's.
+	if err := a.AddRoute(host, netip.MustParseAddr("10.8.0.1"), 1400); err != nil {
+		t.Fatal(err)
+	}
+	if routes, want := to.run(t, "", "ip", "route", "show", "table", "1002"), fmt.Sprintf("10.9.0.7 dev %s proto %d scope link mtu 1400", a.Name(), RouteProtocol); !strings.Contains(routes, want) {
+		t.Errorf("no %q in\n%s", want, routes)
+	}
+	if err := a.DelRoute(host); err != nil {
+		t.Error(err)
+	}
 	if link := to.run(t, "", "ip", "link", "show", a.Name()); !strings.Contains(link, "mtu 1400") {
 		t.Errorf("the MTU has not grown:\n%s", link)
 	}

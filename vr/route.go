@@ -10,8 +10,8 @@ import (
 )
 
 // AddRoute adds an access route to the router's table: dst by the link with the given index, with prefsrc, one of the
-// gateway addresses, as source of what the router itself sends (an invalid prefsrc leaves the choice to the
-// kernel, which then searches all links). The link must be up. ErrExists when dst is routed already.
+// gateway addresses, as source of what the router itself sends (a prefsrc that is invalid, or no address of the router's, leaves
+// the choice to the kernel, which then searches all links). The link must be up. ErrExists when dst is routed already.
 func (r *Router) AddRoute(dst netip.Prefix, ifindex int, prefsrc netip.Addr) error {
 	return r.AddNetwork(dst, ifindex, prefsrc, 0)
 }
@@ -28,7 +28,19 @@ func (r *Router) AddNetwork(dst netip.Prefix, ifindex int, prefsrc netip.Addr, m
 		route.Src = prefsrc.Unmap().AsSlice()
 	}
 	route.Priority = int(metric)
-	return failed(r.nl.RouteAdd(route), "virtual router %s: add route %s", r.name, dst)
+	return failed(addRoute(r.nl, route), "virtual router %s: add route %s", r.name, dst)
+}
+
+// addRoute adds a route to subscribers. A source that is no address of the router's, which the kernel takes for invalid, is left
+// out: a subscriber that AAA sends to a router which has none for it keeps that of its IP profile, as the near end of its own link.
+func addRoute(nl *netlink.Handle, route *netlink.Route) error {
+	err := nl.RouteAdd(route)
+	if route.Src == nil || !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	without := *route
+	without.Src = nil
+	return nl.RouteAdd(&without)
 }
 
 // DelRoute removes a route that AddRoute has added. A missing route or link is success.

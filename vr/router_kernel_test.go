@@ -80,6 +80,17 @@ func TestOpenClose(t *testing.T) {
 				t.Error(err)
 			}
 		}
+		for _, prefsrc := range []netip.Addr{netip.MustParseAddr("10.98.0.1"), {}} { // another router's address, none
+			if err := r.AddRoute(subscriber, index, prefsrc); err != nil {
+				t.Fatal(err)
+			}
+			if routes := top.router.run(t, "", "ip", "route", "show", "10.99.1.5", "table", table); strings.Contains(routes, " src ") {
+				t.Errorf("from %v: %s", prefsrc, routes)
+			}
+			if err := r.DelRoute(subscriber, index); err != nil {
+				t.Error(err)
+			}
+		}
 		if err := r.AddRoute(subscriber, index, netip.Addr{}); err != nil {
 			t.Fatal(err)
 		}

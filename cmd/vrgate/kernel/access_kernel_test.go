@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"vrgate/controlplane"
+	"vrgate/controlplane/config"
 	"vrgate/controlplane/ike"
 	"vrgate/controlplane/subscriber"
 	"vrgate/test/netspace"
@@ -343,7 +344,7 @@ func TestAccessRefused(t *testing.T) {
 	}
 	refused("a used address", "duplicate-address", func(f *subscriber.OpenAccess) { f.Address = w.peers[0].inner })
 	refused("no router", "no-terminating-router", func(f *subscriber.OpenAccess) { f.Terminating = "none" })
-	refused("no gateway", "kernel-failed", func(f *subscriber.OpenAccess) { f.Gateway = netip.MustParseAddr("203.0.113.200") })
+	refused("an MTU that no link has", "kernel-failed", func(f *subscriber.OpenAccess) { f.MTU = 1 << 20 })
 	// A policy of somebody else in the way: the route goes again.
 	link := run(t, "ip", "-n", w.transport.space, "-d", "link", "show", "type", "xfrm")
 	_, id, _ := strings.Cut(link, "if_id ")
@@ -363,6 +364,31 @@ func TestAccessRefused(t *testing.T) {
 		t.Errorf("left\n%s\nbefore\n%s", after, before)
 	}
 	w.check(w.plane.Close())
+}
+
+// TestAccessOthersGateway: who ends in a virtual router that has no address for subscribers, because AAA says so and the IP profile
+// is for a third one, has the profile's address for its near end and reaches the intranet all the same.
+func TestAccessOthersGateway(t *testing.T) {
+	for _, layout := range []string{"one router", "VRF to VRF", "VRF to VRF in another namespace"} {
+		t.Run(layout, func(t *testing.T) {
+			w := placed(t, layout, func(r *config.Router) {
+				for i := range r.IPProfiles {
+					r.IPProfiles[i].Router = "third"
+				}
+			})
+			p := w.peers[0]
+			w.connect(p)
+			for _, way := range [][]string{{p.space, p.inner.String(), intranetText}, {w.intranet, intranetText, p.inner.String()}} {
+				if n := ping(t, way[0], way[1], way[2], 3, 100); n != 3 {
+					t.Errorf("%s to %s: %d of 3 answered\n%s", way[1], way[2], n, w.diagnosis())
+				}
+			}
+			w.close()
+			if after := w.state(); strings.Contains(after, p.inner.String()) {
+				t.Errorf("left:\n%s", after)
+			}
+		})
+	}
 }
 
 // TestAccessExpires: an SA that reaches its hard limit counts to the last packet.
