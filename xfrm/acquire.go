@@ -19,7 +19,7 @@ type Acquire struct {
 // While somebody listens, a packet of any policy without an SA, also of somebody else's policy, makes state in the kernel for 30 seconds.
 // It does not stand in the way of SAs.
 func (k *Kernel) WatchAcquires(ctx context.Context, ready func(), fn func(Acquire)) error {
-	return k.listen(ctx, 1<<(groupAcquire-1), ready, func() {}, func(typ uint16, body []byte) error {
+	return k.listen(ctx, watched{groups: []uint32{groupAcquire}, types: []uint16{msgAcquire}, buffer: k.watchBuffer}, ready, func() {}, func(typ uint16, body []byte) error {
 		if typ != msgAcquire {
 			return nil
 		}

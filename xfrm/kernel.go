@@ -71,7 +71,7 @@ func (k *Kernel) execute(typ netlink.HeaderType, body []byte) ([]netlink.Message
 	if typ == msgNewSA || typ == msgNewPolicy {
 		flags |= netlink.Create | netlink.Excl
 	}
-	if typ == msgGetSA || typ == msgGetSPDInfo {
+	if typ == msgGetSA || typ == msgGetSADInfo || typ == msgGetSPDInfo {
 		flags = netlink.Request // the answer itself acknowledges
 	}
 	msgs, err := k.conn.Execute(netlink.Message{Header: netlink.Header{Type: typ, Flags: flags}, Data: body})

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 
 	"github.com/mdlayher/netlink"
@@ -13,7 +14,7 @@ import (
 	"vrgate/vr/nlattr"
 )
 
-// Event is something that the kernel did by itself to an SA of ours.
+// Event is something that happened to SAs or policies of ours, without our doing.
 type Event interface{ xfrmEvent() }
 
 // Expire says that an SA reached a lifetime.
@@ -42,14 +43,22 @@ type Mapping struct {
 // Resync says that events were lost: compare what should be with List.
 type Resync struct{}
 
+// Flushed says that somebody has removed all SAs, or all policies, of the namespace, as ip(8) and other IPsec daemons do when
+// they are started or stopped: compare what should be with List and ListPolicies. Who removes them one by one is not told of; see
+// [Kernel.Census].
+type Flushed struct{}
+
 func (Expire) xfrmEvent()  {}
 func (Mapping) xfrmEvent() {}
 func (Resync) xfrmEvent()  {}
+func (Flushed) xfrmEvent() {}
 
 // Multicast groups XFRMNLGRP_….
 const (
 	groupAcquire = 1 // see doc.go
 	groupExpire  = 2
+	groupSA      = 3
+	groupPolicy  = 4
 	groupMapping = 8
 )
 
@@ -61,7 +70,10 @@ const watchBuffer = 8 << 20
 // block for long. ready, unless nil, is called once events are being received:
 // what happens after that is not missed.
 func (k *Kernel) Watch(ctx context.Context, ready func(), fn func(Event)) error {
-	return k.listen(ctx, 1<<(groupExpire-1)|1<<(groupMapping-1), ready, func() { fn(Resync{}) }, func(typ uint16, body []byte) error {
+	w := watched{
+		groups: []uint32{groupExpire, groupMapping, groupSA, groupPolicy}, types: []uint16{msgExpire, msgMapping, msgFlushSA, msgFlushSPD}, buffer: k.watchBuffer,
+	}
+	return k.listen(ctx, w, ready, func() { fn(Resync{}) }, func(typ uint16, body []byte) error {
 		ev, err := parseEvent(typ, body)
 		if ev != nil {
 			fn(ev)
@@ -70,20 +82,70 @@ func (k *Kernel) Watch(ctx context.Context, ready func(), fn func(Event)) error 
 	})
 }
 
-// listen joins multicast groups and hands their messages to each, and to lost that some were lost, until ctx ends or each fails.
-func (k *Kernel) listen(ctx context.Context, groups uint32, ready, lost func(), each func(typ uint16, body []byte) error) error {
-	conn, err := netlink.Dial(unix.NETLINK_XFRM, &netlink.Config{NetNS: k.netns, Groups: groups})
-	if err != nil {
-		return dialError(err)
-	}
-	defer conn.Close()
-	if raw, err := conn.SyscallConn(); err == nil {
-		// Beyond net.core.rmem_max, which the daemon's CAP_NET_ADMIN allows;
-		// without it fewer events fit and some are lost sooner.
-		_ = raw.Control(func(fd uintptr) {
-			_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, k.watchBuffer)
+// watched is what of the kernel's messages is received.
+type watched struct {
+	groups []uint32
+	// types of messages, since those of some groups have keys, and come for everything that we do: the kernel drops the others
+	// before they take room.
+	types  []uint16
+	buffer int // of the socket, in bytes
+}
+
+// filter returns a program for classic BPF that lets messages of the types through. It loads the 16 bits of the type, which are in the
+// host's order, as if they were in the network's.
+func (w *watched) filter() []unix.SockFilter {
+	const offType = 4 // in struct nlmsghdr
+	p := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_H | unix.BPF_ABS, K: offType}}
+	for i, typ := range w.types {
+		p = append(p, unix.SockFilter{
+			Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(binary.BigEndian.Uint16(native.AppendUint16(nil, typ))), Jt: uint8(len(w.types) - i),
 		})
 	}
+	return append(p, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: math.MaxUint32})
+}
+
+// open returns a socket that receives what is watched from now on.
+func (w *watched) open(netns int) (*netlink.Conn, error) {
+	conn, err := dial(netns)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.join(conn); err != nil {
+		return nil, errors.Join(fmt.Errorf("xfrm: watch events: %w", err), conn.Close())
+	}
+	return conn, nil
+}
+
+func (w *watched) join(conn *netlink.Conn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	program := w.filter()
+	var filtered error
+	if err := raw.Control(func(fd uintptr) {
+		// Beyond net.core.rmem_max, which the daemon's CAP_NET_ADMIN allows;
+		// without it fewer events fit and some are lost sooner.
+		_ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, w.buffer)
+		filtered = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
+	}); err != nil || filtered != nil {
+		return errors.Join(err, filtered)
+	}
+	for _, g := range w.groups {
+		if err := conn.JoinGroup(g); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// listen hands the messages that are watched to each, and to lost that some were lost, until ctx ends or each fails.
+func (k *Kernel) listen(ctx context.Context, w watched, ready, lost func(), each func(typ uint16, body []byte) error) error {
+	conn, err := w.open(k.netns)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	if ready != nil {
@@ -110,7 +172,7 @@ func (k *Kernel) listen(ctx context.Context, groups uint32, ready, lost func(), 
 }
 
 // parseEvent reads a multicast message; nil without an error is one that is
-// not about an ESP SA of ours.
+// not about an ESP SA of ours. A flush is about everybody's.
 func parseEvent(typ uint16, b []byte) (Event, error) {
 	switch typ {
 	case msgExpire:
@@ -127,6 +189,8 @@ func parseEvent(typ uint16, b []byte) (Event, error) {
 		return Expire{ID: s.ID, Reqid: s.Reqid, Hard: b[offHard] != 0, Counters: s.Counters}, nil
 	case msgMapping:
 		return parseMapping(b)
+	case msgFlushSA, msgFlushSPD:
+		return Flushed{}, nil
 	}
 	return nil, nil
 }

@@ -23,6 +23,10 @@ const (
 	msgExpire     = 0x18
 	msgUpdPolicy  = 0x19
 	msgUpdSA      = 0x1a
+	msgFlushSA    = 0x1c
+	msgFlushSPD   = 0x1d
+	msgNewSADInfo = 0x22
+	msgGetSADInfo = 0x23
 	msgNewSPDInfo = 0x24
 	msgGetSPDInfo = 0x25
 	msgMapping    = 0x26
@@ -43,7 +47,9 @@ const (
 	attrSetMarkMask    = 30
 	attrIfID           = 31
 	attrMappingMaxAge  = 32
-	attrSPDIPv4HThresh = 3 // of NEWSPDINFO, a space of its own
+	attrSADCount       = 1 // of NEWSADINFO, a space of its own
+	attrSPDInfo        = 1 // of NEWSPDINFO, another one
+	attrSPDIPv4HThresh = 3
 	attrSPDIPv6HThresh = 4
 )
 
