@@ -60,7 +60,7 @@ type Dataplane interface {
 
 	// Drops counts the packets that the kernel dropped by our rules, by reason.
 	Drops() (map[string]uint64, error)
-	// Repair puts back what somebody else has removed of our rules and addresses.
+	// Repair puts back what somebody else has removed of our rules, addresses and policies.
 	Repair() error
 
 	// Close removes everything of ours from the virtual router.
@@ -140,6 +140,9 @@ type Inlet interface {
 	PPPFrame(call subscriber.CallKey, frame []byte)
 	SAExpired(spi uint32, dir ike.Direction, hard bool)
 	PeerMoved(inboundSPI uint32, remote netip.AddrPort)
+	// IPsecMissing says that somebody has removed so many SAs and policies from the kernel. The policies are there again; of each SA
+	// SAExpired tells.
+	IPsecMissing(sas, policies int)
 	// SessionLost says that a session's interface has gone behind our back.
 	SessionLost(id subscriber.ID)
 	// LinkChanged says that a link to the private network has come, gone or changed for a while.

@@ -318,6 +318,12 @@ func (r *router) PPPFrame(call subscriber.CallKey, frame []byte) {
 	r.inbox.packet(subscriber.Frame{Call: call, Data: append([]byte(nil), frame...)})
 }
 
+// IPsecMissing implements [Inlet].
+func (r *router) IPsecMissing(sas, policies int) {
+	r.log.Warn("somebody has removed IPsec state of ours from the kernel: policies are there again, connections without SAs make new ones or end",
+		zap.Int("sas", sas), zap.Int("policies", policies))
+}
+
 // SAExpired implements [Inlet].
 func (r *router) SAExpired(spi uint32, dir ike.Direction, hard bool) {
 	r.inbox.answer(ike.SAExpired{SPI: spi, Dir: dir, Hard: hard})

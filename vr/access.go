@@ -87,6 +87,17 @@ func (a *Access) Lost() bool {
 	return a.fate != fine
 }
 
+// Mend puts back the policy in the terminating router's namespace that lets in what the interface brings, where it needs one and somebody
+// has removed it. It asks the kernel one question. ErrClosed.
+func (a *Access) Mend() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.closed {
+		return fmt.Errorf("%s: %w", a.title, ErrClosed)
+	}
+	return a.mendGate()
+}
+
 // Close removes the interface with its routes. It is idempotent.
 func (a *Access) Close() error {
 	a.mu.Lock()

@@ -77,7 +77,7 @@ func (t *Tunnel) Mend() error {
 	if t.lost() {
 		return fmt.Errorf("%s: %w", t.title, ErrNotFound)
 	}
-	return t.configure()
+	return errors.Join(t.mendGate(), t.configure())
 }
 
 // configure gives the interface what it should have.

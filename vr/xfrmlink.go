@@ -186,6 +186,17 @@ func (x *xfrmLink) openGate() (bool, error) {
 	return true, nil
 }
 
+// mendGate puts the gate back if somebody has removed it.
+func (x *xfrmLink) mendGate() error {
+	if x.gate == nil {
+		return nil
+	}
+	if err := x.gate.open(); !errors.Is(err, unix.EEXIST) {
+		return failed(err, "%s: policy for what it brings from another namespace", x.title)
+	}
+	return nil
+}
+
 func (x *xfrmLink) closeGate() error {
 	if x.gate == nil {
 		return nil

@@ -24,7 +24,7 @@ type access struct {
 	behind   []aaa.Route  // networks that its SAs may name too
 	route    netip.Prefix // what of it has a route, and the networks that have
 	routes   []aaa.Route
-	policies []xfrm.Policy
+	policies []xfrm.Policy // guarded by books.changing once the access is known
 	shaper   *vr.Shaper
 	inside   string // the name of the router that link is to
 }
@@ -84,20 +84,13 @@ func (d *dataplane) OpenAccess(f subscriber.OpenAccess) (name string, ifindex in
 	}
 	a := newAccess(f, link)
 	undo := access{link: link} // what is there so far
-	if err := d.makeAccess(a, &undo, f, limits); err != nil {
+	err = d.makeAccess(a, &undo, f, limits)
+	if err == nil {
+		err = d.admitAccess(a, &undo, linkKey{f.Terminating, linkPolicy(f.Link)})
+	}
+	if err != nil {
 		_ = d.removeAccess(&undo)
 		return "", 0, typed(err)
-	}
-	d.mu.Lock()
-	gone := d.links[linkKey{f.Terminating, linkPolicy(f.Link)}] != link
-	if !gone {
-		d.accesses[f.ID], d.accessOf[a.conn] = a, a
-		d.usageLocked(a.conn)
-	}
-	d.mu.Unlock()
-	if gone {
-		_ = d.removeAccess(a)
-		return "", 0, errNoAccess
 	}
 	return link.Name(), link.Index(), nil
 }
@@ -124,9 +117,13 @@ func (d *dataplane) makeAccess(a, made *access, f subscriber.OpenAccess, limits 
 		return err
 	}
 	made.shaper = a.shaper
-	if err := a.shaper.Set(limits); err != nil {
-		return err
-	}
+	return a.shaper.Set(limits)
+}
+
+// admitAccess makes the policies of an access, notes in made which, and has it known.
+func (d *dataplane) admitAccess(a, made *access, key linkKey) error {
+	d.books.changing.RLock()
+	defer d.books.changing.RUnlock()
 	for _, p := range a.policies {
 		err := d.xfrm.AddPolicy(p)
 		if errors.Is(err, xfrm.ErrExists) {
@@ -137,6 +134,13 @@ func (d *dataplane) makeAccess(a, made *access, f subscriber.OpenAccess, limits 
 		}
 		made.policies = append(made.policies, p)
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.links[key] != a.link {
+		return errNoAccess
+	}
+	d.accesses[a.id], d.accessOf[a.conn] = a, a
+	d.usageLocked(a.conn)
 	return nil
 }
 
@@ -152,12 +156,21 @@ func (d *dataplane) removeAccess(a *access) error {
 	for _, r := range a.routes {
 		err = errors.Join(err, a.link.DelNetwork(r.Prefix, r.Metric))
 	}
-	for _, p := range a.policies {
-		err = errors.Join(err, d.xfrm.RemovePolicy(p))
-	}
+	err = errors.Join(err, d.removePolicies(a))
 	if a.shaper != nil {
 		err = errors.Join(err, a.shaper.Close())
 	}
+	return err
+}
+
+func (d *dataplane) removePolicies(a *access) error {
+	d.books.changing.RLock()
+	defer d.books.changing.RUnlock()
+	var err error
+	for _, p := range a.policies {
+		err = errors.Join(err, d.xfrm.RemovePolicy(p))
+	}
+	a.policies = nil
 	return err
 }
 
@@ -261,6 +274,8 @@ func (d *dataplane) moveAccess(conn ike.ConnID, remote netip.Addr) error {
 	if a == nil {
 		return nil
 	}
+	d.books.changing.RLock()
+	defer d.books.changing.RUnlock()
 	for i, p := range a.policies {
 		if p.Dir != xfrm.PolicyOut || p.Remote == remote {
 			continue

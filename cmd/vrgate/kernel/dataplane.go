@@ -40,6 +40,8 @@ type dataplane struct {
 	servers   []netip.Addr // that have IPsec: of IPv4
 	received  *vr.Batch    // the poller's goroutine's
 	frame     []byte       // the poller's goroutine's
+	books     *books
+	doubtful  chan struct{} // has keepBooks look at once
 
 	// making is held while an XFRM interface is made; mu may be taken within.
 	making sync.Mutex
@@ -109,6 +111,8 @@ func (d *dataplane) InstallSA(f ike.SA) error {
 			return typed(err)
 		}
 	}
+	d.books.changing.RLock()
+	defer d.books.changing.RUnlock()
 	if err := d.xfrm.Add(sa); err != nil {
 		return typed(err)
 	}
@@ -130,6 +134,8 @@ func (d *dataplane) RemoveSA(f ike.RemoveSA) error {
 	if f.Dir == ike.Outbound {
 		id.Dst = f.Remote
 	}
+	d.books.changing.RLock()
+	defer d.books.changing.RUnlock()
 	d.mu.Lock()
 	delete(d.sas, id)
 	d.mu.Unlock()
@@ -150,22 +156,29 @@ func (d *dataplane) MoveConn(f ike.MoveConn) error {
 		if sa.Encap != nil {
 			old.Encap = &xfrm.Encap{LocalPort: sa.Encap.LocalPort, RemotePort: f.Old.Port()}
 		}
-		if err := d.xfrm.Update(old, sa); err != nil && !errors.Is(err, xfrm.ErrNotFound) {
-			failed = errors.Join(failed, err)
-			continue
-		}
-		d.mu.Lock()
-		delete(d.sas, old.ID())
-		d.sas[sa.ID()] = want.Dir
-		if u := d.usage[want.Conn]; u != nil && counted(want) {
-			r := u.sas[old.ID()]
-			r.dir = want.Dir
-			delete(u.sas, old.ID())
-			u.sas[sa.ID()] = r
-		}
-		d.mu.Unlock()
+		failed = errors.Join(failed, d.moveSA(want, old, sa))
 	}
 	return typed(errors.Join(failed, d.moveAccess(f.Conn, f.New.Addr()), d.moveStatic(f.Conn, f.New.Addr())))
+}
+
+// moveSA re-addresses one SA. One that has gone meanwhile is told of by the kernel.
+func (d *dataplane) moveSA(want ike.SA, old, sa xfrm.SA) error {
+	d.books.changing.RLock()
+	defer d.books.changing.RUnlock()
+	if err := d.xfrm.Update(old, sa); err != nil && !errors.Is(err, xfrm.ErrNotFound) {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	delete(d.sas, old.ID())
+	d.sas[sa.ID()] = want.Dir
+	if u := d.usage[want.Conn]; u != nil && counted(want) {
+		r := u.sas[old.ID()]
+		r.dir = want.Dir
+		delete(u.sas, old.ID())
+		u.sas[sa.ID()] = r
+	}
+	return nil
 }
 
 func (d *dataplane) session(id subscriber.ID) *session {
@@ -368,13 +381,15 @@ func (d *dataplane) Drops() (map[string]uint64, error) {
 func (d *dataplane) Repair() error {
 	d.changing.Lock()
 	defer d.changing.Unlock()
-	return typed(errors.Join(d.vr.Set(d.spec), d.repairStatics()))
+	d.books.doubt.Store(true)
+	return typed(errors.Join(d.vr.Set(d.spec), d.compare()))
 }
 
 // Close implements [controlplane.Dataplane]. It is called when nothing else runs, and also
 // after an open that failed half way.
 func (d *dataplane) Close() error {
 	var failed error
+	d.books.leave(d)
 	for id := range d.sessions {
 		_, err := d.CloseSession(id)
 		failed = errors.Join(failed, err)

@@ -26,6 +26,7 @@ func (nobody) IKEPacket(_, _ netip.AddrPort, _ bool, _ []byte)                  
 func (nobody) L2TPPacket(_ l2tp.TunnelID, _, _ netip.AddrPort, _ l2tp.ConnID, data []byte) {}
 func (nobody) PPPFrame(subscriber.CallKey, []byte)                                         {}
 func (nobody) SAExpired(uint32, ike.Direction, bool)                                       {}
+func (nobody) IPsecMissing(_, _ int)                                                       {}
 func (nobody) PeerMoved(uint32, netip.AddrPort)                                            {}
 func (nobody) LinkChanged(controlplane.LinkState)                                          {}
 func (nobody) TunnelWanted(string)                                                         {}

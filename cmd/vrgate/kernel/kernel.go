@@ -28,6 +28,7 @@ type Kernel struct {
 	mu      sync.Mutex
 	routers map[string]place
 	swept   map[string]bool // namespaces that hold nothing of routers no longer configured
+	books   map[string]*books
 }
 
 // place is where a virtual router's subscriber links are made.
@@ -40,7 +41,9 @@ type place struct {
 }
 
 // New returns the kernel of this machine.
-func New() *Kernel { return &Kernel{routers: map[string]place{}, swept: map[string]bool{}} }
+func New() *Kernel {
+	return &Kernel{routers: map[string]place{}, swept: map[string]bool{}, books: map[string]*books{}}
+}
 
 func (k *Kernel) router(name string) (place, bool) {
 	k.mu.Lock()
@@ -89,7 +92,7 @@ func (k *Kernel) remove(name string) {
 // Open implements [controlplane.Kernel].
 func (k *Kernel) Open(cfg *config.Config, c *config.Router, in controlplane.Inlet) (controlplane.Dataplane, error) {
 	d := &dataplane{
-		kernel: k, in: in, name: c.Name, create: c.Namespace.Create, ike: map[netip.AddrPort]*vr.Socket{},
+		kernel: k, in: in, name: c.Name, create: c.Namespace.Create, books: k.booksOf(c.Namespace.Name), doubtful: make(chan struct{}, 1), ike: map[netip.AddrPort]*vr.Socket{},
 		tunnels: map[l2tp.TunnelID]*tunnel{}, sessions: map[subscriber.ID]*session{}, bridges: map[subscriber.ID]*bridge{}, sas: map[xfrm.ID]ike.Direction{},
 		accesses: map[subscriber.ID]*access{}, accessOf: map[ike.ConnID]*access{}, usage: map[ike.ConnID]*usage{}, links: map[linkKey]*vr.Access{}, wake: make(chan struct{}, 1),
 		statics: map[string]*static{}, dirty: map[*static]bool{}, staticOf: map[ike.ConnID]*static{}, idle: map[uint32]*static{},
@@ -208,9 +211,11 @@ func (d *dataplane) open(cfg *config.Config, c *config.Router) error {
 	if d.l2tp, err = l2tpnl.Open(d.vr); err != nil {
 		return err
 	}
+	d.books.join(d)
 	if err := d.watch(ctx); err != nil {
 		return err
 	}
+	d.running.Go(func() { d.keepBooks(ctx) })
 	for _, a := range c.ServerAddresses {
 		for _, port := range ikePorts(a) {
 			s, err := d.vr.ListenIKE(a, port, port == vr.PortNATT)
@@ -298,7 +303,7 @@ func (d *dataplane) watch(ctx context.Context) error {
 			select {
 			case <-ctx.Done():
 			case <-time.After(watchPause):
-				_ = d.xfrm.Watch(ctx, d.resync, d.saEvent)
+				_ = d.xfrm.Watch(ctx, d.doubt, d.saEvent)
 			}
 		}
 	})
@@ -324,8 +329,8 @@ func (d *dataplane) saEvent(ev xfrm.Event) {
 		if _, ours := d.direction(ev.ID); ours {
 			d.in.PeerMoved(ev.SPI, ev.New)
 		}
-	case xfrm.Resync:
-		d.resync()
+	case xfrm.Resync, xfrm.Flushed:
+		d.doubt()
 	}
 }
 
@@ -335,30 +340,6 @@ func (d *dataplane) direction(id xfrm.ID) (ike.Direction, bool) {
 	defer d.mu.Unlock()
 	dir, ours := d.sas[id]
 	return dir, ours
-}
-
-// resync makes up for events that were lost: an SA of ours that is not in the kernel any
-// more has expired hard.
-func (d *dataplane) resync() {
-	list, err := d.xfrm.List()
-	if err != nil {
-		return // the hard lifetimes of the engine end the SAs as well
-	}
-	there := make(map[xfrm.ID]bool, len(list))
-	for _, s := range list {
-		there[s.ID] = true
-	}
-	d.mu.Lock()
-	gone := map[xfrm.ID]ike.Direction{}
-	for id, dir := range d.sas {
-		if !there[id] {
-			gone[id] = dir
-		}
-	}
-	d.mu.Unlock()
-	for id, dir := range gone {
-		d.in.SAExpired(id.SPI, dir, true)
-	}
 }
 
 // typed gives an error of a kernel package its reason and sentence.

@@ -3,7 +3,6 @@ package kernel
 import (
 	"cmp"
 	"errors"
-	"fmt"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -33,7 +32,7 @@ type static struct {
 	spec   vr.TunnelSpec
 	// ifID is the number of the last link, 0 while there was none: policies and SAs are tied to it, and stay when the link goes.
 	ifID     uint32
-	policies map[xfrm.Slot]xfrm.Policy // that are in the kernel
+	policies map[xfrm.Slot]xfrm.Policy // that are in the kernel; guarded by books.changing too
 	carried
 	err  error  // why not everything is as configured
 	told string // the reason that was last told, empty for none
@@ -308,6 +307,11 @@ func (s *static) withdraw() error {
 // staticNews has tend look after an interface to which something has happened. It is called by the poller.
 func (d *dataplane) staticNews(s *static, link *vr.Tunnel) {
 	_ = link.Lost() // takes the messages
+	d.stir(s)
+}
+
+// stir has tend look after a tunnel.
+func (d *dataplane) stir(s *static) {
 	d.mu.Lock()
 	d.dirty[s] = true
 	d.mu.Unlock()
@@ -387,50 +391,4 @@ func (s *static) state() controlplane.TunnelState {
 		out.Reason, out.Text = string(e.Reason), e.Error()
 	}
 	return out
-}
-
-// repairStatics makes what somebody has removed of the tunnels' policies again.
-func (d *dataplane) repairStatics() error {
-	all := d.allStatics()
-	if len(all) == 0 {
-		return nil
-	}
-	list, err := d.xfrm.ListPolicies()
-	if err != nil {
-		return err
-	}
-	there := make(map[xfrm.Slot]bool, len(list))
-	for i := range list {
-		there[list[i].Slot()] = true
-	}
-	var failed error
-	for _, s := range all {
-		if err := d.repairStatic(s, there); err != nil {
-			failed = errors.Join(failed, fmt.Errorf("static tunnel %s: %w", s.name, err))
-		}
-	}
-	return failed
-}
-
-// repairStatic has policies that are not there be missed. What has come since the list was made is put there once more, which does no harm.
-func (d *dataplane) repairStatic(s *static, there map[xfrm.Slot]bool) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	missing := false
-	for slot, p := range s.policies {
-		if there[slot] {
-			continue
-		}
-		missing = true
-		if err := d.xfrm.UpdatePolicy(p); err != nil {
-			return err
-		}
-	}
-	if missing {
-		d.mu.Lock()
-		d.dirty[s] = true
-		d.mu.Unlock()
-		wake(d.wake)
-	}
-	return nil
 }

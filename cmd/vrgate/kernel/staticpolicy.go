@@ -80,6 +80,8 @@ func errPolicyTaken(err error) error {
 // bring makes a tunnel's policies those that are wanted: what is new is added, what has changed is changed in one step, what is not wanted
 // is removed. With an error the others are as they are wanted all the same. s.mu is held.
 func (d *dataplane) bring(s *static, want map[xfrm.Slot]xfrm.Policy) error {
+	d.books.changing.RLock()
+	defer d.books.changing.RUnlock()
 	var failed error
 	for slot, p := range want {
 		have, there := s.policies[slot]

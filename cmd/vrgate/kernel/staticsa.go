@@ -67,8 +67,13 @@ func (d *dataplane) orphanSAs(s *static) {
 		}
 	}
 	d.mu.Unlock()
+	d.books.changing.RLock()
+	defer d.books.changing.RUnlock()
 	for id, dir := range gone {
 		_ = d.xfrm.Remove(id) // that the engine is told is what counts: it removes it too
+		d.mu.Lock()
+		delete(d.sas, id)
+		d.mu.Unlock()
 		d.in.SAExpired(id.SPI, dir, true)
 	}
 }

@@ -127,10 +127,11 @@ func (d *dataplane) noteGone(conn ike.ConnID, id xfrm.ID) {
 	d.dropUsageLocked(conn)
 }
 
-// noteExpired takes the counters that the kernel told when it deleted an SA.
+// noteExpired takes the counters that the kernel told when it deleted an SA, which is missing no more.
 func (d *dataplane) noteExpired(ev xfrm.Expire) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	delete(d.sas, ev.ID)
 	if u := d.usage[ike.ConnID(xfrm.Conn(ev.Reqid))]; u != nil {
 		u.note(ev.ID, ev.Counters)
 	}

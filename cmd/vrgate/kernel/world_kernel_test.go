@@ -109,6 +109,7 @@ type events struct {
 	moved   []netip.AddrPort
 	wanted  []string
 	reasons []string // of links and tunnels' interfaces
+	missing xfrm.Census
 }
 
 func (e *events) LinkChanged(s controlplane.LinkState) {
