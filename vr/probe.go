@@ -17,7 +17,7 @@ import (
 
 // Features that Probe names. FeatureVRF is needed only by routers in a VRF, FeatureDummy only by those with
 // gateway addresses, FeatureAccess only by those with dynamic IPsec subscribers, FeatureTraffic only by those whose
-// subscribers have rates or rules.
+// subscribers have rates or rules, and by those with static tunnels that start on demand.
 const (
 	FeatureXFRM      = "IPsec (XFRM) netlink interface"
 	FeatureESP       = "ESP"
@@ -30,7 +30,7 @@ const (
 	FeatureVRF       = "VRF devices"
 	FeatureDummy     = "dummy devices"
 	FeatureAccess    = "XFRM interfaces"
-	FeatureTraffic   = "traffic control with clsact, flower, bpf, matchall, police and gact"
+	FeatureTraffic   = "traffic control with clsact, flower, bpf, matchall, police, gact and skbedit"
 	probeRouter      = "probe"
 	protocolPPPoL2TP = 1 // PX_PROTO_OL2TP
 )
@@ -210,7 +210,7 @@ func probeAccess() error {
 	return probeLink(&netlink.Xfrmi{Ifid: 1}, FeatureAccess, "xfrm_interface")
 }
 
-// probeTraffic gives the loopback rates and rules.
+// probeTraffic gives the loopback rates, rules and silence.
 func probeTraffic() error {
 	tc, err := newControl(func() (*mdnetlink.Conn, error) { return mdnetlink.Dial(unix.NETLINK_ROUTE, nil) })
 	if err != nil {
@@ -221,7 +221,7 @@ func probeTraffic() error {
 	if err := s.Set(Traffic{In: Flow{Rates: []Rate{{Bits: MinRate}}, Rules: []Rule{{Permit: true}}}}); err != nil {
 		return err
 	}
-	return s.Close()
+	return errors.Join(tc.set(hushing(loopbackIndex)), tc.remove(hushing(loopbackIndex)), s.Close())
 }
 
 // probeLink makes a link of a kind and removes it.

@@ -15,8 +15,8 @@ import (
 	"vrgate/vr/nlattr"
 )
 
-// trafficModules are what rates and rules need. They load by themselves where the system lets them.
-const trafficModules = "sch_ingress cls_flower cls_bpf cls_matchall act_police act_gact"
+// trafficModules are what rates and rules, and silent links, need. They load by themselves where the system lets them.
+const trafficModules = "sch_ingress cls_flower cls_bpf cls_matchall act_police act_gact act_skbedit"
 
 // Traffic control in numbers (linux/pkt_sched.h, pkt_cls.h and tc_act/tc_gact.h), which the libraries lack.
 const (
@@ -25,7 +25,8 @@ const (
 	ingressParent = 0xfffffff2 // TC_H_MAKE(TC_H_CLSACT, TC_H_MIN_INGRESS)
 	egressParent  = 0xfffffff3
 
-	actOK       = 0 // TC_ACT_OK
+	actContinue = 0xffffffff // TC_ACT_UNSPEC: with the next filter
+	actOK       = 0          // TC_ACT_OK
 	actShot     = 2
 	actPipe     = 3
 	actJump     = 0x10000000 // with the number of the action in the list to go on with
@@ -39,6 +40,8 @@ const (
 	actIndex    = 3
 	actStats    = 4
 	gactParms   = 2 // TCA_GACT_PARMS
+	editParms   = 2 // TCA_SKBEDIT_PARMS
+	editType    = 7 // TCA_SKBEDIT_PTYPE
 	policeTBF   = 1
 	policeRate  = 2
 	policeOK    = 5 // TCA_POLICE_RESULT
@@ -240,6 +243,15 @@ func gact(result, index uint32) []byte {
 	native.PutUint32(parms[8:], result)
 	b := nlattr.AppendString(nil, actKind, "gact")
 	return nlattr.Append(b, actOptions, nlattr.Append(nil, gactParms, parms))
+}
+
+// skbedit is an action that has a packet be one that was sent to whom the type says (unix.PACKET_…), and goes on with a result.
+func skbedit(packetType uint16, result uint32) []byte {
+	// struct tc_skbedit: index u32, capab u32, action s32, refcnt s32, bindcnt s32
+	parms := make([]byte, 20)
+	native.PutUint32(parms[8:], result)
+	b := nlattr.AppendString(nil, actKind, "skbedit")
+	return nlattr.Append(b, actOptions, nlattr.AppendUint16(nlattr.Append(nil, editParms, parms), editType, packetType))
 }
 
 // police is an action that tells packets within a rate from those beyond it.

@@ -24,8 +24,9 @@ type Tunnel struct {
 	to *Router
 
 	// guarded by mu
-	spec      TunnelSpec
-	withdrawn bool
+	spec   TunnelSpec
+	rest   TunnelRest
+	hushed bool // the filter of a silent interface may be there
 	// routed are the routes that are there since we have added them, unless somebody has removed them.
 	routed map[TunnelRoute]bool
 }

@@ -95,15 +95,47 @@ func TestTunnel(t *testing.T) {
 	expect("new", addresses, routes)
 
 	// Routes go and come back, also when other things change meanwhile.
-	check(t, tun.Withdraw(true))
+	check(t, tun.Rest(TunnelRest{Withdrawn: true}))
 	expect("withdrawn", addresses, nil)
 	check(t, tun.Mend())
 	spec := hq()
 	spec.Routes = spec.Routes[:1]
 	check(t, tun.Set(spec))
 	expect("withdrawn and set", addresses, nil)
-	check(t, tun.Withdraw(false))
+	check(t, tun.Rest(TunnelRest{}))
 	expect("back", addresses, routes[:1])
+
+	// Silence comes back too, goes when it is over, and leaves what somebody else has there.
+	to.run(t, "", "tc", "qdisc", "add", "dev", "hq0", "clsact")
+	to.run(t, "", "tc", "filter", "add", "dev", "hq0", "egress", "prio", "7", "protocol", "ip", "flower", "action", "continue")
+	silent := func(what string, want, others bool) {
+		t.Helper()
+		filters := to.run(t, "", "tc", "filter", "show", "dev", "hq0", "egress")
+		if got := strings.Count(filters, "skbedit  ptype otherhost continue"); (got != 0) != want || got > 1 || strings.Contains(filters, "flower") != others {
+			t.Errorf("%s:\n%s", what, filters)
+		}
+	}
+	check(t, tun.Mend())
+	silent("not wanted", false, true)
+	for range 2 {
+		check(t, tun.Rest(TunnelRest{Silent: true}))
+		silent("wanted", true, true)
+	}
+	for _, harm := range []string{"filter del dev hq0 egress prio 1000", "qdisc del dev hq0 clsact"} {
+		to.run(t, "", append([]string{"tc"}, strings.Fields(harm)...)...)
+		check(t, tun.Mend())
+		silent(harm, true, !strings.Contains(harm, "qdisc"))
+	}
+	to.run(t, "", "tc", "filter", "add", "dev", "hq0", "egress", "prio", "7", "protocol", "ip", "flower", "action", "continue")
+	for range 2 {
+		check(t, tun.Rest(TunnelRest{}))
+		silent("over", false, true)
+	}
+	check(t, tun.Rest(TunnelRest{Silent: true}))
+	to.run(t, "", "tc", "qdisc", "del", "dev", "hq0", "clsact")
+	check(t, tun.Rest(TunnelRest{}))
+	silent("over, and gone before", false, false)
+	expect("silence", addresses, routes[:1])
 
 	// Everything that can change does; nothing is made anew.
 	index := tun.Index()
@@ -200,7 +232,7 @@ func TestTunnel(t *testing.T) {
 	if s := to.run(t, "", "ip", "link"); strings.Contains(s, "else0") {
 		t.Errorf("left:\n%s", s)
 	}
-	for what, err := range map[string]error{"Set": next.Set(hq()), "Mend": next.Mend(), "Withdraw": next.Withdraw(true)} {
+	for what, err := range map[string]error{"Set": next.Set(hq()), "Mend": next.Mend(), "Rest": next.Rest(TunnelRest{})} {
 		if !errors.Is(err, ErrClosed) {
 			t.Errorf("%s after Close: %v", what, err)
 		}

@@ -43,28 +43,8 @@ func (t *Tunnel) Set(spec TunnelSpec) error {
 	return errors.Join(err, t.trim())
 }
 
-// Withdraw takes the routes away, so that others to the same networks serve, or with false puts them back. Of a new interface they are
-// not withdrawn.
-//
-// Errors: as Mend.
-func (t *Tunnel) Withdraw(away bool) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.closed {
-		return fmt.Errorf("%s: %w", t.title, ErrClosed)
-	}
-	t.withdrawn = away
-	if t.lost() {
-		return fmt.Errorf("%s: %w", t.title, ErrNotFound)
-	}
-	if away {
-		return t.trimRoutes()
-	}
-	return t.configure()
-}
-
-// Mend puts back what somebody has taken from the interface: it comes up, in its VRF, with its MTU, link group, addresses and
-// routes. It asks the kernel a few questions, so that it may be called every few seconds.
+// Mend puts back what somebody has taken from the interface: it comes up, in its VRF, with its MTU, link group, addresses,
+// routes and silence. It asks the kernel a few questions, so that it may be called every few seconds.
 //
 // Errors: *LinkError when something is not as it should be, of which LinkRouteTaken says that there is another route to a network with
 // that metric, and the rest is fine; ErrNotFound when the interface has gone, see [Tunnel.Lost]; ErrClosed.
@@ -125,12 +105,15 @@ func (t *Tunnel) configure() error {
 			return t.wrong(err, "address "+p.String())
 		}
 	}
+	if err := t.hush(); err != nil {
+		return errors.Join(t.wrong(err, "silence"), t.addRoutes()) // without it the tunnel works
+	}
 	return t.addRoutes()
 }
 
 // addRoutes adds the routes that are not there, as many as it can, and says what is wrong with the first that cannot be.
 func (t *Tunnel) addRoutes() error {
-	if t.withdrawn {
+	if t.rest.Withdrawn {
 		return nil
 	}
 	var first *LinkError
@@ -192,7 +175,7 @@ func (t *Tunnel) trim() error {
 
 func (t *Tunnel) trimRoutes() error {
 	for r := range t.routed {
-		if !t.withdrawn && slices.Contains(t.spec.Routes, r) {
+		if !t.rest.Withdrawn && slices.Contains(t.spec.Routes, r) {
 			continue
 		}
 		if err := t.nl.RouteDel(t.route(r)); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, unix.ENODEV) {

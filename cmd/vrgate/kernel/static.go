@@ -252,11 +252,14 @@ func (d *dataplane) link(s *static) error {
 	spec := tunnelSpec(&s.config)
 	if s.link != nil {
 		if reflect.DeepEqual(spec, s.spec) {
-			return s.link.Mend()
+			return s.rest()
 		}
 		err := s.link.Set(spec)
 		var bad *vr.BadSpec
 		switch {
+		case err == nil:
+			s.spec = spec
+			return s.rest()
 		case errors.As(err, &bad):
 			return err
 		case !errors.Is(err, vr.ErrOther):
@@ -279,10 +282,7 @@ func (d *dataplane) link(s *static) error {
 		d.orphanSAs(s)
 	}
 	s.ifID = link.IfID()
-	if err := s.withdraw(); err != nil {
-		return err
-	}
-	return link.Mend()
+	return s.rest()
 }
 
 // unlink removes a tunnel's interface.
@@ -296,12 +296,15 @@ func (d *dataplane) unlink(s *static) error {
 	return link.Close()
 }
 
-// withdraw takes the routes away while nothing carries the tunnel, if they are not to stay, or puts them back.
-func (s *static) withdraw() error {
+// rest has the interface be as it is to be while nothing carries the tunnel, or while something does, and mends it. What would dial the tunnel
+// is lost without a word until the tunnel is up, as it is in mode policy, so that TCP tries again; of a tunnel that is not dialled for it hosts are
+// told at once that it is down.
+func (s *static) rest() error {
 	if s.link == nil {
 		return nil
 	}
-	return s.link.Withdraw(s.config.Interface.Withdraw && s.conn == 0)
+	down := s.conn == 0
+	return s.link.Rest(vr.TunnelRest{Withdrawn: down && s.config.Interface.Withdraw, Silent: down && s.config.Start == config.StartOnDemand})
 }
 
 // staticNews has tend look after an interface to which something has happened. It is called by the poller.

@@ -39,7 +39,7 @@ func (d *dataplane) carry(s *static, conn ike.ConnID, remote netip.Addr) error {
 		s.remote = remote
 	} else {
 		s.idle = d.newIdle(s) // so that the kernel asks again at once
-		if err := s.withdraw(); err != nil && s.err == nil {
+		if err := s.rest(); err != nil && s.err == nil {
 			s.err = err // tend tries again
 		}
 	}
@@ -49,13 +49,14 @@ func (d *dataplane) carry(s *static, conn ike.ConnID, remote netip.Addr) error {
 		}
 		s.carried = before
 		_ = d.bring(s, staticPolicies(&s.config, s.ifID, s.carried))
+		_ = s.rest()
 		return err
 	}
 	if conn == 0 {
 		d.forgetIdle(before.idle)
 		return nil
 	}
-	if err := s.withdraw(); err != nil && s.err == nil {
+	if err := s.rest(); err != nil && s.err == nil {
 		s.err = err
 	}
 	return nil
