@@ -46,6 +46,8 @@
 // as the mark that the SA sets is no client's: those of [ClientMark] belong to L2TP. What they drop of it they drop of everybody's: UDP to a server address
 // and a tunnel's port, L2TP without IPsec of its own where that is not allowed, and what the policy of the link forbids.
 //
+// What is routed into a tunnel that is down the kernel answers, unless [Tunnel.Rest] has the interface be silent (file tunnelrest.go).
+//
 // A [Prober] asks hosts behind a tunnel whether they are there, and [Router.Dial] reaches the router's name servers.
 //
 // # Traffic control

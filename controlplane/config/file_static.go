@@ -15,7 +15,7 @@ type fileStaticTunnel struct {
 	LocalAddress address `yaml:"local-address" only:"IPsec"`
 	// The other end, as IPv4 addresses or names of hosts, the primary first and then backups; without it the peer may have any address, and only it can begin. Mode transport needs addresses.
 	Peers []peerHost `yaml:"peers" items:"0..8"`
-	// Who begins: nailed-up (we do, always), on-demand (we do when there is something to send), respond (the peer does); without it nailed-up, or respond where we cannot begin: without peers, and with extended-authentication server.
+	// Who begins: nailed-up (we do, always), on-demand (we do when there is something to send; what is sent until the tunnel is up is lost without an answer, so that TCP tries again), respond (the peer does); without it nailed-up, or respond where we cannot begin: without peers, and with extended-authentication server.
 	Start word[StaticStart] `yaml:"start"`
 	// How often a tunnel on a backup peer tries to go back to one before it in the list.
 	FallBack duration `yaml:"fall-back" default:"10m" range:"10..86400" zero:"never"`

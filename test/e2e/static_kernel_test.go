@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"path/filepath"
 	"regexp"
@@ -343,6 +344,25 @@ func (w *world) reaches(ways ...way) {
 	}
 	all.Wait()
 	w.check(errors.Join(errs...))
+}
+
+// connects connects by TCP to an address of a host, from one in a namespace. The attempt is one: a refusal, or a message that the host is unreachable,
+// is its end.
+func (w *world) connects(from *topo.Namespace, source netip.Addr, host *topo.Host, address netip.Addr) {
+	w.t.Helper()
+	var l net.Listener
+	w.check(host.Namespace.Do(func() (err error) {
+		l, err = net.Listen("tcp4", netip.AddrPortFrom(address, 0).String())
+		return err
+	}))
+	defer l.Close()
+	d := net.Dialer{Timeout: patience, LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(source, 0))}
+	var c net.Conn
+	w.check(from.Do(func() (err error) {
+		c, err = d.DialContext(w.ctx, "tcp4", l.Addr().String())
+		return err
+	}))
+	w.check(c.Close())
 }
 
 // under pings all ways ten times a second while do runs; nothing may be lost.
