@@ -53,10 +53,8 @@ func (e *Engine) obey(ev Operator) (Reason, string) {
 		return ReasonRespondOnly, "its peer has to call"
 	}
 	t.Admin, t.AdminWhy = false, ""
-	if t.active != nil && t.cfg.dials() {
-		t.Mends = 0
-		e.mend(t)
-	}
+	t.Mends = 0
+	e.mend(t)
 	e.admission(t)
 	e.touch(t)
 	if t.active == nil && t.cfg.dials() {

@@ -64,6 +64,7 @@ func TestOperatorNow(t *testing.T) {
 		b.start()
 		b.pass(24 * time.Hour)
 		b.is("hq", StateWaiting, none)
+		b.pass(defaultStable)
 		if r := b.operator("hq", word); r != "" {
 			t.Fatalf("answered %q", r)
 		}
@@ -89,6 +90,12 @@ func TestOperatorOnDemand(t *testing.T) {
 		b.operator("hq", word)
 		b.world()
 		b.is("hq", StateUp, primary)
+		b.pass(defaultStable)
+		if r := b.operator("hq", word); r != "" {
+			t.Fatalf("answered %q", r)
+		}
+		b.ends(b.lastConn, false)
+		b.is("hq", StateDown, none) // it was up, and that was all that was wanted
 	}
 }
 

@@ -40,7 +40,7 @@ func TestFallOverAndBack(t *testing.T) {
 	if carry < 0 || hangUp < carry {
 		t.Fatalf("hung up before the other carries: %v", b.log)
 	}
-	if i := b.info("hq"); i.FallBacks != 1 || !i.FallBack.IsZero() || i.Ups != 2 {
+	if i := b.info("hq"); i.FallBacks != 1 || !i.FallBack.IsZero() || i.Ups != 2 || i.Moves != 0 {
 		t.Fatalf("%+v", i)
 	}
 }
@@ -144,6 +144,10 @@ func TestFallBackIsDampedByLingering(t *testing.T) {
 func TestPeersCall(t *testing.T) {
 	b := newBed(t, with(two(), func(t *Tunnel) { t.Start = Respond })).start()
 	fromBackup := b.calls("hq", backup)
+	b.pass(time.Hour)
+	if i := b.info("hq"); i.Attempts != 0 || !i.FallBack.IsZero() {
+		t.Fatalf("%+v", i)
+	}
 	fromPrimary := b.calls("hq", primary)
 	b.is("hq", StateUp, primary)
 	b.hungUp()
@@ -267,8 +271,8 @@ func TestResolverFails(t *testing.T) {
 		t.Fatalf("%+v", i)
 	}
 	b.step(Resolved{Name: "hq.example", Addrs: []netip.Addr{{}, netip.IPv4Unspecified(), netip.MustParseAddr("::ffff:192.0.2.1"), primary, netip.MustParseAddr("224.0.0.1")}})
-	if a := b.admits["hq"].Peers; !slices.Equal(a, []netip.Addr{primary}) {
-		t.Fatalf("%v", a)
+	if a, shown := b.admits["hq"].Peers, b.info("hq").Peers[0].Addrs; !slices.Equal(a, []netip.Addr{primary}) || !slices.Equal(shown, a) {
+		t.Fatalf("%v, shown %v", a, shown)
 	}
 	b.resolves, b.mute = nil, false // nothing by that name in the world
 	b.pass(3 * time.Minute)
@@ -281,6 +285,30 @@ func TestResolverFails(t *testing.T) {
 		t.Fatalf("reason %q", r)
 	}
 	b.step(Resolved{Name: "another.example", Addrs: []netip.Addr{primary}})
+}
+
+// Who may call is said at the start, of a tunnel that nobody may call too, and when it changes: each address once.
+func TestAdmission(t *testing.T) {
+	cfg := named()
+	cfg.Tunnels = append(cfg.Tunnels, Tunnel{Name: "off", Disabled: true, Peers: []Peer{{Name: "nobody.example"}}})
+	b := newBed(t, cfg)
+	b.dns["hq.example"] = []netip.Addr{third, primary}
+	b.start()
+	b.pass(time.Hour)
+	var said []Admit
+	for _, f := range b.log {
+		if a, ok := f.(Admit); ok {
+			said = append(said, a)
+		}
+	}
+	want := []Admit{
+		{Tunnel: "hq", Open: true, Peers: []netip.Addr{third}}, {Tunnel: "off"}, {Tunnel: "hq", Open: true, Peers: []netip.Addr{primary, third}},
+	}
+	if !slices.EqualFunc(said, want, func(a, b Admit) bool {
+		return a.Tunnel == b.Tunnel && a.Open == b.Open && a.Any == b.Any && slices.Equal(a.Peers, b.Peers)
+	}) {
+		t.Fatalf("%+v, want %+v", said, want)
+	}
 }
 
 // However many addresses a name has, few are taken; however many tunnels have a name, it is asked for once.
@@ -354,9 +382,7 @@ func TestFallBackWaitsForDial(t *testing.T) {
 
 // An address that a name has lost is not dialled any more, wherever the attempt is.
 func TestNameChangesWhileDialling(t *testing.T) {
-	cfg := named()
-	cfg.MaxDials = 1
-	b := newBed(t, cfg)
+	b := newBed(t, named())
 	b.mute = true
 	b.step(Timer{})
 	b.step(Resolved{Name: "hq.example", Addrs: []netip.Addr{primary, backup}})
@@ -365,6 +391,8 @@ func TestNameChangesWhileDialling(t *testing.T) {
 	b.dialled(false)
 	b.is("hq", StateDialling, third)
 
+	cfg := named()
+	cfg.MaxDials = 1
 	b = newBed(t, cfg)
 	b.mute = true
 	b.step(Timer{})
