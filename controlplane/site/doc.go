@@ -20,7 +20,8 @@
 // A tunnel may have several connections for a while. One of them carries the traffic (Carry): that to the first peer in the
 // list, and of several to one peer the newest. That is how a tunnel on a backup goes back to its primary, and how it follows
 // a name whose address has changed: the new connection is made before the old one is hung up, and if it cannot be made
-// nothing happens. For a few seconds both receive, since the other end may not have switched yet. When both ends dial at the same time both connections stay: each end hanging one up could leave none.
+// nothing happens. For a few seconds both receive, since the other end may not have switched yet. When both ends dial at the
+// same time both connections stay: each end hanging one up could leave none.
 //
 // Files: attempt.go rounds and dials, conn.go connections, names.go addresses of peers, check.go connectivity checks,
 // pairs.go pairs of networks, traffic.go idle and one-way tunnels, operator.go words of the operator, reload.go other configurations.

@@ -242,6 +242,29 @@ func TestPeerBehindNATMoves(t *testing.T) {
 	b.hungUp(ReasonMoved)
 }
 
+// A name that has been asked for just now is dialled as it is.
+func TestFreshName(t *testing.T) {
+	b := newBed(t, named())
+	b.dns["hq.example"] = []netip.Addr{primary}
+	b.start()
+	for _, c := range []struct {
+		after time.Duration
+		want  State
+	}{{freshName - time.Second, StateDialling}, {time.Second, StateResolving}} {
+		b.mute = false
+		b.world()
+		b.is("hq", StateUp, primary)
+		b.pass(c.after)
+		b.operator("hq", CommandDown)
+		b.mute = true
+		b.operator("hq", CommandUp)
+		b.is("hq", c.want, none)
+	}
+	if len(b.resolves) != 1 {
+		t.Fatalf("asked for %q", b.resolves)
+	}
+}
+
 // A name is asked for again when the tunnel has failed, so that a peer with a new address is found at once.
 func TestNameResolvedAfterLoss(t *testing.T) {
 	b := newBed(t, named())

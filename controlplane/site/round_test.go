@@ -272,6 +272,15 @@ func TestDialTimeout(t *testing.T) {
 	if i := b.info("hq"); i.Failures[ReasonDialTimeout] != 1 {
 		t.Fatalf("%+v", i.Failures)
 	}
+
+	b = newBed(t, one(primary, backup))
+	b.mute = true
+	b.start()
+	b.pass(defaultDialTimeout)
+	b.dialled(false) // for whatever reason: it was hung up for ours
+	if i := b.info("hq"); i.Failures[ReasonDialTimeout] != 1 || len(i.Failures) != 1 {
+		t.Fatalf("%+v", i.Failures)
+	}
 }
 
 // No more dials at once than configured, each tunnel in its turn.
