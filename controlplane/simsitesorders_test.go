@@ -79,3 +79,24 @@ func TestBackupLingers(t *testing.T) {
 		t.Errorf("the backup is still there:\n%s", w)
 	}
 }
+
+// TestRemovedTunnelsAreForgotten: of tunnels that are configured no more nothing is kept, nor of virtual routers that no tunnel
+// ends in.
+func TestRemovedTunnelsAreForgotten(t *testing.T) {
+	w := newSiteWalk(t, 1)
+	w.pass(5 * time.Second)
+	s := &w.server.m.sites
+	if n := len(w.base[w.server]); len(s.admits) != n || len(s.conns) == 0 {
+		t.Fatalf("%d of %d tunnels are admitted, %d connections", len(s.admits), n, len(s.conns))
+	}
+	w.server.static.reload(w.base[w.server][:1], "another")
+	w.pass(5 * time.Second)
+	if len(s.admits) != 1 || s.admits["both"].Tunnel == "" || len(s.away) != 0 || len(s.dials) != 0 {
+		t.Errorf("admits %v, away %v, dials %v", s.admits, s.away, s.dials)
+	}
+	for id, c := range s.conns {
+		if c.tunnel != "both" {
+			t.Errorf("connection %d of %s is still there", id, c.tunnel)
+		}
+	}
+}

@@ -265,6 +265,22 @@ func TestFreshName(t *testing.T) {
 	}
 }
 
+// A dial after a name that has reached the peer by the connection that is there ends with that, and the name is followed on.
+func TestNameMovesToWhereThePeerIs(t *testing.T) {
+	b := newBed(t, named())
+	b.dns["hq.example"] = []netip.Addr{primary}
+	b.start()
+	conn := b.info("hq").Conn
+	b.mute = true
+	b.step(Resolved{Name: "hq.example", Addrs: []netip.Addr{backup}})
+	for ref := range b.dials {
+		b.meets(ref, conn)
+	}
+	b.step(Resolved{Name: "hq.example", Addrs: []netip.Addr{host}})
+	b.dialled(true)
+	b.is("hq", StateUp, host)
+}
+
 // A name is asked for again when the tunnel has failed, so that a peer with a new address is found at once.
 func TestNameResolvedAfterLoss(t *testing.T) {
 	b := newBed(t, named())

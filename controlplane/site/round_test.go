@@ -362,6 +362,24 @@ func TestPausesAreSpread(t *testing.T) {
 	}
 }
 
+// Nobody is dialled any more when the peer has called while the tunnel waited for its turn.
+func TestCallEndsWaiting(t *testing.T) {
+	cfg := one(primary)
+	cfg.MaxDials = 1
+	cfg.Tunnels = append(cfg.Tunnels, Tunnel{Name: "later", Start: NailedUp, Peers: []Peer{{Addr: backup}}})
+	b := newBed(t, cfg)
+	b.mute = true
+	b.start()
+	b.is("later", StateQueued, none)
+	b.calls("later", backup)
+	b.dialled(true)
+	b.pass(time.Hour)
+	b.is("later", StateUp, backup)
+	if i := b.info("later"); i.Attempts != 0 || len(b.dials) != 0 {
+		t.Fatalf("%+v, dials %v", i, b.dials)
+	}
+}
+
 // A connection is with the address that the shell says, in whichever form, and otherwise with the one that was dialled.
 func TestAddressOfConnection(t *testing.T) {
 	for _, c := range []struct{ says, want netip.Addr }{
