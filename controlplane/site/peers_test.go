@@ -165,6 +165,13 @@ func TestPeersCall(t *testing.T) {
 	if c := b.info("hq").Conn; c != b.lastConn {
 		t.Fatalf("carried by %d, the newest is %d", c, b.lastConn)
 	}
+	fromPrimary = b.calls("hq", primary)
+	for range 2 * maxConns {
+		b.calls("hq", backup)
+	}
+	if i := b.info("hq"); i.Conn != fromPrimary || len(i.Others) != maxConns-1 {
+		t.Fatalf("%+v", i) // the primary's is the oldest by now
+	}
 }
 
 // named is a tunnel with a peer given by name and one by address.

@@ -1,6 +1,7 @@
 package site
 
 import (
+	"net/netip"
 	"slices"
 	"testing"
 	"time"
@@ -137,6 +138,21 @@ func TestReloadPeersAndFallBack(t *testing.T) {
 	b.reload(func(t *Tunnel) { t.FallBack = 0 })
 	if at := b.info("hq").FallBack; !at.IsZero() {
 		t.Fatalf("falls back at %v", at)
+	}
+}
+
+// A peer that has called belongs to its name, also when that has another address by the time of a reload.
+func TestReloadKeepsPeerOfName(t *testing.T) {
+	b := newBed(t, with(named(), func(t *Tunnel) { t.Start = Respond }))
+	b.dns["hq.example"] = []netip.Addr{primary}
+	b.start()
+	conn := b.calls("hq", primary)
+	b.dns["hq.example"] = []netip.Addr{backup}
+	b.pass(defaultResolve)
+	b.reload(func(t *Tunnel) { t.Peers = []Peer{{Addr: third}, {Name: "hq.example"}} })
+	b.hungUp()
+	if i := b.info("hq"); i.Conn != conn || i.Peer != primary {
+		t.Fatalf("%+v", i)
 	}
 }
 
