@@ -469,6 +469,14 @@ func TestLinksInPlace(t *testing.T) {
 			t.Errorf("links: %s", got)
 		}
 		n.own.run(t, "", "ping", "-n", "-q", "-c", "2", "-i", "0.05", "-W", "2", "10.20.0.2")
+		// Another router cannot have it too.
+		theirs := Spec{Name: "there", VRF: "vrft", Table: 1077, Links: []Link{{Name: name + "2", Kind: LinkInterface, Device: name}}}
+		there, err := Open(theirs)
+		check(t, err)
+		if list, err := there.Links(); err != nil || list[0].Reason != LinkNoInterface || !strings.Contains(list[0].Text, "of virtual router here") {
+			t.Errorf("another router: %+v, %v", list, err)
+		}
+		check(t, there.Close())
 		// Its successor knows as well what is not ours.
 		r.crash(t)
 		r, err = Open(spec)

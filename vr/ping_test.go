@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -186,6 +187,48 @@ func TestProbeError(t *testing.T) {
 	}{{3, 13, "administratively prohibited"}, {3, 7, "unreachable (ICMP type 3 code 7)"}, {3, 200, "code 200"}, {11, 0, "time to live"}} {
 		if got := icmpText(tc.typ, tc.code); !strings.Contains(got, tc.want) {
 			t.Errorf("type %d code %d: %q", tc.typ, tc.code, got)
+		}
+	}
+}
+
+// TestHeard: only the host that was asked, by the interface by which it was asked, and with what it was asked ends a probe well; only a router on
+// the way, or we ourselves, ends it badly.
+func TestHeard(t *testing.T) {
+	const tunnel, lan, vrf = 7, 8, 9
+	target, other := netip.MustParseAddr("10.2.0.1"), netip.MustParseAddr("10.2.0.2")
+	reply := icmpAnswer{id: 5, target: target, token: [sizeToken]byte{1}}
+	unreachable := icmpAnswer{id: 5, target: target, typ: icmpUnreachable, code: 1}
+	for name, tc := range map[string]struct {
+		answer icmpAnswer
+		index  int // by which it comes
+		device int // by which the probe has left, 0 for any
+		ends   bool
+	}{
+		"reply":                          {reply, tunnel, tunnel, true},
+		"reply by any":                   {reply, lan, 0, true},
+		"reply by another interface":     {reply, lan, tunnel, false},
+		"reply by the loopback":          {reply, loopbackIndex, tunnel, false},
+		"reply by the VRF":               {reply, vrf, tunnel, false},
+		"guessed":                        {icmpAnswer{id: 5, target: target}, tunnel, tunnel, false},
+		"of another host":                {icmpAnswer{id: 5, target: other, token: reply.token}, tunnel, tunnel, false},
+		"of another probe":               {icmpAnswer{id: 6, target: target, token: reply.token}, tunnel, tunnel, false},
+		"unreachable":                    {unreachable, tunnel, tunnel, true},
+		"unreachable by ourselves":       {unreachable, loopbackIndex, tunnel, true},
+		"unreachable by us in the VRF":   {unreachable, vrf, tunnel, true},
+		"unreachable by another":         {unreachable, lan, tunnel, false},
+		"unreachable by another, by any": {unreachable, lan, 0, true},
+	} {
+		ended := 0
+		p := &probe{spec: ProbeSpec{Target: target}, id: 5, token: reply.token, index: tc.device, dial: -1, timeout: time.NewTimer(time.Hour), answer: func(_ time.Duration, err error) {
+			ended++
+			if (err == nil) != (tc.answer.typ == icmpEchoReply) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}}
+		b := &Prober{vrf: device{index: vrf}, echoes: map[echoID]*probe{5: p}}
+		b.heard(tc.answer, tc.index)
+		if (ended == 1) != tc.ends || len(b.echoes) != 1-ended {
+			t.Errorf("%s: answered %d times", name, ended)
 		}
 	}
 }

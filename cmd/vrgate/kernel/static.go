@@ -199,10 +199,8 @@ func (d *dataplane) ensureStatic(s *static) {
 // ensure is ensureStatic with s.mu held.
 func (d *dataplane) ensure(s *static) {
 	s.err = d.link(s)
-	if s.config.Mode != config.StaticRoute || s.ifID != 0 {
-		if err := d.bring(s, staticPolicies(&s.config, s.ifID, s.carried)); s.err == nil {
-			s.err = err
-		}
+	if err := d.bringPolicies(s); s.err == nil {
+		s.err = err
 	}
 }
 

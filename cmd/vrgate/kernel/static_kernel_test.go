@@ -5,6 +5,7 @@ package kernel
 import (
 	"crypto/rand"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -418,8 +419,10 @@ func TestStaticInterface(t *testing.T) {
 			}
 		}
 	}
+	number := regexp.MustCompile("if_id (0x[0-9a-f]+)").FindStringSubmatch(run(t, "ip", "-n", w.end.space, "-d", "link", "show", "hq0"))[1]
 	w.check(w.other.Close())
 	until("the terminating router has gone", "no-terminating-router")
+	run(t, "ip", "-n", w.transport.space, "link", "add", "taken", "type", "xfrm", "if_id", number)
 	run(t, "ip", "-n", w.end.space, "link", "add", "hq0", "type", "dummy")
 	var err error
 	w.other, err = w.kernel.Open(w.cfg, w.cfg.Routers[1], nobody{})
@@ -427,6 +430,12 @@ func TestStaticInterface(t *testing.T) {
 	until("somebody else's interface", "name-taken")
 	run(t, "ip", "-n", w.end.space, "link", "del", "hq0")
 	until("the name is free", "")
+	// Its number is another one: the SAs, which cannot be tied to it, are over.
+	w.events.await(t, "that the SAs are over", func() bool {
+		return !slices.ContainsFunc(s.pairs[7], func(x sitePair) bool { return !w.events.expired[x.in.SPI] || !w.events.expired[x.out.SPI] })
+	})
+	run(t, "ip", "-n", w.transport.space, "link", "del", "taken")
+	s.connect(7)
 	back("the terminating router is there again")
 	w.events.await(t, "that each reason is told", func() bool {
 		return slices.Equal(w.events.reasons, []string{"no-terminating-router", "name-taken", ""})

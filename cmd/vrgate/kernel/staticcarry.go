@@ -43,12 +43,12 @@ func (d *dataplane) carry(s *static, conn ike.ConnID, remote netip.Addr) error {
 			s.err = err // tend tries again
 		}
 	}
-	if err := d.bring(s, staticPolicies(&s.config, s.ifID, s.carried)); err != nil {
+	if err := d.bringPolicies(s); err != nil {
 		if conn == 0 {
 			d.forgetIdle(s.idle)
 		}
 		s.carried = before
-		_ = d.bring(s, staticPolicies(&s.config, s.ifID, s.carried))
+		_ = d.bringPolicies(s)
 		_ = s.rest()
 		return err
 	}
@@ -74,7 +74,7 @@ func (d *dataplane) moveStatic(conn ike.ConnID, remote netip.Addr) error {
 		return nil
 	}
 	s.remote = remote
-	return d.bring(s, staticPolicies(&s.config, s.ifID, s.carried))
+	return d.bringPolicies(s)
 }
 
 // newIdle returns a reqid that no SA and no other tunnel has, by which the kernel asks for SAs of a tunnel.

@@ -327,6 +327,35 @@ func TestStaticRefused(t *testing.T) {
 	if c := w.plane.StaticTraffic(); len(c) != 1 || c[tunnel.Name] != (subscriber.Counters{}) {
 		t.Errorf("%+v", c)
 	}
+	// Nothing of a tunnel that has no interface yet is about packets of the namespace.
+	if s := w.state(); strings.Contains(s, lanThere.String()) {
+		t.Errorf("without an interface:\n%s", s)
+	}
+	// Another program has a policy for the same packets: the tunnel waits for it to go.
+	theirs := []string{"dir", "out", "src", lanHere.String(), "dst", lanThere.String()}
+	run(t, "ip", append(append([]string{"-n", w.transport.space, "xfrm", "policy", "add"}, theirs...), "action", "block")...)
+	red := *w.cfg.Routers[0]
+	policy := headquarters()
+	policy.Mode, policy.Interface, policy.Terminating = config.StaticPolicy, config.StaticInterface{}, red.Name
+	red.StaticTunnels = []config.StaticTunnel{policy}
+	if ok, err := w.plane.Reconfigure(&config.Config{Routers: []*config.Router{&red}}, &red); !ok || err != nil {
+		t.Fatalf("%t, %v", ok, err)
+	}
+	until := func(want string) {
+		t.Helper()
+		for end := time.Now().Add(15 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+			states, err := w.plane.StaticTunnels()
+			if err == nil && len(states) == 1 && states[0].Reason == want {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%+v, %v, want %q", states, err, want)
+			}
+		}
+	}
+	until("policy-taken")
+	run(t, "ip", append([]string{"-n", w.transport.space, "xfrm", "policy", "delete"}, theirs...)...)
+	until("")
 	w.check(w.plane.Close())
 }
 

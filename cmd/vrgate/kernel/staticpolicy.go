@@ -77,6 +77,15 @@ func errPolicyTaken(err error) error {
 	}
 }
 
+// bringPolicies makes a tunnel's policies what they should be. Those of mode route have to wait for the number of the first interface:
+// without it they would be about the packets of the whole namespace, also other tenants'. s.mu is held.
+func (d *dataplane) bringPolicies(s *static) error {
+	if s.config.Mode == config.StaticRoute && s.ifID == 0 {
+		return nil
+	}
+	return d.bring(s, staticPolicies(&s.config, s.ifID, s.carried))
+}
+
 // bring makes a tunnel's policies those that are wanted: what is new is added, what has changed is changed in one step, what is not wanted
 // is removed. With an error the others are as they are wanted all the same. s.mu is held.
 func (d *dataplane) bring(s *static, want map[xfrm.Slot]xfrm.Policy) error {
