@@ -60,6 +60,8 @@ type Dataplane interface {
 
 	// Drops counts the packets that the kernel dropped by our rules, by reason.
 	Drops() (map[string]uint64, error)
+	// IPsecErrors reads what the kernel counts of IPsec errors in the router's namespace, in the kernel's order and with its names.
+	IPsecErrors() ([]IPsecError, error)
 	// Repair puts back what somebody else has removed of our rules, addresses and policies.
 	Repair() error
 
@@ -127,6 +129,12 @@ type SAKey struct {
 type SACounters struct {
 	Bytes, Packets     uint64
 	Replay, AuthFailed uint64
+}
+
+// IPsecError is how often something went wrong in a namespace, by the kernel's name for it, such as XfrmInNoPols.
+type IPsecError struct {
+	Name  string
+	Value uint64
 }
 
 // Inlet takes what comes up from the kernel. No method blocks: packets are dropped and

@@ -125,6 +125,14 @@ func (f *fakePlane) IPsec(context.Context) ([]api.IPsec, error) {
 	}}, nil
 }
 
+func (f *fakePlane) IPsecErrors(context.Context) ([]api.IPsecError, error) {
+	return []api.IPsecError{
+		{VR: "office", Namespace: "offices", Shared: []string{"red"}, Kind: "in-no-pols", Counter: "XfrmInNoPols", Value: 17, Text: "received: no policy"},
+		{VR: "office", Namespace: "offices", Shared: []string{"red"}, Kind: "in-error", Counter: "XfrmInError"},
+		{VR: "red", Namespace: "offices", Shared: []string{"office"}, Kind: "in-new", Counter: "XfrmInNew", Value: 1},
+	}, nil
+}
+
 func (f *fakePlane) L2TPServices(context.Context) ([]api.L2TPService, error) {
 	return []api.L2TPService{
 		{VR: "office", AdminState: "enabled", DestructTimeoutSeconds: 600, IdleTimeoutSeconds: 60, HelloSeconds: 60, Destinations: 1,
@@ -717,6 +725,11 @@ office  7     up          l2tp     clients  192.0.2.1:4500  198.51.100.7:61000  
 office  8     connecting  l2tp     -        -               -                   -                                        -         -/-                -            0s         0      0    0
 office  9     up          dynamic  staff    -               -                   10.0.0.0/8, 172.16.0.0/12 - 10.0.1.7/32  -         -/-                -            0s         0      0    0
 `},
+		{"show ipsec errors", `
+VR      KIND        COUNT  SHARED WITH  WHAT IT MAY BE
+office  in-no-pols  17     red          received: no policy
+red     in-new      1      office       -
+`},
 		{"show l2tp", `
 VR      STATE    DESTINATIONS  TUNNELS  TOTAL  FAILED  AUTH FAILED  SESSIONS  TOTAL  FAILED  SWITCHED  IDLE      DESTRUCT  HELLO
 office  enabled  1             1        5      2       1            1         4      0       0         1m0s      10m0s     1m0s
@@ -919,7 +932,7 @@ func TestJSONAndDetail(t *testing.T) {
 	dir, socket, _ := configure(t)
 	messages, _, _ := daemon(t, dir, &fakePlane{}, 0)
 	expect(t, messages, "READY=1\nSTATUS=serving")
-	for _, name := range []string{"vr", "ike-policy", "tunnel-profiles", "certificates", "licences", "ike-sa", "ipsec", "l2tp", "l2tp destination", "l2tp destination-profile", "l2tp tunnel", "l2tp session", "subscribers",
+	for _, name := range []string{"vr", "ike-policy", "tunnel-profiles", "certificates", "licences", "ike-sa", "ipsec", "ipsec errors", "l2tp", "l2tp destination", "l2tp destination-profile", "l2tp tunnel", "l2tp session", "subscribers",
 		"pools", "radius", "accounting", "aaa", "domain-maps", "traffic-policies", "terminate-codes", "links", "tunnels"} {
 		status, out, stderr := vrgate(t, append(append([]string{"show"}, strings.Fields(name)...), "--json", "--socket", socket)...)
 		var v any

@@ -27,7 +27,7 @@ func showCommand(dir *string) *cobra.Command {
 		showing(ask, "licences", "Licences that subscribers hold", licencesOf, licenceTable),
 		showing(ask, "certificates", "Certificates of ours, trusted authorities, revocation lists", (*api.Client).Certificates, certificateTable),
 		showing(ask, "ike-sa", "Phase 1 SAs", (*api.Client).IKESAs, ikeTable),
-		showing(ask, "ipsec", "IPsec connections and their phase 2 SAs", (*api.Client).IPsec, ipsecTable),
+		showIPsec(ask),
 		showL2TP(ask),
 		showSubscribers(ask),
 		showing(ask, "radius", "RADIUS servers, CoA clients, attributes that were not used", (*api.Client).RADIUS, radiusTable),
@@ -52,6 +52,12 @@ func showing[T any](ask *asking, name, short string,
 		return show(c, ask, api.Filter{VR: *vr}, *detail, get, table)
 	}
 	registerCompletions(c, ask, "vr")
+	return c
+}
+
+func showIPsec(ask *asking) *cobra.Command {
+	c := showing(ask, "ipsec", "IPsec connections and their phase 2 SAs", (*api.Client).IPsec, ipsecTable)
+	c.AddCommand(showing(ask, "errors", "Packets lost in IPsec, counted by the kernel per network namespace", (*api.Client).IPsecErrors, ipsecErrorTable))
 	return c
 }
 

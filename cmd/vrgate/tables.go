@@ -425,3 +425,17 @@ func plainText(v reflect.Value) string {
 	}
 	return string(data)
 }
+
+// ipsecErrorTable leaves out what has never happened.
+func ipsecErrorTable(w io.Writer, list []api.IPsecError, detail bool) error {
+	if detail {
+		return details(w, list)
+	}
+	t := newTable(w, "VR", "KIND", "COUNT", "SHARED WITH", "WHAT IT MAY BE")
+	for i := range list {
+		if e := &list[i]; e.Value > 0 {
+			t.row(e.VR, e.Kind, strconv.FormatUint(e.Value, 10), strings.Join(e.Shared, ","), e.Text)
+		}
+	}
+	return t.end()
+}

@@ -141,6 +141,11 @@ func (c *Client) DomainMaps(ctx context.Context, f Filter) ([]DomainMap, error) 
 	return call[[]DomainMap](ctx, c, http.MethodGet, "/v1/domain-maps"+query(f), nil)
 }
 
+// IPsecErrors lists the kernel's IPsec errors; the filter's VR is honoured.
+func (c *Client) IPsecErrors(ctx context.Context, f Filter) ([]IPsecError, error) {
+	return call[[]IPsecError](ctx, c, http.MethodGet, "/v1/ipsec-errors"+query(f), nil)
+}
+
 // Links lists links to private networks; the filter's VR is honoured.
 func (c *Client) Links(ctx context.Context, f Filter) ([]Link, error) {
 	return call[[]Link](ctx, c, http.MethodGet, "/v1/links"+query(f), nil)

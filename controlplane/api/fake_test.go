@@ -160,6 +160,13 @@ func (f *fakeSource) DomainMaps(ctx context.Context) ([]DomainMap, error) {
 	}, f.result(ctx)
 }
 
+func (f *fakeSource) IPsecErrors(ctx context.Context) ([]IPsecError, error) {
+	return []IPsecError{
+		{VR: "blue", Kind: "in-no-pols", Counter: "XfrmInNoPols", Value: 1 << 33, Text: "no policy"},
+		{VR: "red", Namespace: "r", Shared: []string{"green"}, Kind: "out-new", Counter: "XfrmOutNew"},
+	}, f.result(ctx)
+}
+
 func (f *fakeSource) Links(ctx context.Context) ([]Link, error) {
 	return []Link{
 		{

@@ -12,7 +12,7 @@ type collector struct {
 	source Source
 
 	build, vrUp, ikeSAs, halfOpen, connections, tunnels, sessions, subscribers, poolSize, poolUsed, events *prometheus.Desc
-	licences, licencesUsed, profile, certificate, link                                                     *prometheus.Desc
+	licences, licencesUsed, profile, certificate, link, xfrmErrors                                         *prometheus.Desc
 
 	aaa     *aaaMetrics
 	static  *tunnelMetrics
@@ -43,6 +43,7 @@ func newCollector(source Source, version string) *collector {
 		profile:      desc("tunnel_profile_subscribers", "Dynamic subscribers of a tunnel profile.", "vr", "profile"),
 		certificate:  desc("certificate_end_seconds", "Unix time at which a certificate expires or a revocation list should be replaced.", "vr", "kind", "name"),
 		link:         desc("link_up", "1 if a link to a private network carries packets, 0 if it is down or missing.", "vr", "link", "kind"),
+		xfrmErrors:   desc("xfrm_errors_total", "IPsec errors that the kernel has counted in the virtual router's network namespace; virtual routers that share one show the same.", "vr", "kind"),
 		events:       desc("events_total", "Ends, refusals, failures and drops by typed reason.", "vr", "subsystem", "reason"),
 	}
 }
@@ -51,7 +52,7 @@ func newCollector(source Source, version string) *collector {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range append([]*prometheus.Desc{
 		c.build, c.vrUp, c.ikeSAs, c.halfOpen, c.connections, c.tunnels, c.sessions, c.subscribers, c.poolSize, c.poolUsed, c.events,
-		c.licences, c.licencesUsed, c.profile, c.certificate, c.link,
+		c.licences, c.licencesUsed, c.profile, c.certificate, c.link, c.xfrmErrors,
 	}, append(c.static.descs, c.aaa.descs...)...) {
 		ch <- d
 	}
@@ -128,6 +129,14 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	}
 	for i := range links {
 		gauge(ch, c.link, truth(links[i].State == "up"), links[i].VR, links[i].Name, links[i].Kind)
+	}
+	ipsec, err := c.source.IPsecErrors(ctx)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(c.xfrmErrors, err)
+		return
+	}
+	for i := range ipsec {
+		counter(ch, c.xfrmErrors, ipsec[i].Value, ipsec[i].VR, ipsec[i].Kind)
 	}
 	counters, err := c.source.Counters(ctx)
 	if err != nil {

@@ -63,6 +63,7 @@ func NewServer(source Source, access Access, version string, log *zap.Logger) *S
 	s.mux.Handle("GET /v1/accounting", s.handle(s.accounting))
 	s.mux.Handle("GET /v1/aaa", s.handle(s.aaa))
 	s.mux.Handle("GET /v1/domain-maps", list(s, source.DomainMaps, func(v *DomainMap, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
+	s.mux.Handle("GET /v1/ipsec-errors", list(s, source.IPsecErrors, func(v *IPsecError, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
 	s.mux.Handle("GET /v1/traffic-policies", list(s, source.TrafficPolicies, func(v *TrafficPolicy, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
 	s.mux.Handle("GET /v1/terminate-codes", list(s, source.TerminateCodes, func(v *TerminateCode, f Filter) bool { return f.VR == "" || f.VR == v.VR }))
 	s.mux.Handle("GET /v1/explain", s.handle(s.explain))

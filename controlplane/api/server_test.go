@@ -131,6 +131,9 @@ func TestViews(t *testing.T) {
 	policies, _ := source.TrafficPolicies(ctx)
 	gotPolicies, err := c.TrafficPolicies(ctx, Filter{VR: "blue"})
 	check("traffic policies of one", gotPolicies, err, policies[:1])
+	ipsecErrors, _ := source.IPsecErrors(ctx)
+	gotErrors, err := c.IPsecErrors(ctx, Filter{VR: "red"})
+	check("IPsec errors of one", gotErrors, err, ipsecErrors[1:])
 	links, _ := source.Links(ctx)
 	gotLinks, err := c.Links(ctx, Filter{VR: "red"})
 	check("links of one", gotLinks, err, links[1:])
@@ -539,6 +542,8 @@ func TestMetrics(t *testing.T) {
 		`vrgate_tunnel_ups_total{tunnel="hq/1",vr="blue"} 3`,
 		`vrgate_vr_up{kind="namespace",vr="blue"} 1`,
 		`vrgate_vr_up{kind="vrf",vr="red"} 0`,
+		`vrgate_xfrm_errors_total{kind="in-no-pols",vr="blue"} 8.589934592e+09`,
+		`vrgate_xfrm_errors_total{kind="out-new",vr="red"} 0`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("metrics (-want +got):\n%s", diff)

@@ -21,6 +21,8 @@ type Source interface {
 	TellTunnel(ctx context.Context, q TunnelRequest) error
 	IKESAs(ctx context.Context) ([]IKESA, error)
 	IPsec(ctx context.Context) ([]IPsec, error)
+	// IPsecErrors are what the kernel counts; values never fall while a virtual router's namespace lives.
+	IPsecErrors(ctx context.Context) ([]IPsecError, error)
 	L2TPServices(ctx context.Context) ([]L2TPService, error)
 	L2TPDestinations(ctx context.Context) ([]L2TPDestination, error)
 	L2TPProfiles(ctx context.Context) ([]L2TPDestinationProfile, error)

@@ -382,6 +382,11 @@ func (d *plane) SACounters() (map[controlplane.SAKey]controlplane.SACounters, er
 // Drops implements [controlplane.Dataplane].
 func (d *plane) Drops() (map[string]uint64, error) { return map[string]uint64{"clear-l2tp": 3}, nil }
 
+// IPsecErrors implements [controlplane.Dataplane].
+func (d *plane) IPsecErrors() ([]controlplane.IPsecError, error) {
+	return []controlplane.IPsecError{{Name: "XfrmInNoPols", Value: 5}, {Name: "XfrmOutNoStates"}, {Name: "XfrmInNewAndStrange", Value: 1}}, nil
+}
+
 // Repair implements [controlplane.Dataplane].
 func (d *plane) Repair() error { return nil }
 

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 
 	"vrgate/controlplane"
@@ -375,6 +377,28 @@ func (d *dataplane) SACounters() (map[controlplane.SAKey]controlplane.SACounters
 func (d *dataplane) Drops() (map[string]uint64, error) {
 	drops, err := d.vr.Drops()
 	return drops, typed(err)
+}
+
+// IPsecErrors implements [controlplane.Dataplane].
+func (d *dataplane) IPsecErrors() ([]controlplane.IPsecError, error) {
+	var text []byte
+	if err := d.vr.Do(func() (err error) {
+		text, err = os.ReadFile(xfrm.StatisticsFile)
+		return err
+	}); errors.Is(err, fs.ErrNotExist) {
+		return nil, typed(&vr.MissingFeature{Feature: "counters of IPsec errors", Module: "xfrm", Detail: "CONFIG_XFRM_STATISTICS"})
+	} else if err != nil {
+		return nil, typed(err)
+	}
+	list, err := xfrm.ParseStatistics(string(text))
+	if err != nil {
+		return nil, typed(err)
+	}
+	out := make([]controlplane.IPsecError, len(list))
+	for i, s := range list {
+		out[i] = controlplane.IPsecError(s)
+	}
+	return out, nil
 }
 
 // Repair implements [controlplane.Dataplane].

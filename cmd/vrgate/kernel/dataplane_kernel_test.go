@@ -135,3 +135,32 @@ func TestSeveralSessions(t *testing.T) {
 		t.Errorf("left:\n%s\nwas before:\n%s", after, before)
 	}
 }
+
+// TestIPsecErrors: what is lost is counted in the namespace of the SAs, and nowhere else.
+func TestIPsecErrors(t *testing.T) {
+	w := placed(t, "another namespace")
+	p := w.peers[0]
+	w.connect(p)
+	lost := func(plane controlplane.Dataplane) uint64 {
+		t.Helper()
+		list, err := plane.IPsecErrors()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			if e.Name == "XfrmInNoStates" {
+				return e.Value
+			}
+		}
+		t.Fatalf("%+v", list)
+		return 0
+	}
+	w.check(w.plane.RemoveSA(ike.RemoveSA{Conn: p.in.Conn, Dir: p.in.Dir, SPI: p.in.SPI, Local: p.in.Local.Addr(), Remote: p.in.Remote.Addr()}))
+	if n := pingFor(t, p.space, p.inner.String(), intranetText, 3, 100, briefly); n != 0 {
+		t.Errorf("%d of 3 answered", n)
+	}
+	if here, there := lost(w.plane), lost(w.other); here != 3 || there != 0 {
+		t.Errorf("%d lost here, %d there", here, there)
+	}
+	w.close()
+}
