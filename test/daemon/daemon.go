@@ -32,6 +32,8 @@ const Binary = "VRGATE_BINARY"
 type Daemon struct {
 	// Dir is the configuration directory; state and socket are in it too.
 	Dir string
+	// Within is the named network namespace in which it runs; empty: that of whoever starts it.
+	Within string
 
 	binary string
 	cmd    *exec.Cmd
@@ -101,6 +103,9 @@ func (d *Daemon) Run(ctx context.Context, args ...string) (string, error) {
 // Start runs the daemon and returns when it serves.
 func (d *Daemon) Start(ctx context.Context) error {
 	cmd := d.Command(context.WithoutCancel(ctx), "run")
+	if d.Within != "" {
+		cmd = exec.CommandContext(context.WithoutCancel(ctx), "ip", append([]string{"netns", "exec", d.Within}, cmd.Args...)...)
+	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StderrPipe()
 	if err != nil {
