@@ -93,6 +93,8 @@ func (s *LinkState) silent(l Link) (LinkReason, string) {
 		return LinkNoRouter, "virtual router " + l.Router + ", which has the other end, has gone"
 	case s.Missing:
 		return LinkRefused, "somebody has removed it; it will be made again"
+	case l.Down && (l.Kind == LinkIPIP || l.Kind == LinkGRE): // nobody says here which it is
+		return LinkOff, "the configuration keeps it down, or a static tunnel that is to encrypt it is being made"
 	case l.Down:
 		return LinkOff, "the configuration keeps it down"
 	case l.Kind == LinkVeth:
