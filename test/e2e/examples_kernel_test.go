@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 
@@ -107,10 +106,13 @@ func TestExampleSites(t *testing.T) {
 	w.upAt(ofBlue, "branch")
 	_, err = ping.Stop()
 	w.check(err)
-	was := []int{w.echoes(ofRed.Inside), w.echoes(ofBlue.Inside)}
-	w.reaches(to(rita, host), to(rita, voice), to(rita, dc), to(boris, host), to(boris, inVan))
-	if now := []int{w.echoes(ofRed.Inside) - was[0], w.echoes(ofBlue.Inside) - was[1]}; !slices.Equal(now, []int{9, 6}) {
-		t.Errorf("the host of red's sites has answered %d packets, that of blue's %d", now[0], now[1])
+	// Both tenants have a host of this address.
+	was := w.echoes(ofBlue.Inside)
+	if w.reaches(to(rita, host), to(rita, voice), to(rita, dc)); w.echoes(ofBlue.Inside) != was {
+		t.Error("a host of blue's sites has answered a user of red")
+	}
+	if w.reaches(to(boris, host), to(boris, inVan)); w.echoes(ofBlue.Inside) < was+6 {
+		t.Error("the host of blue's sites has not answered")
 	}
 	links, err := w.daemon.API().Links(w.ctx, api.Filter{})
 	w.check(err)

@@ -120,7 +120,7 @@ func TestStaticLosses(t *testing.T) {
 	w.upAt(primary, "lost", "backed", "checked")
 	answers(primary, to(1), to(2), to(3))
 	was := w.echoes(backup.Inside)
-	if w.reaches(to(4)); w.echoes(backup.Inside) != was+3 {
+	if w.reaches(to(4)); w.echoes(backup.Inside) < was+3 {
 		t.Error("the host behind the new address has not answered")
 	}
 	if n := names.Asked(name); n < 2 || n > 50 {

