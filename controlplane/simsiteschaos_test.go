@@ -408,6 +408,11 @@ func (w *siteWalk) heal() {
 			}
 		}
 	}
+	// What its peer has made stays wherever the name leads, until somebody ends it.
+	if i, _ := w.server.m.sites.engine.Tunnel("named"); i.Conn != 0 && !i.Ours {
+		w.say(w.server, "named", site.CommandDown)
+		w.say(w.server, "named", site.CommandUp)
+	}
 }
 
 // far are the ends of the hub's tunnels.
