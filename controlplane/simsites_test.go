@@ -290,7 +290,8 @@ func (st *simStatics) perform(f any) bool {
 		return f.Conn.Static != ""
 	case CarryTunnel:
 		st.ordered[f.Tunnel] = f.Conn
-		st.do(f.Tunnel, func() any { return st.carries(f) })
+		bare := st.without(f.Conn)
+		st.do(f.Tunnel, func() any { return st.carries(f, bare) })
 	case closeStatic:
 		if st.open[f.conn] != f.tunnel {
 			st.errorf("connection %d of %s is closed, which is of %q", f.conn, f.tunnel, st.open[f.conn])
@@ -351,7 +352,19 @@ func (st *simStatics) install(sa ike.SA) any {
 	return done
 }
 
-func (st *simStatics) carries(f CarryTunnel) any {
+// without tells whether IKE has no pair of SAs for a connection now: its peer has deleted them, and has a minute to make others.
+func (st *simStatics) without(conn ike.ConnID) bool {
+	var has [2]bool
+	if c := st.s.m.sites.conns[conn]; c != nil {
+		for sa := range c.sas {
+			has[sa.Dir] = true
+		}
+	}
+	return !has[ike.Inbound] || !has[ike.Outbound]
+}
+
+// carries has a connection carry a tunnel, which bare says to have no SAs by what IKE knew.
+func (st *simStatics) carries(f CarryTunnel, bare bool) any {
 	done := tunnelCarried{CarryTunnel: f}
 	if st.tunnel(f.Tunnel) == nil {
 		if f.Conn != 0 {
@@ -364,7 +377,7 @@ func (st *simStatics) carries(f CarryTunnel) any {
 		st.failed[f.Tunnel] = true
 		return done
 	}
-	if f.Conn != 0 && (st.newest(f.Conn, ike.Outbound, "") == nil || st.newest(f.Conn, ike.Inbound, "") == nil) {
+	if f.Conn != 0 && !bare && (st.newest(f.Conn, ike.Outbound, "") == nil || st.newest(f.Conn, ike.Inbound, "") == nil) {
 		st.errorf("%s is to be carried by connection %d, which has not both SAs", f.Tunnel, f.Conn)
 	}
 	st.carry[f.Tunnel] = f.Conn
