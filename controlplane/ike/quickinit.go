@@ -163,12 +163,16 @@ func (c *conn) latest() *child {
 func (e *Engine) sendQuick1(q *quick) {
 	p := q.p
 	props := q.profile.ESP
-	if q.old != nil {
-		props = []ESPProposal{q.old.Proposal}
-	}
 	life := isakmp.Life{Seconds: uint64(defaultChildLife / time.Second), Kilobytes: q.profile.LifeKB}
 	if q.profile.Lifetime > 0 {
 		life.Seconds = uint64(q.profile.Lifetime / time.Second)
+	}
+	if q.old != nil {
+		props = []ESPProposal{q.old.Proposal}
+		// The peer may have wanted less than we do. Not every one says so when it is asked for more (strongSwan does not): it
+		// drops the SA when its own time is over, and traffic is lost.
+		life.Seconds = smaller(life.Seconds, uint64(q.old.Hard.Sub(q.old.Since)/time.Second))
+		life.Kilobytes = smaller(life.Kilobytes, q.old.In.HardKB)
 	}
 	pr := isakmp.Proposal{Number: 1, Protocol: isakmp.ProtocolESP, SPI: binary.BigEndian.AppendUint32(nil, q.spiIn)}
 	for i, x := range props {
@@ -297,13 +301,13 @@ func (e *Engine) sendQuick3(q *quick) {
 	ch, old := q.child, q.old
 	q.child, q.old = nil, nil
 	e.arm(q)
-	if old == nil || !old.ready() || old.Hard.Before(e.now.Add(2*switchDelay)) {
+	if old == nil || !old.ready() || !old.Hard.After(e.now) {
 		e.installOut(ch)
 		return
 	}
 	// strongSwan installs its inbound SA when it has read message 3, and what we send
 	// by it before that is lost. The old one is good for a moment longer.
-	ch.Switch = e.now.Add(switchDelay)
+	ch.Switch = e.now.Add(min(switchDelay, old.Hard.Sub(e.now)/2))
 	e.outs[ch.Out.SPI] = ch
 	e.arm(ch)
 }

@@ -228,6 +228,49 @@ func TestRekeySwitch(t *testing.T) {
 	}
 }
 
+// TestRekeySwitchLate: of an old SA that is almost over half the time that is left is used.
+func TestRekeySwitchLate(t *testing.T) {
+	w, client, server := pair(t)
+	client.dial("192.0.2.1", 1, 1701)
+	w.run(5 * time.Second)
+	mustUp(t, client, server)
+	old := server.only(t).Children[0]
+	old.Hard = w.now.Add(switchDelay)
+	server.step(Rekey{Conn: server.up[0].ID})
+	w.run(400 * time.Millisecond)
+	next := server.only(t).Children[1]
+	has := func(sa SA) bool { _, ok := server.kernel[saKey(sa.Dir, sa.SPI, client.addr)]; return ok }
+	if !has(next.In) || has(next.Out) || !has(old.Out) {
+		t.Errorf("right after message 3: new in %v out %v, old out %v; want all but new out", has(next.In), has(next.Out), has(old.Out))
+	}
+	w.run(switchDelay / 2)
+	if !has(next.Out) {
+		t.Error("the new SA is not used when half the time of the old one is over")
+	}
+	w.run(time.Minute)
+	agree(t, client, server)
+}
+
+// TestRekeyKeepsLife: what a peer wanted less of than we do it does not have to want again when we rekey. One that is asked for more
+// and says nothing, as strongSwan does, would drop the SAs when its own time is over.
+func TestRekeyKeepsLife(t *testing.T) {
+	w, client, server := pair(t)
+	wants := client.e.cfg.Transports[0]
+	client.e.cfg.Transports[0].Lifetime, client.e.cfg.Transports[0].LifeKB = 10*time.Minute, 100000
+	client.dial("192.0.2.1", 1, 1701)
+	w.run(5 * time.Second)
+	mustUp(t, client, server)
+	client.e.cfg.Transports[0] = wants // takes all that it is offered
+	for i := range 2 {
+		server.step(Rekey{Conn: server.up[0].ID})
+		w.run(5 * time.Second)
+		if ch := server.only(t).current(); ch.In.HardLife != 10*time.Minute || ch.In.HardKB != 100000 || ch.Hard.Sub(ch.Since) != 10*time.Minute {
+			t.Errorf("SAs of rekey %d are for %v and %d kB", i, ch.In.HardLife, ch.In.HardKB)
+		}
+	}
+	agree(t, client, server)
+}
+
 // TestRekeyVolume has the kernel report the soft limit of kilobytes.
 func TestRekeyVolume(t *testing.T) {
 	w, client, server := pair(t)
