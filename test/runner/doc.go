@@ -12,11 +12,11 @@
 // Everything about vrgate itself runs under every kernel: the packages of its parts one after the other in one
 // machine, test/e2e in another. The packages that test what tests and shows it (test/topo, test/demo,
 // test/bench) run under one of the kernels each, in turn: under the other they would only test the same again.
-// So does a test whose comment has the line
+// So do the tests of a package whose comments have the line
 //
 //	//runner:once
 //
-// because it needs the data path, but nothing of what it tests could differ between kernels.
+// because they need the data path, but nothing of what they test could differ between kernels.
 //
 // Any failure fails the run, and so does a test that was skipped wherever it ran: a skip is only right where
 // another kernel of the same run could run the test. The last line has the totals.

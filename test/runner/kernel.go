@@ -31,9 +31,9 @@ const (
 // jobLimit is the time limit of one machine.
 const jobLimit = 25 * time.Minute
 
-// sideBySide is how many of a package's parallel tests run at once. They wait for clients' timers for half of
-// their time, so that one more than the machine has processors uses it best.
-const sideBySide = 3
+// sideBySide is how many of a package's parallel tests run at once. Each waits for timers, of clients and its own, for three quarters
+// of its time, so that so many of them keep the one processor of a machine busy.
+const sideBySide = 4
 
 // scope says how a package's kernel tests are run.
 type scope int
@@ -65,7 +65,7 @@ type kernelPackage struct {
 	dir   string
 	scope scope
 	tests []string // names of the kernel tests
-	once  []string // those of them that have the directive
+	once  []string // those of them that have the directive; both in order
 	file  string   // compiled test program
 }
 
@@ -73,12 +73,13 @@ type kernelPackage struct {
 // need not be run under more than one.
 const onceDirective = "//runner:once"
 
-// under returns the package with the tests that it has under the i-th kernel: once is under the first, where the
-// tests that are larger under newer kernels take less time.
-func (p kernelPackage) under(i int) kernelPackage {
-	if i > 0 {
-		p.tests = slices.DeleteFunc(slices.Clone(p.tests), func(t string) bool { return slices.Contains(p.once, t) })
-	}
+// under returns the package with the tests that it has under the i-th of n kernels. Those to be run once take turns, in the order of
+// their names, so that no machine has all of them.
+func (p kernelPackage) under(i, n int) kernelPackage {
+	p.tests = slices.DeleteFunc(slices.Clone(p.tests), func(t string) bool {
+		turn := slices.Index(p.once, t)
+		return turn >= 0 && turn%n != i
+	})
 	return p
 }
 
@@ -99,7 +100,7 @@ func plan(packages []kernelPackage, kernels []string) []job {
 		for i, k := range kernels {
 			j := job{kernel: k}
 			for _, p := range packages {
-				if p = p.under(i); len(p.tests) > 0 {
+				if p = p.under(i, len(kernels)); len(p.tests) > 0 {
 					j.packages = append(j.packages, p)
 				}
 			}
@@ -142,6 +143,7 @@ func kernelTests(path, dir string, only *regexp.Regexp) (kernelPackage, error) {
 		}
 	}
 	slices.Sort(p.tests)
+	slices.Sort(p.once)
 	return p, nil
 }
 

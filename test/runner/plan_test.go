@@ -13,14 +13,14 @@ import (
 	"testing"
 )
 
-// Every package runs under every kernel, but for those that test the tests, and single tests, which run once.
+// Every package runs under every kernel, but for those that test the tests, and single tests, which run once, in turn.
 func TestPlan(t *testing.T) {
 	var packages []kernelPackage
 	for _, dir := range []string{"xfrm", "test/bench", "test/e2e", "vr", "test/topo", "controlplane/ike"} {
 		p := kernelPackage{path: "vrgate/" + dir, scope: scopeOf(filepath.FromSlash(dir)), tests: []string{"TestA"}}
 		switch dir {
 		case "test/e2e":
-			p.tests, p.once = []string{"TestA", "TestB"}, []string{"TestB"}
+			p.tests, p.once = []string{"TestA", "TestB", "TestC", "TestD"}, []string{"TestB", "TestC", "TestD"}
 		case "controlplane/ike":
 			p.once = []string{"TestA"}
 		}
@@ -31,12 +31,12 @@ func TestPlan(t *testing.T) {
 		want    []string
 	}{
 		{[]string{"6.1", "6.12"}, []string{
-			"6.1 vrgate/test/e2e:TestA,TestB", "6.12 vrgate/test/e2e:TestA",
+			"6.1 vrgate/test/e2e:TestA,TestB,TestD", "6.12 vrgate/test/e2e:TestA,TestC",
 			"6.1 vrgate/xfrm:TestA vrgate/vr:TestA vrgate/controlplane/ike:TestA", "6.12 vrgate/xfrm:TestA vrgate/vr:TestA",
 			"6.1 vrgate/test/bench:TestA", "6.12 vrgate/test/topo:TestA",
 		}},
 		{[]string{"host"}, []string{
-			"host vrgate/test/e2e:TestA,TestB", "host vrgate/xfrm:TestA vrgate/vr:TestA vrgate/controlplane/ike:TestA",
+			"host vrgate/test/e2e:TestA,TestB,TestC,TestD", "host vrgate/xfrm:TestA vrgate/vr:TestA vrgate/controlplane/ike:TestA",
 			"host vrgate/test/bench:TestA", "host vrgate/test/topo:TestA",
 		}},
 	} {
