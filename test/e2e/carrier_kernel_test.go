@@ -80,10 +80,14 @@ func (w *world) carrierOn(host *topo.Host, server netip.Addr, k loadgen.Carrier)
 	return &lac{w, host, g}
 }
 
+// eachSession is how much longer than patience many sessions may take for each of them, since those of one tunnel come up one
+// after the other: twice as long as under emulation on a machine that does nothing else.
+const eachSession = 200 * time.Millisecond
+
 // connect has n more users of the LAC connect, all of whom have to come up.
 func (l *lac) connect(n, window int) {
 	l.w.t.Helper()
-	ctx, cancel := context.WithTimeout(l.w.ctx, patience)
+	ctx, cancel := context.WithTimeout(l.w.ctx, patience+time.Duration(n)*eachSession)
 	defer cancel()
 	r, err := l.Connect(ctx, n, window)
 	if l.w.check(err); r.Up < n {

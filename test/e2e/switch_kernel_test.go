@@ -164,26 +164,26 @@ func (w *switching) handedOn(user string, lns netip.Addr) api.Subscriber {
 // through sends packets through the bridge and compares our counters, which are those of the L2TP session, with them.
 func (w *switching) through(c *topo.Client, user string, to netip.Addr) {
 	w.t.Helper()
-	const count, size = 20, 1000
+	const size = 1000
 	before, _ := w.of(user)
-	r, err := c.Ping(w.ctx, to, topo.PingOptions{Count: count, Size: size})
+	r, err := c.Ping(w.ctx, to, topo.PingOptions{Count: 20, Size: size})
 	if w.check(err); r.Lost() > 0 {
 		w.t.Fatalf("%s: %d of %d packets lost", user, r.Lost(), r.Sent)
 	}
 	after, _ := w.of(user)
-	// LCP's echo requests and answers may be among them.
+	// LCP's echo requests and answers may be among them. On a busy machine ping sends more while it waits for the last answers.
 	const ip, few = size + 28, 4
-	if n := after.InPackets - before.InPackets; n < count || n > count+few {
-		w.t.Errorf("%s: %d packets counted from the client, %d sent", user, n, count)
-	}
-	if n := after.OutPackets - before.OutPackets; n < count || n > count+few {
-		w.t.Errorf("%s: %d packets counted to the client, %d answered", user, n, count)
-	}
-	if n := after.InBytes - before.InBytes; n < count*ip || n > count*(ip+4)+few*100 {
-		w.t.Errorf("%s: %d bytes counted from the client, %d sent", user, n, count*ip)
-	}
-	if n := after.OutBytes - before.OutBytes; n < count*ip || n > count*(ip+4)+few*100 {
-		w.t.Errorf("%s: %d bytes counted to the client, %d answered", user, n, count*ip)
+	least, most := uint64(r.Received), uint64(r.Sent+r.Late)
+	for _, d := range []struct {
+		direction      string
+		packets, bytes uint64
+	}{
+		{"from", after.InPackets - before.InPackets, after.InBytes - before.InBytes},
+		{"to", after.OutPackets - before.OutPackets, after.OutBytes - before.OutBytes},
+	} {
+		if d.packets < least || d.packets > most+few || d.bytes < least*ip || d.bytes > most*(ip+4)+few*100 {
+			w.t.Errorf("%s: %d packets, %d bytes counted %s the client; %d sent, %d answered", user, d.packets, d.bytes, d.direction, most, least)
+		}
 	}
 }
 

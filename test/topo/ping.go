@@ -29,6 +29,7 @@ type PingOptions struct {
 // PingResult counts packets.
 type PingResult struct {
 	Sent, Received int
+	Late           int // packets beyond Sent whose answers nobody has waited for
 	Output         string
 }
 
@@ -152,6 +153,7 @@ func parsePing(out string, count, grace int) (PingResult, error) {
 	if count > 0 && received >= count {
 		grace = sent
 	}
-	r.Sent -= min(grace, max(0, sent-last))
+	r.Late = min(grace, max(0, sent-last))
+	r.Sent -= r.Late
 	return r, errors.Join(err1, err2)
 }

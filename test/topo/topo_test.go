@@ -79,8 +79,8 @@ func TestParsePing(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if r.Sent != c.sent || r.Lost() != c.lost {
-			t.Errorf("count %d, grace %d: sent %d, lost %d; want %d, %d", c.count, c.grace, r.Sent, r.Lost(), c.sent, c.lost)
+		if r.Sent != c.sent || r.Lost() != c.lost || r.Late != 5-c.sent {
+			t.Errorf("count %d, grace %d: sent %d, lost %d, late %d; want %d, %d", c.count, c.grace, r.Sent, r.Lost(), r.Late, c.sent, c.lost)
 		}
 	}
 	if _, err := parsePing("ping: connect: Network is unreachable\n", 0, 0); err == nil || !strings.Contains(err.Error(), "unreachable") {
