@@ -294,7 +294,7 @@ func (w *office) refuseDynamic(revoked *topo.Certificate) {
 	ended := sans("ed@example.net")
 	ended.Ended = true
 	soon := func(c *topo.XAuthConfig) { c.RetransmitTries, c.RetransmitTimeout = 2, 2*time.Second }
-	w.t.Run("refused", func(t *testing.T) {
+	sideBySide(w.t, func(run func(string, func(*testing.T))) {
 		for _, r := range []struct {
 			name, reason, sentence string
 			client                 *topo.XAuthClient
@@ -309,8 +309,7 @@ func (w *office) refuseDynamic(revoked *topo.Certificate) {
 			{"certificate of a stranger", "certificate-untrusted", "", w.dynamic(nil, "user1", withCertificate(w, w.issue(stranger, "sid", sans("sid@example.net")), "sid@example.net"), soon)},
 			{"certificate of another domain", "no-tunnel-profile", "", w.dynamic(nil, "user1", withCertificate(w, w.issue(w.authority, "olga", sans("olga@elsewhere.net")), "olga@elsewhere.net"), soon)},
 		} {
-			t.Run(r.name, func(t *testing.T) {
-				t.Parallel()
+			run(r.name, func(t *testing.T) {
 				w := w.in(t)
 				ctx, cancel := context.WithTimeout(w.ctx, patience)
 				defer cancel()

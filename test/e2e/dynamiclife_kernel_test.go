@@ -19,7 +19,7 @@ func TestDynamicRekey(t *testing.T) {
 	w.serve(vrConfig{})
 	nat, err := w.AddNAT(w.ctx, topo.KeepPorts)
 	w.check(err)
-	t.Run("each side", func(t *testing.T) {
+	sideBySide(t, func(run func(string, func(*testing.T))) {
 		for _, c := range []struct {
 			name, user string
 			client     *topo.XAuthClient
@@ -47,8 +47,7 @@ func TestDynamicRekey(t *testing.T) {
 					w.neverRekeyed(c.Logs())
 				}},
 		} {
-			t.Run(c.name, func(t *testing.T) {
-				t.Parallel()
+			run(c.name, func(t *testing.T) {
 				w := w.in(t)
 				got := w.connectDynamic(c.client)
 				first, _ := w.subscriber(c.user)
@@ -86,7 +85,7 @@ func TestDynamicEnds(t *testing.T) {
 	stays := w.dynamic(nil, "user0", inSales)
 	w.connectDynamic(stays)
 	baseline := w.kernelState()
-	t.Run("each way", func(t *testing.T) {
+	sideBySide(t, func(run func(string, func(*testing.T))) {
 		for _, c := range []struct {
 			name, user, reason string
 			client             *topo.XAuthClient
@@ -101,8 +100,7 @@ func TestDynamicEnds(t *testing.T) {
 			{"vanished", "user3", "peer-dead", w.dynamic(nil, "user3", inSales), func(w *office, c *topo.XAuthClient) { w.check(c.Kill(w.ctx)) }},
 			{"session timeout", "user4", "session-timeout", w.dynamic(nil, "user4", inSales), func(w *office, c *topo.XAuthClient) { w.told(c) }},
 		} {
-			t.Run(c.name, func(t *testing.T) {
-				t.Parallel()
+			run(c.name, func(t *testing.T) {
 				w := w.in(t)
 				w.connectDynamic(c.client)
 				w.ping(c.client, topo.PingOptions{})

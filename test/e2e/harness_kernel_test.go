@@ -295,6 +295,15 @@ func pingAll[C peer](w *world, clients ...C) {
 	})
 }
 
+// sideBySide runs what start gives it as subtests at once, and waits for them. With t.Parallel each would wait for its turn behind
+// all tests of the package that have not begun, and the world of its test would stay for as long, with all that runs in it.
+func sideBySide(t *testing.T, start func(run func(name string, test func(*testing.T)))) {
+	t.Helper()
+	var all sync.WaitGroup
+	start(func(name string, test func(*testing.T)) { all.Go(func() { t.Run(name, test) }) })
+	all.Wait()
+}
+
 // each does something with all clients at once.
 func each[C any](w *world, clients []C, do func(C) error) {
 	w.t.Helper()

@@ -45,11 +45,10 @@ func TestRefusals(t *testing.T) {
 		limit    time.Duration // for connecting; 0: patience
 	}
 	// Those of one call are tried side by side: whoever is refused waits, mostly for itself.
-	refused := func(together string, list ...refusal) {
-		t.Run(together, func(t *testing.T) {
+	refused := func(list ...refusal) {
+		sideBySide(t, func(run func(string, func(*testing.T))) {
 			for _, r := range list {
-				t.Run(r.name, func(t *testing.T) {
-					t.Parallel()
+				run(r.name, func(t *testing.T) {
 					w := w.in(t)
 					w.check(r.client.Start(w.ctx))
 					ctx, cancel := context.WithTimeout(w.ctx, cmp.Or(r.limit, patience))
@@ -72,7 +71,8 @@ func TestRefusals(t *testing.T) {
 		})
 		w.eventually("nothing left of the attempts", func() bool { return w.kernelState() == baseline })
 	}
-	refused("by what they say",
+	// By what they say.
+	refused(
 		refusal{
 			name: "wrong PSK", stage: topo.StageIKE, reason: "pre-shared-keys-differ", sentence: "message 5 does not decrypt: pre-shared keys differ",
 			client: w.client(nil, "user1", func(c *topo.ClientConfig) {
@@ -104,7 +104,8 @@ func TestRefusals(t *testing.T) {
 	first, second := w.client(nil, "fixed"), w.client(nil, "user1")
 	w.connectAll(first, second)
 	baseline = w.kernelState()
-	refused("by what is taken",
+	// By what is taken.
+	refused(
 		refusal{
 			name: "pool empty", stage: topo.StagePPP, reason: "pool-empty", sentence: "pool main of virtual router office is exhausted: 2 of 2 addresses leased",
 			client: w.client(nil, "user2"),

@@ -37,7 +37,7 @@ func TestSingleShot(t *testing.T) {
 		},
 	})
 	baseline := w.kernelState()
-	t.Run("rows", func(t *testing.T) {
+	sideBySide(t, func(run func(string, func(*testing.T))) {
 		for name, row := range map[string]func(*world){
 			"H1 H2 H3 H4": singleShotIPsec,
 			"H5 H7":       singleShotWrongPassword,
@@ -45,10 +45,7 @@ func TestSingleShot(t *testing.T) {
 			"H8":          singleShotPlain,
 			"K12":         standardHangUp,
 		} {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				row(w.in(t))
-			})
+			run(name, func(t *testing.T) { row(w.in(t)) })
 		}
 	})
 	w.eventually("nothing left of the clients", func() bool { return w.kernelState() == baseline })
