@@ -332,7 +332,7 @@ func (w *office) refuseDynamic(revoked *topo.Certificate) {
 func (w *world) logsOf(outer netip.Addr, reason string) bool {
 	for line := range strings.Lines(w.daemon.Log()) {
 		var got struct{ Level, Peer, Reason string }
-		if json.Unmarshal([]byte(line), &got) == nil && got.Level != "debug" && got.Reason == reason && strings.HasPrefix(got.Peer, outer.String()+":") {
+		if strings.Contains(line, reason) && json.Unmarshal([]byte(line), &got) == nil && got.Level != "debug" && got.Reason == reason && strings.HasPrefix(got.Peer, outer.String()+":") {
 			return true
 		}
 	}

@@ -347,7 +347,7 @@ func (w *world) metric(reason string) (sum float64) {
 func (w *world) logLine(msg string, fields map[string]string) map[string]any {
 	for line := range strings.Lines(w.daemon.Log()) {
 		var got map[string]any
-		if json.Unmarshal([]byte(line), &got) != nil || got["msg"] != msg {
+		if !strings.Contains(line, msg) || json.Unmarshal([]byte(line), &got) != nil || got["msg"] != msg {
 			continue
 		}
 		match := true
@@ -365,11 +365,18 @@ func (w *world) logLine(msg string, fields map[string]string) map[string]any {
 // emulated machine beside another one on a busy host is slower than any that serves.
 const patience = 2 * time.Minute
 
+// lookFirst and lookLast are how often eventually looks: an eighth of the time that it has waited already, within these limits.
+// To look at the kernel, the log or the API is work for an emulated machine, for which other tests wait.
+const (
+	lookFirst = 100 * time.Millisecond
+	lookLast  = 500 * time.Millisecond
+)
+
 // eventually waits until ok says yes.
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(end) {
+	for start := time.Now(); !ok(); time.Sleep(min(max(time.Since(start)/8, lookFirst), lookLast)) {
+		if time.Since(start) > patience {
 			w.t.Fatalf("not within %v: %s", patience, what)
 		}
 	}

@@ -70,7 +70,7 @@ func lines[T any](w *world, msg string) []T {
 	var list []T
 	for line := range strings.Lines(w.daemon.Log()) {
 		var head struct{ Msg string }
-		if json.Unmarshal([]byte(line), &head) != nil || head.Msg != msg {
+		if !strings.Contains(line, msg) || json.Unmarshal([]byte(line), &head) != nil || head.Msg != msg {
 			continue
 		}
 		var v T
