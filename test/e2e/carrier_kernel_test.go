@@ -209,7 +209,7 @@ func TestCarrier(t *testing.T) {
 		})
 		// Looking while a thousand interfaces go finds no moment at which nothing changes.
 		w.eventually("all sessions are over", func() bool { return len(w.subscribers()) == 0 })
-		w.eventually("nothing is left in the kernel", func() bool { return w.kernelState() == before })
+		w.backTo(before, "nothing is left in the kernel")
 	})
 	t.Logf("gone in %.1f s", time.Since(start).Seconds())
 	if list := w.subscribers(); len(list) > 0 {

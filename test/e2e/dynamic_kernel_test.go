@@ -274,11 +274,11 @@ func TestDynamicRefusals(t *testing.T) {
 	w.serve(vrConfig{})
 	good := w.dynamic(nil, "user0", inSales)
 	w.connectDynamic(good)
-	baseline := w.kernelState()
+	baseline := stateWith(w.world, good)
 	ping, err := good.Host().StartPing(intranetHost, topo.PingOptions{Interval: 500 * time.Millisecond})
 	w.check(err)
 	w.refuseDynamic(revoked)
-	w.eventually("nothing left of those who were refused", func() bool { return w.kernelState() == baseline })
+	w.backTo(baseline, "nothing left of those who were refused")
 	time.Sleep(time.Second)
 	if r, err := ping.Stop(); err != nil || r.Lost() > 0 || r.Sent < 10 {
 		t.Errorf("a good client was disturbed: %v, %d of %d lost", err, r.Lost(), r.Sent)

@@ -84,7 +84,7 @@ func TestDynamicEnds(t *testing.T) {
 	served := w.kernelState()
 	stays := w.dynamic(nil, "user0", inSales)
 	w.connectDynamic(stays)
-	baseline := w.kernelState()
+	baseline := stateWith(w.world, stays)
 	sideBySide(t, func(run func(string, func(*testing.T))) {
 		for _, c := range []struct {
 			name, user, reason string
@@ -118,7 +118,7 @@ func TestDynamicEnds(t *testing.T) {
 			})
 		}
 	})
-	w.eventually("nothing left but of who stays", func() bool { return w.kernelState() == baseline })
+	w.backTo(baseline, "nothing left but of who stays")
 	w.ping(stays, topo.PingOptions{})
 
 	w.check(w.daemon.Kill())

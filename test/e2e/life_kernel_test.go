@@ -141,7 +141,7 @@ func TestVanishedClient(t *testing.T) {
 	w.runOne(vrConfig{PPP: "echo-interval: 2s\necho-failures: 3", L2TP: "destruct-timeout: 10s\nretransmissions-established: 2"})
 	stays := w.client(nil, "user1")
 	w.connect(stays)
-	baseline := w.kernelState()
+	baseline := stateWith(w, stays)
 	c := w.client(nil, "user0")
 	w.connect(c)
 	w.check(c.Kill(w.ctx))
@@ -149,7 +149,7 @@ func TestVanishedClient(t *testing.T) {
 	if w.logLine("subscriber ended", map[string]string{"user": "user0", "reason": "ppp-keepalive"}) == nil {
 		t.Error("no summary line with reason ppp-keepalive")
 	}
-	w.eventually("the vanished client's tunnel and SAs are gone", func() bool { return w.kernelState() == baseline })
+	w.backTo(baseline, "the vanished client's tunnel and SAs are gone")
 	w.ping(stays, topo.PingOptions{})
 }
 

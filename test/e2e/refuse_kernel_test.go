@@ -34,7 +34,7 @@ func TestRefusals(t *testing.T) {
 	w.connect(good)
 	ping, err := good.Host().StartPing(intranetHost, topo.PingOptions{Interval: 500 * time.Millisecond})
 	w.check(err)
-	baseline := w.kernelState()
+	baseline := stateWith(w, good)
 
 	type refusal struct {
 		name     string
@@ -69,7 +69,7 @@ func TestRefusals(t *testing.T) {
 				})
 			}
 		})
-		w.eventually("nothing left of the attempts", func() bool { return w.kernelState() == baseline })
+		w.backTo(baseline, "nothing left of the attempts")
 	}
 	// By what they say.
 	refused(
@@ -103,7 +103,7 @@ func TestRefusals(t *testing.T) {
 
 	first, second := w.client(nil, "fixed"), w.client(nil, "user1")
 	w.connectAll(first, second)
-	baseline = w.kernelState()
+	baseline = stateWith(w, first, second)
 	// By what is taken.
 	refused(
 		refusal{

@@ -48,7 +48,7 @@ func TestSingleShot(t *testing.T) {
 			run(name, func(t *testing.T) { row(w.in(t)) })
 		}
 	})
-	w.eventually("nothing left of the clients", func() bool { return w.kernelState() == baseline })
+	w.backTo(baseline, "nothing left of the clients")
 }
 
 // singleShotIPsec uses a single-shot tunnel for its one session, and tries everything else.
@@ -94,9 +94,10 @@ func singleShotIPsec(w *world) {
 	w.check(c.HangUp())
 	down := w.ipsecDown(conn)
 	ended := w.tunnelDown(tunnel.LocalID)
+	// The kernel may take longer to take the session down, which its line waits for, than the tunnel.
 	session := w.summaryOf("user0", conn)
-	if d := ended.Time.Sub(session.Time); d < -time.Second || d > idleTimeout/4 {
-		w.t.Errorf("H2: the tunnel has gone %v after its session", d)
+	if d := ended.Time.Sub(session.Time); d > idleTimeout/4 || ended.Reason != "ppp-user-request" {
+		w.t.Errorf("H2: the tunnel has gone %v after its session: %+v", d, ended)
 	}
 	if d := down.Time.Sub(ended.Time); d < 0 || d > destructTimeout/2 || down.Reason != "single-shot-over" {
 		w.t.Errorf("H4: IPsec has gone %v after the tunnel: %+v", d, down)

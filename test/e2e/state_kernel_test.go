@@ -27,3 +27,23 @@ func (w *world) kernelState() string {
 	}
 	return state + "# tunnels\n" + tunnels
 }
+
+// stateWith is the kernel's state with clients that are connected. A client knows that it is a moment before the server has done
+// all; when it is answered nothing is missing.
+func stateWith[C peer](w *world, clients ...C) string {
+	w.t.Helper()
+	pingAll(w, clients...)
+	return w.kernelState()
+}
+
+// backTo waits until the kernel's state is what it was.
+func (w *world) backTo(was, what string) {
+	w.t.Helper()
+	var now string
+	defer func() {
+		if now != was {
+			w.t.Logf("the kernel has\n%s\nand had\n%s", now, was)
+		}
+	}()
+	w.eventually(what, func() bool { now = w.kernelState(); return now == was })
+}
