@@ -28,7 +28,7 @@ type TunnelPlane interface {
 	// KeepNAT sends a NAT keepalive. It does not block.
 	KeepNAT(ike.KeepNAT) error
 	// Probe asks a host through a tunnel whether it is there, and calls answer once, from any goroutine, before the check's
-	// Timeout is long over. It does not block.
+	// Timeout is long over. It does not wait for the host, only for what is being done about the tunnel.
 	Probe(p site.Probe, answer func(site.CheckResult))
 	// Lookup asks name servers, from within the virtual router, for the IPv4 addresses of a name; with no servers those of the
 	// system, from the namespace in which vrgate runs. It blocks.

@@ -45,9 +45,12 @@ type toldTunnel struct {
 	warned time.Time
 }
 
-// probe asks a host through a tunnel.
+// probe asks a host through a tunnel, after what is being done about the tunnel.
 func (r *router) probe(f site.Probe) {
-	r.data.Probe(f, func(res site.CheckResult) { r.inbox.answer(res) })
+	r.async(staticWork{r, f.Tunnel}, func() any {
+		r.data.Probe(f, func(res site.CheckResult) { r.inbox.answer(res) })
+		return nil
+	})
 }
 
 // resolve looks a name up, beside everything else, until the loop ends: whoever has caused it may not wait so long.

@@ -62,7 +62,7 @@ func (s *sniffer) read(fd int, dev string, stop, done chan struct{}) {
 		if b[9] == unix.IPPROTO_ESP || b[9] == unix.IPPROTO_UDP && binary.BigEndian.Uint16(b[20:]) == 4500 {
 			s.esp++
 		} else if !strings.HasPrefix(src.String(), "198.51.") || !strings.HasPrefix(dst.String(), "198.51.") {
-			s.clear = append(s.clear, fmt.Sprintf("%s: %v to %v protocol %d", dev, src, dst, b[9]))
+			s.clear = append(s.clear, fmt.Sprintf("%s: %v to %v protocol %d, %x", dev, src, dst, b[9], b[20:min(n, 60)])) // an ICMP error says what about
 		}
 		s.mu.Unlock()
 	}
