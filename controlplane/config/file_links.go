@@ -5,7 +5,7 @@ type fileLink struct {
 	section
 	// Name of the link, which is that of the interface inside the virtual router; without it, and with interface, the name that it has outside.
 	Name text `yaml:"name" len:"1..15"`
-	// An interface of the namespace in which vrgate runs. It is moved into the virtual router, which takes its addresses away, and given back at the end.
+	// An interface of the namespace in which vrgate runs. It is moved into the virtual router, which takes its addresses away, and given back at the end with the addresses that it had.
 	Interface fileLinkInterface `yaml:"interface"`
 	// A VLAN.
 	VLAN fileLinkVLAN `yaml:"vlan"`

@@ -9,7 +9,7 @@ type fileStaticTunnel struct {
 	Transport text `yaml:"transport-virtual-router" len:"1..31"`
 	// Dial the tunnel and answer its peer; without it only after `vrgate tunnel up`.
 	Enabled boolean `yaml:"enabled" default:"true"`
-	// How packets get into the tunnel: route (what is routed to its interface), policy (whatever goes from a local to a remote network, wherever it is routed; for a virtual router that has its network namespace to itself), transport (what GRE or IP-in-IP links send to the peer, in transport mode).
+	// How packets get into the tunnel: route (what is routed to its interface), policy (whatever goes from a local to a remote network, wherever it is routed; for a virtual router that has its network namespace to itself; where packets are routed otherwise while vrgate does not run, they leave as they are), transport (what GRE or IP-in-IP links send to the peer, in transport mode).
 	Mode word[StaticMode] `yaml:"mode" default:"route"`
 	// Our end, one of the server addresses; without it the only one of IPv4.
 	LocalAddress address `yaml:"local-address" only:"IPsec"`
