@@ -86,6 +86,10 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 		return false
 	}
 	rekey := c != nil
+	var before *phase1
+	if rekey {
+		before = c.newest()
+	}
 	if c == nil {
 		if c = e.newConn(p, is); c == nil {
 			e.report(LevelWarn, ReasonNoIDs, "no free connection number", p)
@@ -133,6 +137,7 @@ func (e *Engine) authenticated(p *phase1, contact bool) bool {
 		orUnknown(p.Vendor.Name), p.proofWords(), p.Rule, c.Info.Proposal, natWords(p)), p)
 	e.startDPD(p)
 	e.arm(p)
+	e.doubt(c, before, p)
 	if c.Dyn != nil {
 		e.welcome(c, p, rekey)
 	}
@@ -180,15 +185,20 @@ func natWords(p *phase1) string {
 	return s
 }
 
-// adopt adds an authenticated SA to its connection, whose older ones retire; see
-// retire for what happens when both sides do so at once.
+// adopt adds an authenticated SA to its connection, whose older ones retire, or it
+// itself does; see retire for what happens when both sides do so at once.
 func (e *Engine) adopt(c *conn, p *phase1) {
-	for _, o := range c.Phase1 {
-		if o.done() && o.Replaced.IsZero() {
-			o.Replaced = e.now.Add(c.overlap())
-			e.arm(o)
+	if o := c.newest(); o != nil && c.keeps(o, p) {
+		p.Replaced = e.now.Add(c.overlap())
+	} else {
+		for _, o := range c.Phase1 {
+			if o.done() && o.Replaced.IsZero() {
+				o.Replaced = e.now.Add(c.overlap())
+				e.arm(o)
+			}
 		}
 	}
+	e.needless(c)
 	c.Phase1 = append(c.Phase1, p)
 	c.Alone, c.Watch = time.Time{}, time.Time{}
 	if len(c.Children) > 0 {

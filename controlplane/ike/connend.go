@@ -44,6 +44,7 @@ func (e *Engine) dropPhase1(p *phase1, reason Reason) {
 	if len(c.Phase1) > 0 {
 		return
 	}
+	e.lapsed(c, p)
 	if len(c.Children) == 0 {
 		e.left(c, reasonOr(reason, ReasonNoChild), reason == ReasonPeerDelete)
 		return

@@ -60,7 +60,7 @@ func (e *Engine) peerMoved(ev PeerMoved) {
 // heard notes an authenticated message of the peer, which proves that it lives.
 func (e *Engine) heard(p *phase1) {
 	p.DPD.alive(e.now)
-	p.Third = time.Time{} // it has message 3
+	p.Third, p.Doubted = time.Time{}, time.Time{} // it has message 3
 }
 
 // located follows a peer behind a NAT to where an authenticated message came from

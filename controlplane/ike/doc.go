@@ -22,7 +22,8 @@
 //	dialogue the transaction exchanges (XAuth, mode config) inside a phase1
 //
 // A static tunnel has a conn with each address of its peer, which either side may have begun;
-// static.go tells its life, Initiate what becomes of a dial.
+// static.go tells its life, Initiate what becomes of a dial, staticlost.go what is done when one side may have what the
+// other has not.
 //
 // Stance towards strangers (style habits 15 and 16): the cheapest check comes
 // first, nothing that is not authenticated changes lasting state, answers to it

@@ -178,6 +178,10 @@ func later(a, b time.Time) time.Time {
 // After as many repeats as other messages get, the connection is over.
 func (e *Engine) probe(p *phase1) {
 	d, c := &p.DPD, e.conns[p.Conn]
+	if c != nil && !p.Doubted.IsZero() {
+		e.question(c, p)
+		return
+	}
 	if c == nil || c.newest() != p {
 		d.next = time.Time{}
 		return

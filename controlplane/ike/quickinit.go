@@ -301,7 +301,7 @@ func (e *Engine) sendQuick3(q *quick) {
 	ch, old := q.child, q.old
 	q.child, q.old = nil, nil
 	e.arm(q)
-	if old == nil || !old.ready() || !old.Hard.After(e.now) {
+	if old == nil || !old.ready() || old.Lost || !old.Hard.After(e.now) {
 		e.installOut(ch)
 		return
 	}
@@ -317,6 +317,12 @@ func (e *Engine) childFailed(c *conn, q *quick, r Reason) {
 	if q.old != nil {
 		e.count(r)
 		q.old.Rekeying = false
+		if q.old.Lost && q.p.done() && slices.Contains(c.Children, q.old) {
+			e.tellDeleted(c, q.old)
+			e.removeChild(c, q.old)
+			e.childGone(c, ReasonPeerDead, false)
+			return
+		}
 		if e.now.Before(q.old.Hard) && slices.Contains(c.Children, q.old) {
 			e.later(q.old)
 		}

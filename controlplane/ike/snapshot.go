@@ -10,7 +10,7 @@ import (
 
 // snapshotVersion changes with every change of the types inside a snapshot, so
 // that an older or newer program refuses it instead of misreading it.
-const snapshotVersion = 6
+const snapshotVersion = 7
 
 // snapshot is what survives a restart: authenticated SAs and their connections.
 // Exchanges under way are left out, since peers repeat them.

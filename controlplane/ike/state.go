@@ -145,6 +145,7 @@ type session struct {
 	Status    xauthStatus
 	Info      answer // to the last R-U-THERE
 	DPD       dpd
+	Doubted   time.Time // since when it is in doubt that the peer still has it, see doubt; zero: it is not
 }
 
 // negotiation is what a phase 1 SA needs only until it is authenticated.
@@ -214,6 +215,7 @@ type conn struct {
 	Retry     time.Time // of a rekey that failed
 	Alone     time.Time // since when there are ESP SAs and no phase 1 SA to probe the peer through
 	Watch     time.Time // when its traffic is read next, while it is alone
+	Lapses    int       // phase 1 SAs in a row that have gone before half of their life, see lapsed
 	Dyn       *dynamic  // of a dynamic subscriber, else nil
 	Client    client    // where we are the subscriber
 	Static    string    // name of the static tunnel, "" for others
@@ -259,6 +261,7 @@ type child struct {
 	Replaced time.Time // when to delete it since a newer one took over
 	Deleted  bool      // by the peer or by us; what is left waits for stragglers
 	Pruned   int       // how often we have told the peer that it is deleted, 0: not by us
+	Lost     bool      // the peer does not have it any more, as far as we can know: it ends when it cannot be replaced
 
 	timer deadline.Place
 }
