@@ -237,6 +237,29 @@ func TestFlushedRules(t *testing.T) {
 	w.ping(c, topo.PingOptions{Count: 5})
 }
 
+// TestFlushedIPsec: an operator's `ip xfrm policy flush` disturbs no L2TP client, whose policies are on sockets; after `ip xfrm state flush` the
+// SAs, whose keys are gone, are over for both ends at once instead of staying up without a packet passing, and the client can come again.
+func TestFlushedIPsec(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.runOne(vrConfig{})
+	c := w.client(nil, "user0")
+	w.connect(c)
+	w.check(w.server.IP(w.ctx, "xfrm policy flush"))
+	w.ping(c, topo.PingOptions{Count: 5})
+	w.check(w.server.IP(w.ctx, "xfrm state flush"))
+	w.check(w.daemon.WaitLog(w.ctx, "somebody has removed IPsec state"))
+	w.eventually("the SAs are over", func() bool {
+		list, err := w.daemon.API().IPsec(w.ctx, api.Filter{})
+		w.check(err)
+		return !slices.ContainsFunc(list, func(c api.IPsec) bool { return len(c.Inbound)+len(c.Outbound) > 0 })
+	})
+	c.Close()
+	c = w.client(nil, "user0")
+	w.connect(c)
+	w.ping(c, topo.PingOptions{Count: 5})
+}
+
 // TestReboundNAT keeps the session when the client's NAT forgets its mappings and ESP comes
 // from another port.
 func TestReboundNAT(t *testing.T) {
