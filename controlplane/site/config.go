@@ -109,6 +109,7 @@ const (
 	resolveTimeout = 30 * time.Second // of the shell's answer
 	freshName      = 10 * time.Second // a name that has been resolved just now is not resolved again for a dial
 	suspectFor     = 5 * time.Minute  // a dead peer is tried last that long
+	takeOver       = 2 * time.Second  // before a connection of ours carries instead of another: the peer may be still at installing its SAs
 	linger         = 3 * time.Second  // of a connection beside the one that carries now: the peer may not have switched yet
 
 	defaultMaxDials    = 64

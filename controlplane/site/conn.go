@@ -16,6 +16,8 @@ type conn struct {
 	Since  time.Time
 	// Lapsed are the pairs of networks that were lost or could not be had, with what has become of them last.
 	Lapsed map[string]Failure `json:",omitempty"`
+	// CarryAt is when it takes the tunnel over from another one that is up; zero: at once.
+	CarryAt time.Time `json:",omitzero"`
 	// OverAt is when it is hung up because another one carries, and OverWhy the reason; zero: it stays.
 	OverAt  time.Time `json:",omitzero"`
 	OverWhy Reason    `json:",omitempty"`
@@ -50,6 +52,9 @@ func (e *Engine) up(ev Up) {
 			c.Peer = d.peer
 		}
 		t.try = nil
+		if t.active != nil {
+			c.CarryAt = e.now.Add(takeOver)
+		}
 	case t == nil:
 		e.emit(HangUp{Tunnel: ev.Tunnel, Conn: ev.Conn, Reason: ReasonRemoved})
 		return
@@ -172,13 +177,16 @@ func (e *Engine) settleBy(t *tunnel, why Reason, pick func(*conn) bool, at bool)
 			best = c
 		}
 	}
+	if best != nil && slices.Contains(t.conns, t.active) && e.now.Before(best.CarryAt) {
+		best = t.active // for a moment yet
+	}
 	if best != t.active {
 		e.carriedBy(t, best)
 	}
 	if best != nil {
 		e.falling(t)
 		for _, c := range t.conns {
-			switch why := t.superfluous(c, best); {
+			switch why := t.superfluous(c, best, e.now); {
 			case why == "":
 				c.OverAt, c.OverWhy = time.Time{}, ""
 			case c.OverAt.IsZero():
@@ -204,9 +212,9 @@ func (e *Engine) settleBy(t *tunnel, why Reason, pick func(*conn) bool, at bool)
 }
 
 // superfluous says why a connection is of no use beside the one that carries; empty: it stays.
-func (t *tunnel) superfluous(c, best *conn) Reason {
+func (t *tunnel) superfluous(c, best *conn, now time.Time) Reason {
 	switch {
-	case c == best:
+	case c == best, now.Before(c.CarryAt):
 	case len(t.cfg.Peers) == 0: // both ends cannot have dialled
 		return ReasonReplaced
 	case c.Ours && c.peer > best.peer: // what the peer has made at another entry of the list it keeps ready; hung up, it would call again

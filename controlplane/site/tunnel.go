@@ -88,7 +88,7 @@ func (t *tunnel) deadline() time.Time {
 		at = deadline.Earliest(at, t.dial.until)
 	}
 	for _, c := range t.conns {
-		at = deadline.Earliest(at, c.OverAt)
+		at = deadline.Earliest(at, c.CarryAt, c.OverAt)
 	}
 	return at
 }
@@ -112,7 +112,14 @@ func (t *tunnel) expire(e *Engine) {
 	if t.dial != nil && e.reached(t.dial.until) {
 		e.cancel(t, ReasonDialTimeout)
 	}
-	if slices.ContainsFunc(t.conns, func(c *conn) bool { return e.reached(c.OverAt) }) {
+	over := false
+	for _, c := range t.conns {
+		over = over || e.reached(c.OverAt)
+		if e.reached(c.CarryAt) {
+			c.CarryAt, over = time.Time{}, true
+		}
+	}
+	if over {
 		e.settle(t, "", nil)
 	}
 	e.checkDue(t)
