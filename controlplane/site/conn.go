@@ -16,7 +16,7 @@ type conn struct {
 	Since  time.Time
 	// Lapsed are the pairs of networks that were lost or could not be had, with what has become of them last.
 	Lapsed map[string]Failure `json:",omitempty"`
-	// CarryAt is when it takes the tunnel over from another one that is up; zero: at once.
+	// CarryAt is when it may take the tunnel over from another one that is up; zero: at once.
 	CarryAt time.Time `json:",omitzero"`
 	// OverAt is when it is hung up because another one carries, and OverWhy the reason; zero: it stays.
 	OverAt  time.Time `json:",omitzero"`
@@ -173,12 +173,12 @@ func (e *Engine) settleBy(t *tunnel, why Reason, pick func(*conn) bool, at bool)
 	}
 	var best *conn
 	for _, c := range t.conns {
-		if best == nil || c.peer <= best.peer {
+		if best == nil || c.better(best, e.now) {
 			best = c
 		}
 	}
-	if best != nil && slices.Contains(t.conns, t.active) && e.now.Before(best.CarryAt) {
-		best = t.active // for a moment yet
+	if best != nil {
+		best.CarryAt = time.Time{}
 	}
 	if best != t.active {
 		e.carriedBy(t, best)
@@ -209,6 +209,14 @@ func (e *Engine) settleBy(t *tunnel, why Reason, pick func(*conn) bool, at bool)
 	for _, h := range over {
 		e.emit(h)
 	}
+}
+
+// better says whether c is to carry rather than o, which came before it.
+func (c *conn) better(o *conn, now time.Time) bool {
+	if wait := now.Before(c.CarryAt); wait != now.Before(o.CarryAt) {
+		return !wait
+	}
+	return c.peer <= o.peer
 }
 
 // superfluous says why a connection is of no use beside the one that carries; empty: it stays.

@@ -31,6 +31,8 @@ func TestFallOverAndBack(t *testing.T) {
 	b.alive[primary] = true
 	b.log = nil
 	b.pass(5 * time.Minute)
+	b.is("hq", StateUp, backup) // until the primary has what is needed
+	b.pass(takeOver)
 	b.is("hq", StateUp, primary)
 	b.hungUp() // what the backup still sends is received
 	b.pass(linger)
@@ -94,13 +96,13 @@ func TestFallBackIsDamped(t *testing.T) {
 		if wait := b.info("hq").FallBack.Sub(b.now); wait != want*time.Minute {
 			t.Fatalf("falls back in %v, want %v minutes", wait, want)
 		}
-		b.pass(want * time.Minute)
+		b.pass(want*time.Minute + takeOver)
 		b.is("hq", StateUp, primary)
 		b.pass(time.Minute)
 		b.ends(b.lastConn, true)
 		b.world()
 	}
-	b.pass(60 * time.Minute)
+	b.pass(60*time.Minute + takeOver)
 	b.is("hq", StateUp, primary)
 	b.pass(time.Hour)
 	b.ends(b.lastConn, true)
@@ -119,7 +121,7 @@ func TestFallBackIsDampedByLingering(t *testing.T) {
 	b.alive[primary] = true
 	ended := func(after time.Duration) time.Duration {
 		t.Helper()
-		b.pass(b.info("hq").FallBack.Sub(b.now))
+		b.pass(b.info("hq").FallBack.Sub(b.now) + takeOver)
 		b.is("hq", StateUp, primary)
 		b.calls("hq", backup) // or our own connection would be over after a while
 		b.pass(after)
@@ -285,6 +287,7 @@ func TestNameMovesToWhereThePeerIs(t *testing.T) {
 	}
 	b.step(Resolved{Name: "hq.example", Addrs: []netip.Addr{host}})
 	b.dialled(true)
+	b.pass(takeOver)
 	b.is("hq", StateUp, host)
 }
 
@@ -422,7 +425,7 @@ func TestFallBackWaitsForDial(t *testing.T) {
 	b.dialled(false)
 	b.is("hq", StateUp, backup)
 	b.mute = false
-	b.pass(5 * time.Minute)
+	b.pass(5*time.Minute + takeOver)
 	b.is("hq", StateUp, primary)
 }
 
@@ -452,6 +455,49 @@ func TestNameChangesWhileDialling(t *testing.T) {
 	b.is("hq", StateDialling, third) // nothing is left of what the name had when it was asked for
 }
 
+// A connection of ours does not carry instead of another before the peer has had time to install its SAs, but at once when the other
+// ends; nothing changes if it ends before, and a restart keeps the moment.
+func TestTakeOver(t *testing.T) {
+	ready := func() (b *bed, old, fresh uint32) {
+		b = newBed(t, two())
+		b.alive[primary] = false
+		b.start()
+		old = b.lastConn
+		b.alive[primary] = true
+		b.pass(b.info("hq").FallBack.Sub(b.now) + takeOver - time.Second)
+		b.is("hq", StateUp, backup)
+		if i := b.info("hq"); i.Conn != old || !slices.Equal(i.Others, []uint32{b.lastConn}) {
+			t.Fatalf("%+v", i)
+		}
+		return b, old, b.lastConn
+	}
+	b, old, fresh := ready()
+	b.pass(time.Second)
+	b.is("hq", StateUp, primary)
+
+	b, old, fresh = ready()
+	b.ends(old, true)
+	b.is("hq", StateUp, primary)
+	if c := b.info("hq").Conn; c != fresh {
+		t.Fatalf("carried by %d, want %d", c, fresh)
+	}
+
+	b, old, fresh = ready()
+	b.ends(fresh, true)
+	b.pass(time.Minute)
+	b.is("hq", StateUp, backup)
+	if i := b.info("hq"); i.Conn != old || i.FallBacks != 0 || i.FallBack.IsZero() {
+		t.Fatalf("%+v", i)
+	}
+	b.hungUp()
+
+	b, _, _ = ready()
+	b.restart(two())
+	b.is("hq", StateUp, backup)
+	b.pass(time.Second)
+	b.is("hq", StateUp, primary)
+}
+
 // What has been replaced lingers for a while. If the one that carries ends in it, it carries again and stays; a reload that would end it
 // does so at once; and a restart does not make it longer.
 func TestLinger(t *testing.T) {
@@ -462,7 +508,7 @@ func TestLinger(t *testing.T) {
 		b.is("hq", StateUp, backup)
 		old = b.lastConn
 		b.alive[primary] = true
-		b.pass(b.info("hq").FallBack.Sub(b.now))
+		b.pass(b.info("hq").FallBack.Sub(b.now) + takeOver)
 		b.is("hq", StateUp, primary)
 		b.hungUp()
 		return b, old, b.lastConn

@@ -96,6 +96,7 @@ func TestBothDial(t *testing.T) {
 	theirs := b.calls("hq", primary)
 	b.is("hq", StateUp, primary)
 	b.dialled(true)
+	b.pass(takeOver)
 	b.hungUp()
 	if i := b.info("hq"); len(i.Others) != 1 || i.Conn == theirs {
 		t.Fatalf("%+v", i)

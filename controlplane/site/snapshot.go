@@ -100,7 +100,7 @@ func (e *Engine) restore(s tunnelSnapshot) error {
 			return fmt.Errorf("a connection has no number or peer, or stands there twice")
 		}
 		c.Tunnel, c.tunnel = s.Name, t
-		c.OverAt = noLater(c.OverAt, e.now.Add(linger))
+		c.CarryAt, c.OverAt = noLater(c.CarryAt, e.now.Add(takeOver)), noLater(c.OverAt, e.now.Add(linger))
 		e.byConn[c.ID] = c
 	}
 	if t == nil {

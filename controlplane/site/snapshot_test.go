@@ -142,8 +142,8 @@ func TestRestartWithOtherChecks(t *testing.T) {
 
 // Positions, times and counts that do not fit the configuration are brought into its range.
 func TestRestoreOutOfRange(t *testing.T) {
-	for _, conns := range []string{`[]`, `[{"ID":1,"Peer":"192.0.2.2"}]`} {
-		far := `"9999-01-01T00:00:00Z"`
+	far := `"9999-01-01T00:00:00Z"`
+	for _, conns := range []string{`[]`, `[{"ID":1,"Peer":"192.0.2.2"}]`, `[{"ID":1,"Peer":"192.0.2.2","CarryAt":` + far + `,"OverAt":` + far + `}]`} {
 		data := `{"Version":1,"Tunnels":[{"Name":"hq","Peers":[{"Addr":"192.0.2.1"},{"Addr":"192.0.2.2"}],"Conns":` + conns + `,"Life":{
 			"InRound":true,"Round":[7],"LastPeer":99,"Suspect":-1,"Doubt":` + far + `,"RetryAt":` + far + `,"StableAt":` + far + `,"FallAt":` + far + `,
 			"Failures":-5,"Bounces":1000000000,"Check":{"NextAt":` + far + `,"Failed":-7}}}]}`
@@ -158,7 +158,7 @@ func TestRestoreOutOfRange(t *testing.T) {
 			b.conns[id], b.lastConn = Up{Tunnel: "hq", Conn: id, Peer: backup}, id
 		}
 		b.start()
-		b.pass(defaultBackoffMax + firstProbe)
+		b.pass(defaultBackoffMax + takeOver + firstProbe)
 		b.is("hq", StateUp, primary)
 		if l := b.e.tunnels["hq"].life; l.Failures != 0 || l.LastPeer != 0 || l.Check.Sent == 0 || !l.StableAt.IsZero() && l.StableAt.Sub(b.now) > defaultStable {
 			t.Fatalf("%+v", l)

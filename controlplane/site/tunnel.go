@@ -112,14 +112,14 @@ func (t *tunnel) expire(e *Engine) {
 	if t.dial != nil && e.reached(t.dial.until) {
 		e.cancel(t, ReasonDialTimeout)
 	}
-	over := false
+	due := false
 	for _, c := range t.conns {
-		over = over || e.reached(c.OverAt)
+		due = due || e.reached(c.OverAt)
 		if e.reached(c.CarryAt) {
-			c.CarryAt, over = time.Time{}, true
+			c.CarryAt, due = time.Time{}, true
 		}
 	}
-	if over {
+	if due {
 		e.settle(t, "", nil)
 	}
 	e.checkDue(t)
