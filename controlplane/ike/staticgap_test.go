@@ -2,7 +2,6 @@ package ike
 
 import (
 	"fmt"
-	mrand "math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -61,10 +60,7 @@ func TestStaticNoGap(t *testing.T) {
 					}
 				}
 			})
-			x.rng = mrand.New(mrand.NewPCG(uint64(seed), 3))
-			for i, n := range []*node{x.west, x.east} { // the same in each run
-				n.e.random = mrand.NewChaCha8([32]byte{byte(seed), byte(i)})
-			}
+			x.seed(seed, 3)
 			x.west.link(1)
 			x.run(5 * time.Second)
 			x.mustLink(t)

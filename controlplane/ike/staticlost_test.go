@@ -2,7 +2,6 @@ package ike
 
 import (
 	"fmt"
-	mrand "math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -48,10 +47,7 @@ func TestStaticPhase1Crossing(t *testing.T) {
 					west.Statics[0].Aggressive, east.Statics[0].Aggressive = true, true
 				}
 			})
-			x.rng = mrand.New(mrand.NewPCG(uint64(seed), 4))
-			for i, n := range []*node{x.west, x.east} { // the same in each run
-				n.e.random = mrand.NewChaCha8([32]byte{byte(seed), byte(i)})
-			}
+			x.seed(seed, 4)
 			x.west.link(1)
 			x.run(5 * time.Second)
 			x.mustLink(t)

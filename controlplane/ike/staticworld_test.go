@@ -2,6 +2,7 @@ package ike
 
 import (
 	"fmt"
+	mrand "math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
@@ -84,6 +85,14 @@ func siteConfig(t testing.TB, local, own, peer string, remote netip.Addr, nets .
 func (n *node) link(ref uint64) {
 	t := n.e.cfg.static("link")
 	n.step(Initiate{Ref: ref, Static: "link", Remote: netip.AddrPortFrom(t.Peers[0], 0)})
+}
+
+// seed has what is random be the same in each run.
+func (x *sites) seed(seed int, test uint64) {
+	x.rng = mrand.New(mrand.NewPCG(uint64(seed), test))
+	for i, n := range []*node{x.west, x.east} {
+		n.e.random = mrand.NewChaCha8([32]byte{byte(seed), byte(i)})
+	}
 }
 
 // mustLink checks that each side has the one connection of the tunnel, with all pairs of networks and
