@@ -471,11 +471,11 @@ func TestTakeOver(t *testing.T) {
 		}
 		return b, old, b.lastConn
 	}
-	b, old, fresh := ready()
+	b, _, _ := ready()
 	b.pass(time.Second)
 	b.is("hq", StateUp, primary)
 
-	b, old, fresh = ready()
+	b, old, fresh := ready()
 	b.ends(old, true)
 	b.is("hq", StateUp, primary)
 	if c := b.info("hq").Conn; c != fresh {
