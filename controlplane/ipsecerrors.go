@@ -65,15 +65,20 @@ func (p *Process) IPsecErrors(context.Context) ([]api.IPsecError, error) {
 		within[space] = append(within[space], r.name)
 	}
 	out := []api.IPsecError{}
+	read := map[string][]IPsecError{} // by namespace: its routers all have the same
 	for _, r := range routers {
 		if !r.serving.Load() {
 			continue
 		}
-		list, err := r.data.IPsecErrors() // asks the kernel: not in the loop
-		if err != nil {
-			continue // the kernel does not count, or the router is just ending
-		}
 		space := r.cfg().Namespace.Name
+		list, known := read[space]
+		if !known {
+			var err error
+			if list, err = r.data.IPsecErrors(); err != nil { // asks the kernel: not in the loop
+				continue // the kernel does not count, or the router is just ending
+			}
+			read[space] = list
+		}
 		shared := slices.DeleteFunc(slices.Clone(within[space]), func(name string) bool { return name == r.name })
 		for _, e := range list {
 			out = append(out, api.IPsecError{
