@@ -15,6 +15,18 @@ func probing(west, east *Config) {
 	}
 }
 
+// lasting has the pairs live for a day, and phase 1 for so long.
+func lasting(phase1 time.Duration) func(west, east *Config) {
+	return func(west, east *Config) {
+		for _, c := range []*Config{west, east} {
+			c.Statics[0].Lifetime = 24 * time.Hour
+			for i := range c.Rules {
+				c.Rules[i].Lifetime = phase1
+			}
+		}
+	}
+}
+
 // busy has a node's traffic flow both ways, so that DPD has nothing to ask.
 func (n *node) busy() {
 	n.traffic = func(ConnID) (in, out uint64) { return uint64(n.w.now.Unix()), uint64(n.w.now.Unix()) }
@@ -159,14 +171,7 @@ func TestStaticPhase1Lapsed(t *testing.T) {
 // TestStaticPhase1LapsesOften: a peer that deletes each phase 1 SA when it is up, as its habit is, is not asked for another one again
 // and again; one that has kept an SA for long is asked soon again.
 func TestStaticPhase1LapsesOften(t *testing.T) {
-	x := twoSites(t, placement{}, probing, func(west, east *Config) {
-		for _, c := range []*Config{west, east} {
-			c.Statics[0].Lifetime = 24 * time.Hour
-			for i := range c.Rules {
-				c.Rules[i].Lifetime = 24 * time.Hour
-			}
-		}
-	})
+	x := twoSites(t, placement{}, probing, lasting(24*time.Hour))
 	x.west.busy()
 	x.east.busy()
 	x.west.link(1)
@@ -320,14 +325,8 @@ func TestStaticPeerKnows(t *testing.T) {
 		{"early, deleted", time.Hour, true, 1},
 		{"due", 2 * time.Hour, false, 0},
 	} {
-		x := twoSites(t, placement{}, probing, func(west, east *Config) {
+		x := twoSites(t, placement{}, probing, lasting(3*time.Hour), func(west, east *Config) {
 			west.RekeyMargin, east.RekeyMargin = 1000, 1000 // only what is said here
-			for _, c := range []*Config{west, east} {
-				c.Statics[0].Lifetime = 24 * time.Hour
-				for i := range c.Rules {
-					c.Rules[i].Lifetime = 3 * time.Hour
-				}
-			}
 		})
 		x.west.busy()
 		x.east.busy()

@@ -53,14 +53,21 @@ func newOffice(t *testing.T, certificates bool) *office {
 	if !certificates {
 		return o
 	}
-	dir := filepath.Join(o.Dir(), "ca")
-	key, err := topo.NewKey(o.ctx, dir, "ca")
-	o.check(err)
-	o.authority, err = topo.NewAuthority(o.ctx, dir, "Example Authority", key)
-	o.check(err)
+	o.authority = o.newAuthority("Example Authority")
 	o.gateway = o.issue(o.authority, gatewayName, topo.CertificateOptions{SANs: []string{"DNS:" + gatewayName}})
 	o.ann = o.issue(o.authority, "ann", topo.CertificateOptions{SANs: []string{"email:ann@example.net"}})
 	return o
+}
+
+// newAuthority makes the authority of a world's certificates.
+func (w *world) newAuthority(name string) *topo.Authority {
+	w.t.Helper()
+	dir := filepath.Join(w.Dir(), "ca")
+	key, err := topo.NewKey(w.ctx, dir, "ca")
+	w.check(err)
+	a, err := topo.NewAuthority(w.ctx, dir, name, key)
+	w.check(err)
+	return a
 }
 
 func (o *office) issue(a *topo.Authority, name string, options topo.CertificateOptions) *topo.Certificate {

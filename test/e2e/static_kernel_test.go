@@ -163,12 +163,8 @@ type certificates struct {
 
 func (w *world) certificates() certificates {
 	w.t.Helper()
-	dir := filepath.Join(w.Dir(), "ca")
-	key, err := topo.NewKey(w.ctx, dir, "ca")
-	w.check(err)
-	var c certificates
-	c.authority, err = topo.NewAuthority(w.ctx, dir, "Example Authority", key)
-	w.check(err)
+	c := certificates{authority: w.newAuthority("Example Authority")}
+	var err error
 	c.own, err = c.authority.Issue(w.ctx, gateName, topo.CertificateOptions{SANs: []string{"DNS:" + gateName}})
 	w.check(err)
 	c.far, err = c.authority.Issue(w.ctx, farName, topo.CertificateOptions{SANs: []string{"DNS:" + farName, "DNS:" + branchName}, KeyOf: c.own})

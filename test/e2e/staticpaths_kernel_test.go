@@ -5,7 +5,6 @@ package e2e
 import (
 	"fmt"
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -177,12 +176,7 @@ func TestStaticPaths(t *testing.T) {
 // has many names.
 func (w *world) longCertificates() certificates {
 	w.t.Helper()
-	dir := filepath.Join(w.Dir(), "ca")
-	key, err := topo.NewKey(w.ctx, dir, "ca")
-	w.check(err)
-	var c certificates
-	c.authority, err = topo.NewAuthority(w.ctx, dir, "Example Root", key)
-	w.check(err)
+	c := certificates{authority: w.newAuthority("Example Root")}
 	sites, err := c.authority.Subordinate(w.ctx, "Example Authority of Sites")
 	w.check(err)
 	issue := func(keyOf *topo.Certificate, name string, more ...string) *topo.Certificate {
